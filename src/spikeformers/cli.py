@@ -1,0 +1,229 @@
+"""The command `spikeformers`: each verb is a door to one function of the library."""
+
+import argparse
+import ast
+import difflib
+import importlib.metadata
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command line (sys.argv by default) and returns its exit code: 0, 2 for what the user can put right, which is
+    said in one line on stderr, or 130 after Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: spikeformers VERB ... (spikeformers VERB --help explains)\n")
+        for verb, function in VERBS.items():
+            print(f"  {verb:8} {function.__doc__}")
+        return 0 if argv else 2
+    try:
+        if argv[0] not in VERBS:
+            raise ValueError(f"unknown verb {argv[0]!r}; {_meant(argv[0], VERBS)}")
+        VERBS[argv[0]](argv[1:])
+        return 0
+    except SystemExit as error:  # argparse has shown its help
+        return error.code
+    except BrokenPipeError:  # the reader of `spikeformers list | head` has seen enough
+        sys.stdout = None
+        return 0
+    except KeyboardInterrupt as error:
+        print(f"\nspikeformers: stopped{f'; {error}' if str(error) else ''}", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"spikeformers: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def train(argv):
+    """Train a model from a recipe, or continue an interrupted run with --resume."""
+    _need("train", "lightning", "jsonargparse", "tensorboard")
+    from jsonargparse import ArgumentParser
+
+    from spikeformers.training.recipe import Recipe
+
+    parser = ArgumentParser(prog="spikeformers train", description=train.__doc__, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="the recipe, a YAML file such as recipes/digits.yaml")
+    parser.add_argument("--run_dir", type=str | None, help="the run's folder (default: the next of runs/RECIPE/1, 2, ...)")
+    parser.add_argument("--resume", action="store_true", help="continue the newest unfinished run, or that in --run_dir")
+    parser.add_class_arguments(Recipe)
+    config = _parsed(parser, argv)
+    recipe = Recipe.from_dict(config)
+    name = Path(str(config["config"][-1])).stem if config["config"] else recipe.model.name
+
+    from spikeformers.training.run import as_text, train as run
+
+    try:
+        summary = run(recipe, config["run_dir"], runs=Path("runs") / name, resume=config["resume"])
+    except KeyboardInterrupt as error:
+        again = shlex.join(["spikeformers", "train", *argv, *([] if config["resume"] else ["--resume"])])
+        raise KeyboardInterrupt(f"{error}; continue with: {again}") from None
+    if summary:
+        print(as_text(summary))
+
+
+def evaluate(argv):
+    """Print a checkpoint's accuracy on its test images, or on others given as --data.* options."""
+    _need("train", "jsonargparse")
+    from jsonargparse import ArgumentParser
+
+    from spikeformers.data import ImageData, TestImages
+    from spikeformers.training import evaluation
+
+    parser = ArgumentParser(prog="spikeformers eval", description=evaluate.__doc__, exit_on_error=False)
+    parser.add_argument("checkpoint", type=str, help="best.ckpt, last.ckpt or a .safetensors file with its .json")
+    parser.add_class_arguments(ImageData, "data")
+    if argv[:1] in (["-h"], ["--help"]):
+        parser.parse_args(argv)
+    if not argv or argv[0].startswith("-"):
+        raise ValueError("give the checkpoint first: spikeformers eval CKPT, then options such as --data.root FOLDER")
+    trained = evaluation.load_trained(argv[0])
+    if trained.data:
+        parser.set_defaults({f"data.{key}": value for key, value in vars(trained.data).items()})
+    elif len(argv) == 1:
+        raise ValueError(f"{argv[0]} does not name its images; give --data.name, --data.root and so on")
+    data = ImageData(**_parsed(parser, argv)["data"])
+    images = TestImages(data)
+    if trained.classes not in (None, images.classes):
+        raise ValueError(f"the checkpoint knows the classes {trained.classes}, but the images have {images.classes}")
+    result = evaluation.evaluate(trained.model, images, evaluation.best_device())
+    print(f"accuracy     {result.accuracy:.2%} of {result.images:,} test images ({data.name})")
+    print(f"loss         {result.loss:.4f}")
+    print(f"firing rate  {result.firing_rate:.4f} on average over {len(result.firing_rates)} layers of neurons")
+
+
+def predict(argv):
+    """Print the likeliest classes of image files."""
+    parser = argparse.ArgumentParser(prog="spikeformers predict", description=predict.__doc__)
+    parser.add_argument("checkpoint", help="best.ckpt, last.ckpt or best.safetensors of a run")
+    parser.add_argument("images", nargs="+", metavar="image", help="an image file")
+    parser.add_argument("--top", type=int, default=3, help="how many classes to print (default: 3)")
+    args = parser.parse_args(argv)
+
+    from spikeformers.training import evaluation
+
+    trained = evaluation.load_trained(args.checkpoint)
+    for path in args.images:
+        best = evaluation.predict(trained, path, args.top)
+        print(f"{path}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in best))
+
+
+def list_(argv):
+    """List the models' names, all or those that match a pattern such as 'meta*'."""
+    parser = argparse.ArgumentParser(prog="spikeformers list", description=list_.__doc__)
+    parser.add_argument("pattern", nargs="?", default="*", help="shell pattern (default: *)")
+    pattern = parser.parse_args(argv).pattern
+
+    from spikeformers.models import list_models
+
+    names = list_models(pattern)
+    if not names:
+        raise ValueError(f"no model matches {pattern!r}; spikeformers list shows all")
+    print("\n".join(names))
+
+
+def doctor(argv):
+    """Show versions, devices, which kernels are live and which extras are missing."""
+    argparse.ArgumentParser(prog="spikeformers doctor", description=doctor.__doc__).parse_args(argv)
+
+    import platform
+
+    import torch
+    from packaging.requirements import Requirement
+
+    from spikeformers.kernels import lif
+
+    version = importlib.metadata.version
+    print(f"spikeformers {version('spikeformers')}, Python {platform.python_version()}, ", end="")
+    print(", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "timm")))
+    print(f"devices: cpu with {torch.get_num_threads()} threads", end="")
+    for index in range(torch.cuda.device_count()):
+        print(f", cuda:{index} {torch.cuda.get_device_name(index)}", end="")
+    print(", mps" if torch.backends.mps.is_available() else "")
+    print("LIF kernels:")
+    for name, live, explanation in lif.status():
+        print(f"  {name:10} {'live  ' if live else 'absent'}  {explanation}")
+    print("extras:")
+    requirements = [Requirement(text) for text in importlib.metadata.requires("spikeformers") or []]
+    for extra in importlib.metadata.metadata("spikeformers").get_all("Provides-Extra") or []:
+        needs = [r.name for r in requirements if r.marker and r.marker.evaluate({"extra": extra})]
+        missing = [name for name in needs if not _installed(name)]
+        print(f"  {extra:10} " + (f"absent  pip install 'spikeformers[{extra}]'" if missing else "present"))
+
+
+def import_(argv):
+    """Convert a published checkpoint to safetensors with a JSON config beside it."""
+    parser = argparse.ArgumentParser(prog="spikeformers import", description=import_.__doc__)
+    parser.add_argument("checkpoint", help="the published file")
+    parser.add_argument("out", help="the .safetensors file to write; its config goes beside it as .json")
+    parser.add_argument("--model", metavar="NAME", help="the model's name, see spikeformers list")
+    parser.epilog = "Further --KEY VALUE options go to the model's constructor, such as --time_steps 4."
+    args, rest = parser.parse_known_args(argv)
+    keys, values = rest[::2], rest[1::2]
+    if len(keys) != len(values) or not all(re.fullmatch(r"--[a-z_]+", key) for key in keys):
+        raise ValueError(f"cannot read {shlex.join(rest)}; options of the model look like --time_steps 4")
+
+    from spikeformers.models.published import import_checkpoint
+
+    options = {key[2:]: _literal(value) for key, value in zip(keys, values)}
+    import_checkpoint(args.checkpoint, args.out, args.model, **options)
+    print(f"wrote {args.out} and {Path(args.out).with_suffix('.json')}")
+
+
+VERBS = {
+    "train": train,
+    "eval": evaluate,
+    "predict": predict,
+    "list": list_,
+    "import": import_,
+    "doctor": doctor,
+}
+
+
+def _need(extra, *modules):
+    missing = [name for name in modules if not importlib.util.find_spec(name)]
+    if missing:
+        raise ValueError(f"this needs {', '.join(missing)}, not installed: pip install 'spikeformers[{extra}]'")
+
+
+def _installed(distribution):
+    try:
+        return bool(importlib.metadata.version(distribution))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def _literal(text):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _parsed(parser, argv):
+    """The parsed options as nested dicts; jsonargparse's complaints become one ValueError that says what to do."""
+    try:
+        return parser.parse_args(argv).as_dict()
+    except argparse.ArgumentError as error:
+        message = str(error)
+    known = [option for action in parser._actions for option in action.option_strings]
+    help_ = f"({parser.prog} --help explains)"
+    if found := re.match(r"unrecognized arguments: (\S+)", message):
+        raise ValueError(f"unknown option {found[1]}; {_meant(found[1], known)} {help_}")
+    if found := re.search(r"Group '(.+)' does not accept option '(.+)'", message):
+        key = f"--{found[1]}.{found[2]}"
+        raise ValueError(f"unknown key {key[2:]}; {_meant(key, known)} {help_}")
+    if "required: model.name" in message:
+        raise ValueError("which model? give a recipe, such as --config recipes/digits.yaml, or --model.name NAME")
+    message = re.sub(r"<class '(\w+)'>", r"\1", message.replace("typing.", ""))
+    raise ValueError(re.sub(r'Parser key "(.*)":', r"option \1:", message) + f" {help_}")
+
+
+def _meant(given, known):
+    """The names most like what was given; --epochs is like --training.epochs."""
+    tails = [name for name in known if name.rpartition(".")[2] == given.lstrip("-")]
+    close = tails or difflib.get_close_matches(given, known, 3)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"

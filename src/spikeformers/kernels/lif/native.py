@@ -1,0 +1,101 @@
+"""The native CPU implementation: loads the compiled library and calls it on tensors. See native.c."""
+
+import ctypes
+import functools
+import importlib.machinery
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .reference import Dynamics
+
+_DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+_BUILDS = {"AVX512": ("x86_64_v4", "x86_64_v3", "baseline"), "AVX2": ("x86_64_v3", "baseline")}
+
+
+class _Call(ctypes.Structure):
+    """`LifCall` of native.c."""
+
+    _fields_ = (
+        [(name, ctypes.c_void_p) for name in ("x", "v", "grad_s", "grad_v", "out", "v_out", "grad_tau")]
+        + [(name, ctypes.c_int64) for name in ("steps", "n", "x_stride", "grad_s_stride")]
+        + [(name, ctypes.c_double) for name in ("tau", "v_threshold", "alpha")]
+        + [(name, ctypes.c_int32) for name in ("integration", "soft_reset", "surrogate", "dtype", "threads")]
+    )
+
+
+@functools.cache
+def load() -> tuple[ctypes.CDLL | None, str]:
+    """The fastest build that this processor runs and one sentence about it; None and the reason where there is none."""
+    reason = (
+        "not built, so the slower reference runs in its place: no working C compiler was found when spikeformers was "
+        "installed; install gcc or clang, then reinstall spikeformers"
+    )
+    for build in _BUILDS.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)):
+        path = Path(__file__).with_name(f"_native_{build}{importlib.machinery.EXTENSION_SUFFIXES[0]}")
+        if not path.exists():
+            continue
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError as error:
+            reason = f"built but not loadable ({error}), so the slower reference runs in its place; reinstall spikeformers"
+            continue
+        for function in (library.lif_forward, library.lif_backward):
+            function.argtypes, function.restype = [ctypes.POINTER(_Call)], ctypes.c_int
+        return library, f"build {build}"
+    return None, reason
+
+
+def supports(x: Tensor) -> bool:
+    """Whether this implementation takes tensors like x."""
+    return x.dtype in _DTYPES and load()[0] is not None
+
+
+def _call(x: Tensor, v: Tensor | None, tau: float, dynamics: Dynamics, **tensors: Tensor | None) -> _Call:
+    pointers = {name: tensor.data_ptr() for name, tensor in {"x": x, "v": v, **tensors}.items() if tensor is not None}
+    return _Call(
+        **pointers,
+        steps=x.shape[0],
+        n=x[0].numel(),
+        x_stride=x.stride(0),
+        tau=tau,
+        v_threshold=dynamics.v_threshold,
+        alpha=dynamics.alpha,
+        integration=dynamics.integration,
+        soft_reset=dynamics.soft_reset,
+        surrogate=dynamics.surrogate,
+        dtype=_DTYPES[x.dtype],
+        threads=torch.get_num_threads(),
+    )
+
+
+def forward(
+    x: Tensor, v: Tensor | None, tau: Tensor | float, dynamics: Dynamics, spikes: Tensor, v_last: Tensor | None
+) -> None:
+    """Fills spikes [T, ...] and v_last [...], all tensors laid out like x's time steps."""
+    call = _call(x, v, float(tau), dynamics, out=spikes, v_out=v_last)
+    load()[0].lif_forward(ctypes.byref(call))
+
+
+def backward(
+    grad_spikes: Tensor,
+    grad_v: Tensor | None,
+    x: Tensor,
+    v: Tensor | None,
+    tau: Tensor | float,
+    dynamics: Dynamics,
+    grad_x: Tensor,
+    grad_v0: Tensor | None,
+    grad_tau: Tensor | None,
+) -> None:
+    """Fills grad_x [T, ...], grad_v0 [...] and grad_tau [], all tensors laid out like x's time steps."""
+    partial = None if grad_tau is None else torch.zeros(torch.get_num_threads(), dtype=torch.float64)
+    call = _call(
+        x, v, float(tau), dynamics, grad_s=grad_spikes, grad_v=grad_v, out=grad_x, v_out=grad_v0, grad_tau=partial
+    )
+    call.grad_s_stride = grad_spikes.stride(0)
+    if load()[0].lif_backward(ctypes.byref(call)):
+        raise MemoryError(f"no memory for the backward pass of {x.shape[0]} time steps")
+    if grad_tau is not None:
+        grad_tau.copy_(partial.sum())

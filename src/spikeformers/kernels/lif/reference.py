@@ -1,0 +1,149 @@
+"""The equations of the spiking neurons in plain PyTorch: what every other implementation has to reproduce, bit by bit.
+
+Shapes: x [T, ...] input current; v [...] membrane potential; T time steps on axis 0, everything else is element-wise.
+Half-precision inputs are integrated in float32, and the membrane potential of half-precision inputs is float32.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+INTEGRATIONS = ("leaky", "leaky_full_input", "perfect")
+SURROGATES = ("sigmoid", "atan", "rectangle", "triangle")
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The constants of one neuron, as the kernels take them.
+
+    Attributes:
+        integration: index into INTEGRATIONS. 0: h = v + (x - v) / tau; 1: h = (v - v / tau) + x; 2: h = v + x.
+        v_threshold: firing threshold; reaching it exactly fires.
+        soft_reset: subtract the threshold after a spike instead of returning to 0.
+        surrogate: index into SURROGATES.
+        alpha: sharpness of the surrogate. Each has unit area, and its peak is proportional to alpha.
+    """
+
+    integration: int
+    v_threshold: float
+    soft_reset: bool
+    surrogate: int
+    alpha: float
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type in which the membrane potential is integrated: float64 for float64, otherwise float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def surrogate_gradient(z: Tensor, surrogate: int, alpha: float) -> Tensor:
+    """The gradient used in place of the Heaviside step's, at z = h - v_threshold."""
+    name = SURROGATES[surrogate]
+    if name == "sigmoid":
+        # alpha * s * (1 - s) with s = sigmoid(alpha * z), written so that nothing cancels or overflows
+        e = torch.exp(-(alpha * z).abs())
+        return alpha * e / ((1 + e) * (1 + e))
+    if name == "atan":
+        y = (math.pi / 2 * alpha) * z
+        return (alpha / 2) / (1 + y * y)
+    if name == "rectangle":
+        return alpha * ((alpha * z).abs() < 0.5)
+    return alpha * (1 - (alpha * z).abs()).clamp(min=0)
+
+
+def _charge(x: Tensor, v: Tensor, tau: Tensor | None, integration: int) -> Tensor:
+    """h[t], the potential before firing, from x[t] and v[t-1]. The order of operations is part of the definition."""
+    if integration == 0:
+        return v + (x - v) / tau
+    if integration == 1:
+        return (v - v / tau) + x
+    return v + x
+
+
+def _fire(h: Tensor, threshold: Tensor, soft_reset: bool) -> tuple[Tensor, Tensor]:
+    """(s[t], v[t]) from h[t]: whether it fires, and the potential after the reset."""
+    fires = h >= threshold
+    return fires, torch.where(fires, h - threshold, h) if soft_reset else h.masked_fill(fires, 0)
+
+
+def _constants(x: Tensor, tau: Tensor | float, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+    """tau and the threshold as 0-d tensors: dividing by a Python number multiplies by its rounded reciprocal on CUDA."""
+    dtype = compute_dtype(x.dtype)
+    as_tensor = lambda value: torch.as_tensor(value, dtype=dtype, device=x.device)  # noqa: E731
+    return as_tensor(tau), as_tensor(dynamics.v_threshold)
+
+
+def _rest(x: Tensor, v: Tensor | None) -> Tensor:
+    dtype = compute_dtype(x.dtype)
+    return torch.zeros_like(x[0], dtype=dtype) if v is None else v.to(dtype)
+
+
+def lif_forward(x: Tensor, v: Tensor | None, tau: Tensor | float, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+    """Spikes [T, ...] in x's dtype and the membrane potential [...] after the last step."""
+    tau, threshold = _constants(x, tau, dynamics)
+    v = _rest(x, v)
+    spikes = torch.empty_like(x)
+    for t in range(x.shape[0]):
+        fires, v = _fire(_charge(x[t].to(v.dtype), v, tau, dynamics.integration), threshold, dynamics.soft_reset)
+        spikes[t] = fires
+    return spikes, v
+
+
+def lif_backward(
+    grad_spikes: Tensor, grad_v: Tensor | None, x: Tensor, v: Tensor | None, tau: Tensor | float, dynamics: Dynamics
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x [T, ...], of the initial potential [...] and of tau [], recomputing h from x.
+
+    No gradient flows through the reset: for the hard one dv[t]/dh[t] = 1 - s[t], for the soft one it is 1.
+    """
+    tau, threshold = _constants(x, tau, dynamics)
+    before, charged = [], []  # v[t-1] and h[t]
+    v = _rest(x, v)
+    for t in range(x.shape[0]):
+        before.append(v)
+        charged.append(_charge(x[t].to(v.dtype), v, tau, dynamics.integration))
+        v = _fire(charged[t], threshold, dynamics.soft_reset)[1]
+    grad_x = torch.empty_like(x)
+    grad = torch.zeros_like(v) if grad_v is None else grad_v.to(v.dtype)  # of v[t]
+    grad_tau = torch.zeros((), dtype=torch.float64, device=x.device)
+    for t in reversed(range(x.shape[0])):
+        h = charged[t]
+        slope = surrogate_gradient(h - threshold, dynamics.surrogate, dynamics.alpha)
+        through_reset = grad if dynamics.soft_reset else grad.masked_fill(h >= threshold, 0)
+        grad_h = grad_spikes[t].to(v.dtype) * slope + through_reset
+        if dynamics.integration == 0:
+            grad_tau -= (grad_h * ((x[t].to(v.dtype) - before[t]) / tau)).sum(dtype=torch.float64) / tau
+            grad_x[t] = grad_h / tau
+            grad = grad_h - grad_h / tau
+        elif dynamics.integration == 1:
+            grad_tau += (grad_h * (before[t] / tau)).sum(dtype=torch.float64) / tau
+            grad_x[t] = grad_h
+            grad = grad_h - grad_h / tau
+        else:
+            grad_x[t] = grad_h
+            grad = grad_h
+    return grad_x, grad, grad_tau.to(v.dtype)
+
+
+class _LIF(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, v, tau, dynamics):
+        tensors = [tensor for tensor in (x, v, tau) if isinstance(tensor, Tensor)]
+        ctx.save_for_backward(*tensors)
+        ctx.has_v, ctx.tau, ctx.dynamics = v is not None, None if isinstance(tau, Tensor) else tau, dynamics
+        return lif_forward(x, v, tau, dynamics)
+
+    @staticmethod
+    def backward(ctx, grad_spikes, grad_v):
+        x, *rest = ctx.saved_tensors
+        v = rest.pop(0) if ctx.has_v else None
+        tau = rest.pop(0) if rest else ctx.tau
+        grad_x, grad_v0, grad_tau = lif_backward(grad_spikes, grad_v, x, v, tau, ctx.dynamics)
+        return grad_x, grad_v0 if ctx.has_v else None, grad_tau if ctx.tau is None else None, None
+
+
+def lif(x: Tensor, v: Tensor | None, tau: Tensor | float, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+    """Differentiable form of `lif_forward` that keeps nothing but its inputs for the backward pass."""
+    return _LIF.apply(x, v, tau, dynamics)

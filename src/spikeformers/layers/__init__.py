@@ -1,0 +1,7 @@
+"""Building blocks shared by several papers. Shapes: T time steps, B batch, C channels, H W pixels, N = H*W tokens, h heads, d = C/h."""
+
+from .attention import SpikingSelfAttention, spike_attention
+from .conv import ChannelMixer, ConvBN, RepConv
+from .residual import DropPath, Residual, per_step
+
+__all__ = ["ChannelMixer", "ConvBN", "DropPath", "RepConv", "Residual", "SpikingSelfAttention", "per_step", "spike_attention"]

@@ -1,0 +1,104 @@
+"""Convolutions over [T, B, C, H, W], each followed by batch normalisation."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .residual import per_step
+
+
+class ConvBN(nn.Module):
+    """Convolution and batch normalisation, at every time step.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, groups, bias: as for `nn.Conv2d`; padding keeps the size
+            of odd kernels at stride 1 if None.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        bias: bool = False,
+    ):
+        super().__init__()
+        padding = kernel_size // 2 if padding is None else padding
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
+        self.bn = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, C, H, W] -> [T, B, C', H', W']"""
+        return per_step(lambda x: self.bn(self.conv(x)), x)
+
+
+class RepConv(nn.Module):
+    """Re-parameterisable convolution: 1x1 - BN - depthwise 3x3 - 1x1 - BN - BN, one dense 3x3 in effect.
+
+    No activation lies inside. The depthwise convolution sees the first BN's output padded with what that BN makes of zero,
+    from running statistics in both modes and without gradient, so that in eval mode the chain equals one 3x3 convolution
+    with zero padding exactly (Yao et al., ICLR 2024).
+
+    Args:
+        channels: C of input and output.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.expand = nn.Conv2d(channels, channels, 1, bias=False)
+        self.expand_bn = nn.BatchNorm2d(channels)
+        self.depthwise = nn.Conv2d(channels, channels, 3, groups=channels, bias=False)
+        self.project = nn.Conv2d(channels, channels, 1, bias=False)
+        self.project_bn = nn.BatchNorm2d(channels)
+        self.bn = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, C, H, W] -> [T, B, C, H, W]"""
+        return per_step(self._one_step, x)
+
+    def _one_step(self, x: Tensor) -> Tensor:
+        x = self._pad(self.expand_bn(self.expand(x)))
+        return self.bn(self.project_bn(self.project(self.depthwise(x))))
+
+    def _pad(self, x: Tensor) -> Tensor:
+        """One pixel on each side, filled with BN(0) = beta - gamma * mean / sqrt(var + eps)."""
+        bn = self.expand_bn
+        border = bn.bias.detach() - bn.weight.detach() * bn.running_mean / torch.sqrt(bn.running_var + bn.eps)
+        n, c, h, w = x.shape
+        padded = border.to(x.dtype)[None, :, None, None].repeat(n, 1, h + 2, w + 2)
+        padded[:, :, 1:-1, 1:-1] = x
+        return padded
+
+
+class ChannelMixer(nn.Module):
+    """Convolution - BN - LIF - convolution - BN with a wider middle: an MLP (1x1) or Meta-SpikeFormer's ChannelConv (3x3).
+
+    Args:
+        channels: C of input and output.
+        neuron: makes the spiking neuron in the middle.
+        ratio: width of the middle in units of C.
+        kernel_size: of both convolutions.
+        bias: whether the convolutions have biases, though a BN follows: the published MLPs do.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        neuron: Callable[[], nn.Module],
+        ratio: float = 4.0,
+        kernel_size: int = 1,
+        bias: bool = False,
+    ):
+        super().__init__()
+        hidden = int(channels * ratio)
+        self.fc1 = ConvBN(channels, hidden, kernel_size, bias=bias)
+        self.lif = neuron()
+        self.fc2 = ConvBN(hidden, channels, kernel_size, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes [T, B, C, H, W] -> potentials [T, B, C, H, W]"""
+        return self.fc2(self.lif(self.fc1(x)))

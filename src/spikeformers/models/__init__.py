@@ -1,0 +1,16 @@
+"""The backbones, one file per paper, and the registry that creates them by name."""
+
+from . import meta_spikeformer, spikingformer
+from ._registry import create_model, list_models, save_model
+from .published import LoadReport, import_checkpoint, load_published
+
+__all__ = [
+    "LoadReport",
+    "create_model",
+    "import_checkpoint",
+    "list_models",
+    "load_published",
+    "meta_spikeformer",
+    "save_model",
+    "spikingformer",
+]

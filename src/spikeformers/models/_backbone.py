@@ -1,0 +1,183 @@
+"""What every spiking backbone shares: time, the timm contract and the classification head. The papers' files hold the rest."""
+
+import torch
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+class SpikingBackbone(nn.Module):
+    """A spiking vision backbone: stem, stages and head, with timm's interface and the time axis in front.
+
+    Subclasses build `stem` (stateless layers applied to the analog input), `stages` (a ModuleList), `feature_info` (one entry
+    per stage: num_chs, reduction, module) and then call `build_head`.
+
+    Inputs are static images [B, C, H, W], shown `time_steps` times, or sequences [T, B, C, H, W]. The stem sees a static
+    image once. State starts from rest in every call.
+    """
+
+    def __init__(self, in_chans: int, time_steps: int):
+        super().__init__()
+        if time_steps < 1:
+            raise ValueError(f"time_steps must be at least 1, not {time_steps}")
+        self.in_chans = in_chans
+        self.time_steps = time_steps
+        self.grad_checkpointing = False
+
+    def build_head(
+        self, num_features: int, num_classes: int, drop_rate: float, head_lif: nn.Module, distillation: bool = False
+    ) -> None:
+        """The classifier on pooled features, and a second one of the same shape for distillation."""
+        self.num_features = self.head_hidden_size = num_features
+        self.head_lif = head_lif
+        self.head_drop = nn.Dropout(drop_rate)
+        self.distillation = distillation
+        self.reset_classifier(num_classes)
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replaces the classifier, and that for distillation if there is one; 0 classes leave pooled features."""
+        if global_pool not in (None, "avg"):
+            raise ValueError(f"global_pool must be 'avg', not {global_pool!r}: the published heads have no other")
+        self.num_classes = num_classes
+        self.head = self._classifier(num_classes)
+        if self.distillation:
+            self.head_kd = self._classifier(num_classes)
+
+    def _classifier(self, num_classes: int) -> nn.Module:
+        if num_classes == 0:
+            return nn.Identity()
+        head = nn.Linear(self.num_features, num_classes)
+        nn.init.trunc_normal_(head.weight, std=0.02)
+        nn.init.zeros_(head.bias)
+        return head
+
+    def get_classifier(self) -> nn.Module | tuple[nn.Module, nn.Module]:
+        """The classifier, or both where there is one for distillation."""
+        return (self.head, self.head_kd) if self.distillation else self.head
+
+    def set_distilled_training(self, enable: bool = True) -> None:
+        """timm's switch; in train mode both heads always answer."""
+        if enable and not self.distillation:
+            raise ValueError("this model has no distillation head; create it with distillation=True")
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute every stage in the backward pass instead of keeping its activations."""
+        self.grad_checkpointing = enable
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay should leave alone; 1-d ones are exempt by custom."""
+        return set()
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """timm's parameter groups for layer-wise learning rates: the stem, then every block (or stage)."""
+        depth = r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)(?:\.blocks\.(\d+))?"
+        return {"stem": r"^stem", "blocks": [(depth, None), (r"^head", (99999,))]}
+
+    def sequence(self, x: Tensor) -> Tensor:
+        """The input as [T, B, C, H, W], with T = 1 for a static image, checked."""
+        if x.ndim not in (4, 5):
+            raise ValueError(
+                f"expected images [B, C, H, W] or a sequence [T, B, C, H, W], not {tuple(x.shape)}; "
+                "a single image needs a batch axis: x[None]"
+            )
+        *_, channels, height, width = x.shape
+        if channels != self.in_chans:
+            raise ValueError(
+                f"the input {tuple(x.shape)} has {channels} channels and this model takes {self.in_chans}; "
+                f"create the model with in_chans={channels}, or check that channels come before height and width"
+            )
+        smallest = max(info["reduction"] for info in self.feature_info)
+        if min(height, width) < smallest:
+            raise ValueError(
+                f"the image is {height} x {width} and this model reduces it {smallest}-fold; "
+                f"resize it to at least {smallest} x {smallest}, or use a model for smaller images"
+            )
+        return x if x.ndim == 5 else x[None]
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Input -> what the first stage takes, [T, B, C, H, W]. A static image passes the stem once."""
+        steps = self.time_steps if x.ndim == 4 else x.shape[0]
+        return self.stem(self.sequence(x)).expand(steps, -1, -1, -1, -1)
+
+    def _stage(self, stage: nn.Module, x: Tensor) -> Tensor:
+        if self.grad_checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(stage, x, use_reentrant=False)
+        return stage(x)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] or [T, B, C, H, W] -> the last stage's map [T, B, C', H', W']."""
+        x = self.embed(x)
+        for stage in self.stages:
+            x = self._stage(stage, x)
+        return x
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Feature maps of chosen stages, each [T, B, C, H, W] with its time axis.
+
+        Args:
+            x: as for forward.
+            indices: which stages: a list of indices, the last n, or None for all.
+            norm: accepted for timm; there is no final norm.
+            stop_early: do not run the stages behind the last one asked for.
+            output_fmt: "NCHW", channels before pixels; nothing else.
+            intermediates_only: return only the list.
+
+        Returns:
+            The list of maps, or (the last map, the list).
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f"output_fmt must be 'NCHW' (with a time axis in front), not {output_fmt!r}")
+        wanted, last = feature_take_indices(len(self.stages), indices)
+        x = self.embed(x)
+        maps = []
+        for i, stage in enumerate(self.stages):
+            if stop_early and i > last:
+                break
+            x = self._stage(stage, x)
+            if i in wanted:
+                maps.append(x)
+        return maps if intermediates_only else (x, maps)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drops the stages behind the last one asked for, and the head; returns the indices taken."""
+        wanted, last = feature_take_indices(len(self.stages), indices)
+        self.stages = self.stages[: last + 1]
+        if prune_head:
+            self.reset_classifier(0)
+        return wanted
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False, per_step: bool = False):
+        """The last stage's map [T, B, C, H, W] -> logits.
+
+        Args:
+            x: feature map with its time axis.
+            pre_logits: return the pooled features [B, C] (or [T, B, C]) that the classifier reads.
+            per_step: keep the time axis instead of averaging over it.
+
+        Returns:
+            Logits [B, classes] or [T, B, classes]; with a distillation head a pair of them in train mode and their mean in
+            eval mode.
+        """
+        x = self.head_drop(self.head_lif(x.mean((3, 4))))
+        heads = [nn.Identity()] if pre_logits else [self.head, self.head_kd] if self.distillation else [self.head]
+        logits = [head(x) if per_step else head(x).mean(0) for head in heads]
+        if len(logits) == 1:
+            return logits[0]
+        return tuple(logits) if self.training else (logits[0] + logits[1]) / 2
+
+    def forward(self, x: Tensor, per_step: bool = False):
+        """Static images [B, C, H, W] or a sequence [T, B, C, H, W] -> logits [B, classes], or [T, B, classes] `per_step`."""
+        return self.forward_head(self.forward_features(x), per_step=per_step)

@@ -1,0 +1,138 @@
+"""Models by name: registered here and with timm, created, listed, saved and read back."""
+
+import difflib
+import fnmatch
+import inspect
+import json
+import os
+import tempfile
+import typing
+from collections.abc import Callable
+from pathlib import Path
+
+import safetensors.torch
+import timm.models
+from timm.models import build_model_with_cfg
+from torch import nn
+
+_MODELS: dict[str, Callable[..., nn.Module]] = {}
+
+
+def register_model(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Decorator: makes the function's name a model of ours and of timm's. Its return annotation is the model's class."""
+    _MODELS[function.__name__] = function
+    return timm.models.register_model(function)
+
+
+def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: dict) -> nn.Module:
+    """What a registered function returns: the model with timm's configuration, and `config` to create it again."""
+    model = build_model_with_cfg(model_class, variant, pretrained, feature_cfg={"feature_cls": "getter"}, **kwargs)
+    options = inspect.signature(model_class).parameters
+    model.config = {"architecture": variant, **{name: value for name, value in kwargs.items() if name in options}}
+    return model
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of all models that match a shell pattern such as 'meta_*', sorted."""
+    return sorted(name for name in _MODELS if fnmatch.fnmatch(name, pattern))
+
+
+def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | None = None, **kwargs) -> nn.Module:
+    """A model by name, or the one that a checkpoint holds.
+
+    Args:
+        name: one of `list_models()`; may be left out if a checkpoint is given.
+        checkpoint: a .safetensors file with its JSON configuration beside it, as `save_model` and `spikeformers import` write.
+        kwargs: options of the model's class such as num_classes, in_chans, time_steps; with a checkpoint they overrule it.
+
+    Returns:
+        The model in train mode, on the CPU.
+
+    Raises:
+        ValueError: no such model or option, or a checkpoint that does not fit.
+    """
+    if checkpoint is not None:
+        return _from_checkpoint(name, Path(checkpoint), kwargs)
+    if name is None:
+        raise ValueError("create_model needs a name (see list_models()) or a checkpoint")
+    if name not in _MODELS:
+        close = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.6)
+        hint = f"; did you mean {', '.join(sorted(close))}?" if close else ""
+        raise ValueError(f"unknown model {name!r}{hint} (spikeformers list shows all)")
+    options = inspect.signature(typing.get_type_hints(_MODELS[name])["return"]).parameters
+    unknown = [key for key in kwargs if key not in options]
+    if unknown:
+        raise ValueError(f"{name} has no option {', '.join(map(repr, unknown))}; it has {', '.join(options)}")
+    return _MODELS[name](**kwargs)
+
+
+def _configuration(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _from_checkpoint(name: str | None, path: Path, kwargs: dict) -> nn.Module:
+    if path.suffix != ".safetensors":
+        raise ValueError(
+            f"{path} is not a .safetensors file; convert published weights with: spikeformers import {path} OUT.safetensors"
+        )
+    for file in (path, _configuration(path)):
+        if not file.is_file():
+            raise ValueError(f"there is no file {file}; a checkpoint is a .safetensors file with a .json file of the same name")
+    config = json.loads(_configuration(path).read_text(encoding="utf-8"))
+    architecture = config.pop("architecture", None)
+    if architecture is None:
+        raise ValueError(f"{_configuration(path)} names no architecture, so it is not a configuration of spikeformers")
+    if name not in (None, architecture):
+        raise ValueError(f"{path} holds a {architecture}, not a {name}")
+    model = create_model(architecture, **{**config, **kwargs})
+    state, own = safetensors.torch.load_file(path), model.state_dict()
+    wrong = [
+        f"{key}: {list(state[key].shape) if key in state else 'missing'} in the file, "
+        f"{list(own[key].shape) if key in own else 'missing'} in the model"
+        for key in sorted(state.keys() | own.keys())
+        if key not in state or key not in own or state[key].shape != own[key].shape
+    ]
+    if wrong:
+        shown = "\n  ".join(wrong[:10] + [f"and {len(wrong) - 10} more"] * (len(wrong) > 10))
+        raise ValueError(f"{path} does not fit {architecture} with the options given:\n  {shown}")
+    model.load_state_dict(state)
+    return model
+
+
+def save_model(model: nn.Module, path: str | os.PathLike) -> None:
+    """Writes PATH.safetensors and PATH.json, from which `create_model(checkpoint=PATH)` makes the same model.
+
+    Both files are written whole or not at all: under a temporary name first, then renamed.
+
+    Raises:
+        ValueError: the path does not end in .safetensors, or the model was not made by `create_model` or timm.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"the file must end in .safetensors, not {path.name!r}")
+    if not hasattr(model, "config"):
+        raise ValueError("this model carries no configuration; make it with create_model")
+    config = {**model.config, "num_classes": model.num_classes, "time_steps": model.time_steps}
+    state = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}
+    write_atomically(path, safetensors.torch.save(state))
+    write_atomically(_configuration(path), (json.dumps(config, indent=2) + "\n").encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file under a temporary name in the same folder, then renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,262 @@
+"""Weights that others published: their names translated to ours, and what does not match said aloud."""
+
+import argparse
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ._registry import create_model, save_model
+from .meta_spikeformer import MetaSpikeFormer
+from .spikingformer import Spikingformer
+
+UNUSED = ""  # the translation of a published parameter that the published forward pass never reads
+
+# (pattern of a published name, our name); matched whole, the first that matches counts
+_META_SPIKEFORMER = [
+    (r"downsample1_1\.encode_(conv|bn)\.(\w+)", r"stem.\1.\2"),
+    (r"downsample1_2\.encode_(conv|bn)\.(\w+)", r"stages.1.downsample.conv_bn.\1.\2"),
+    (r"downsample([234])\.encode_(conv|bn)\.(\w+)", r"stages.\1.downsample.conv_bn.\2.\3"),
+    (r"ConvBlock1_1\.(\d+)\.(.+)", r"stages.0.blocks.\1.\2"),
+    (r"ConvBlock1_2\.(\d+)\.(.+)", r"stages.1.blocks.\1.\2"),
+    (r"ConvBlock2_1\.0\.(.+)", r"stages.2.blocks.0.\1"),
+    (r"ConvBlock2_2\.0\.(.+)", r"stages.2.blocks.1.\1"),
+    (r"block([34])\.(\d+)\.(.+)", r"stages.\1.blocks.\2.\3"),
+    (r"(head|head_kd)\.(weight|bias)", r"\1.\2"),
+]
+_META_SPIKEFORMER_BLOCK = [
+    (r"Conv\.pwconv1\.(\w+)", r"sep_conv.branch.expand.conv.\1"),
+    (r"Conv\.bn1\.(\w+)", r"sep_conv.branch.expand.bn.\1"),
+    (r"Conv\.dwconv\.(\w+)", r"sep_conv.branch.depthwise.\1"),
+    (r"Conv\.pwconv2\.(\w+)", r"sep_conv.branch.project.conv.\1"),
+    (r"Conv\.bn2\.(\w+)", r"sep_conv.branch.project.bn.\1"),
+    (r"(conv|bn)([12])\.(\w+)", r"channel_conv.branch.fc\2.\1.\3"),
+    (r"attn\.(q|k|v|proj)_conv\.0\.body\.0\.(\w+)", r"attention.branch.\1.expand.\2"),
+    (r"attn\.(q|k|v|proj)_conv\.0\.body\.1\.bn\.(\w+)", r"attention.branch.\1.expand_bn.\2"),
+    (r"attn\.(q|k|v|proj)_conv\.0\.body\.2\.0\.(\w+)", r"attention.branch.\1.depthwise.\2"),
+    (r"attn\.(q|k|v|proj)_conv\.0\.body\.2\.1\.(\w+)", r"attention.branch.\1.project.\2"),
+    (r"attn\.(q|k|v|proj)_conv\.0\.body\.2\.2\.(\w+)", r"attention.branch.\1.project_bn.\2"),
+    (r"attn\.(q|k|v|proj)_conv\.1\.(\w+)", r"attention.branch.\1.bn.\2"),
+    (r"mlp\.fc([12])_(conv|bn)\.(\w+)", r"mlp.branch.fc\1.\2.\3"),
+]
+_SPIKINGFORMER = [
+    (r"patch_embed\.proj_(conv|bn)\.(\w+)", r"stem.\1.\2"),
+    (r"patch_embed\.block0_(conv|bn)\.(\w+)", r"stem.\1.\2"),
+    (r"patch_embed\.(?:proj|block)1_(conv|bn)\.(\w+)", r"tokenizer.0.conv_bn.\1.\2"),
+    (r"patch_embed\.(?:proj|block)2_(conv|bn)\.(\w+)", r"tokenizer.1.conv_bn.\1.\2"),
+    (r"patch_embed\.(?:proj|block)3_(conv|bn)\.(\w+)", r"tokenizer.2.conv_bn.\1.\2"),
+    (r"patch_embed\.(?:proj|block)4_(conv|bn)\.(\w+)", r"tokenizer.3.conv_bn.\1.\2"),
+    # names of older checkpoints
+    (r"patch_embed\.proj_(conv|bn)1\.(\w+)", r"tokenizer.0.conv_bn.\1.\2"),
+    (r"patch_embed\.proj_(conv|bn)2\.(\w+)", r"tokenizer.1.conv_bn.\1.\2"),
+    (r"patch_embed\.proj_(conv|bn)3\.(\w+)", r"tokenizer.2.conv_bn.\1.\2"),
+    (r"patch_embed\.rpe_(conv|bn)\.(\w+)", r"tokenizer.3.conv_bn.\1.\2"),
+    (r"block\.\d+\.norm[12]\.(weight|bias)", UNUSED),
+    (r"block\.(\d+)\.attn\.(q|k|v|proj)_(conv|bn)\.(\w+)", r"stages.\1.attention.branch.\2.\3.\4"),
+    (r"block\.(\d+)\.mlp\.(?:mlp|fc)([12])_(conv|bn)\.(\w+)", r"stages.\1.mlp.branch.fc\2.\3.\4"),
+    (r"head\.(weight|bias)", r"head.\1"),
+]
+
+# wrappers around a state dict, and around its names
+_CONTAINERS = ("model", "state_dict")
+_PREFIXES = ("module.", "model.", "levels.")
+
+
+@dataclass
+class LoadReport:
+    """What `load_published` did, by published name.
+
+    Attributes:
+        loaded: how many tensors were copied.
+        unused: published parameters that the published forward pass never reads, left out.
+        missing: our parameters that the checkpoint does not hold.
+        unexpected: published parameters that this model has no place for.
+        mismatched: parameters whose shapes differ, with both shapes.
+        not_in_weights: settings that change the outputs and that no weight reveals, with the values the model has.
+    """
+
+    loaded: int = 0
+    unused: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: list[str] = field(default_factory=list)
+    not_in_weights: dict[str, object] = field(default_factory=dict)
+
+    def problems(self) -> list[str]:
+        """One line for everything that does not match."""
+        kinds = {"in the model only": self.missing, "in the checkpoint only": self.unexpected, "shape": self.mismatched}
+        return [f"{kind}: {name}" for kind, names in kinds.items() for name in names]
+
+    def __str__(self) -> str:
+        lines = [f"{self.loaded} tensors loaded, {len(self.unused)} unused ones left out"]
+        if self.not_in_weights:
+            settings = ", ".join(f"{name}={value}" for name, value in self.not_in_weights.items())
+            lines.append(f"not held by the weights, so taken from the model (check them): {settings}")
+        return "\n".join(lines + self.problems())
+
+
+def load_published(
+    model: nn.Module, checkpoint: str | os.PathLike | Mapping[str, Tensor], strict: bool = True
+) -> LoadReport:
+    """Copies published weights into a model made by `create_model`.
+
+    Understands the names of Spike-driven Transformer V2 (with or without the distillation head) and of Spikingformer
+    (ImageNet, CIFAR and event variants, current and older names), wrapped in "model" or "state_dict" or not, and our own
+    names. Nothing is unpickled but tensors and plain data.
+
+    The weights do not reveal the number of time steps, of attention heads, tau or CML pooling: the report lists the values
+    that the model has.
+
+    Args:
+        model: the model to fill; its dtype is kept.
+        checkpoint: path of a .pth, .pt, .ckpt or .safetensors file, or a state dict.
+        strict: raise if anything does not match; otherwise load what does and leave the rest to the report.
+
+    Returns:
+        What was loaded and what was not.
+
+    Raises:
+        ValueError: the file cannot be read safely, the model is of no published family, or (strict) something does not match.
+    """
+    published = _unwrap(checkpoint if isinstance(checkpoint, Mapping) else read_state_dict(checkpoint))
+    own = model.state_dict()
+    report = LoadReport(not_in_weights=_not_in_weights(model))
+    found = {}
+    for name, value in published.items():
+        ours = name if name in own else _translate(model, name)
+        if ours == UNUSED:
+            report.unused.append(name)
+        elif ours is None or ours not in own:
+            report.unexpected.append(name)
+        else:
+            found[ours] = name
+            report.loaded += _copy(own[ours], value, name, report)
+    report.missing = [name for name in own if name not in found and not name.endswith("num_batches_tracked")]
+    if strict and report.problems():
+        raise ValueError(_advice(model, published, report))
+    return report
+
+
+def import_checkpoint(
+    checkpoint: str | os.PathLike, out: str | os.PathLike, architecture: str, **kwargs
+) -> LoadReport:
+    """Converts published weights for good: OUT.safetensors with OUT.json beside it, for `create_model(checkpoint=OUT)`.
+
+    num_classes, in_chans and distillation are read off the shapes of the weights unless given; what the weights do not
+    reveal (time steps, heads, tau) comes from the architecture's defaults and `kwargs`, and the report names it.
+
+    Raises:
+        ValueError: as `load_published` and `create_model`.
+    """
+    published = _unwrap(read_state_dict(checkpoint))
+    shapes = {}
+    if "head.weight" in published:
+        shapes["num_classes"] = published["head.weight"].shape[0]
+    if "head_kd.weight" in published:
+        shapes["distillation"] = True
+    for name in ("downsample1_1.encode_conv.weight", "patch_embed.proj_conv.weight", "patch_embed.block0_conv.weight"):
+        if name in published:
+            shapes["in_chans"] = published[name].shape[1]
+    model = create_model(architecture, **{**shapes, **kwargs})
+    report = load_published(model, published)
+    save_model(model, out)
+    return report
+
+
+def read_state_dict(path: str | os.PathLike) -> Mapping[str, object]:
+    """A checkpoint file's content, without running any code that it may hold.
+
+    Raises:
+        ValueError: no such file, not a checkpoint, or one with objects other than tensors and plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"there is no checkpoint {path}")
+    if path.suffix == ".safetensors":
+        return safetensors.torch.load_file(path)
+    try:
+        # the trainers of the papers store their command line beside the weights; a Namespace is plain data
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} cannot be read as weights alone ({str(error).splitlines()[0]}); if it holds other Python objects, load it "
+            "where you trust it and save its state dict again"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not a state dict")
+    return content
+
+
+def _unwrap(content: Mapping[str, object]) -> dict[str, Tensor]:
+    """The state dict inside a checkpoint, its names without the prefixes of wrappers."""
+    for container in _CONTAINERS:
+        if isinstance(content.get(container), Mapping):
+            content = content[container]
+    state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if not state:
+        raise ValueError(f"no tensors in the checkpoint; its entries are {', '.join(map(str, list(content)[:8]))}")
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _first_match(rules: list[tuple[str, str]], name: str) -> str | None:
+    for pattern, ours in rules:
+        match = re.fullmatch(pattern, name)
+        if match:
+            return match.expand(ours)
+    return None
+
+
+def _translate(model: nn.Module, name: str) -> str | None:
+    """Our name for a published one; UNUSED, or None if there is none."""
+    if isinstance(model, Spikingformer):
+        return _first_match(_SPIKINGFORMER, name)
+    if not isinstance(model, MetaSpikeFormer):
+        raise ValueError(f"no published naming scheme is known for {type(model).__name__}")
+    ours = _first_match(_META_SPIKEFORMER, name)
+    block = re.fullmatch(r"(stages\.\d\.blocks\.\d+\.)(.+)", ours or "")
+    if block is None:
+        return ours
+    inner = _first_match(_META_SPIKEFORMER_BLOCK, block[2])
+    return None if inner is None else block[1] + inner
+
+
+def _copy(target: Tensor, value: Tensor, name: str, report: LoadReport) -> bool:
+    """Copies one tensor in place; 1x1 convolutions may be published in one dimension."""
+    if target.ndim == 4 and value.ndim == 3 and target.shape == (*value.shape, 1):
+        value = value[..., None]
+    if target.shape != value.shape:
+        report.mismatched.append(f"{name} is {list(value.shape)}, the model has {list(target.shape)}")
+        return False
+    with torch.no_grad():
+        target.copy_(value)
+    return True
+
+
+def _not_in_weights(model: nn.Module) -> dict[str, object]:
+    names = ("time_steps", "num_heads", "tau", "cml", "pools", "strides")
+    return {name: getattr(model, name) for name in names if hasattr(model, name)}
+
+
+def _advice(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport) -> str:
+    """The error message: what does not match, and what to do in the cases that have a name."""
+    hints = []
+    classes = published["head.weight"].shape[0] if "head.weight" in published else None
+    if classes is not None and classes != model.num_classes:
+        hints.append(f"the checkpoint has {classes} classes: create the model with num_classes={classes}")
+    if "head_kd.weight" in published and not model.distillation:
+        hints.append("the checkpoint has a distillation head: create the model with distillation=True")
+    if "head_kd.weight" not in published and model.distillation:
+        hints.append("the checkpoint has no distillation head: load with strict=False to leave the model's as it is")
+    problems = report.problems()
+    shown = problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20)
+    return "\n  ".join([f"the checkpoint does not fit this {type(model).__name__}:", *shown, *hints])

@@ -1,0 +1,100 @@
+"""Spiking neurons as modules: they hold constants, and their learnable ones, and call the kernel. No state is kept."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .kernels.lif import ALPHA, lif
+
+
+class Neuron(nn.Module):
+    """Base of all spiking neurons: forward takes input currents [T, ...] from rest and returns spikes [T, ...].
+
+    A forward hook on a Neuron sees its spikes, so the hook's `output.mean()` is its firing rate.
+
+    Args:
+        v_threshold: firing threshold, > 0; reaching it exactly fires.
+        reset: "hard" (to 0) or "soft" (by subtraction).
+        surrogate: "sigmoid", "atan", "rectangle" or "triangle".
+        alpha: sharpness of the surrogate; None means the customary one.
+    """
+
+    decay_input = True
+
+    def __init__(
+        self, v_threshold: float = 1.0, *, reset: str = "hard", surrogate: str = "sigmoid", alpha: float | None = None
+    ):
+        super().__init__()
+        if surrogate not in ALPHA:
+            raise ValueError(f"surrogate must be one of {', '.join(ALPHA)}, not {surrogate!r}")
+        self.v_threshold = v_threshold
+        self.reset = reset
+        self.surrogate = surrogate
+        self.alpha = ALPHA[surrogate] if alpha is None else alpha
+
+    def time_constant(self) -> float | Tensor | None:
+        """tau in time steps; None for neurons without leak."""
+        raise NotImplementedError
+
+    def run(self, x: Tensor, v: Tensor | None = None, *, return_v: bool = True) -> tuple[Tensor, Tensor]:
+        """Spikes [T, ...] and the membrane potential [...] after the last step, starting from v [...] or from rest."""
+        return lif(
+            x,
+            v,
+            tau=self.time_constant(),
+            v_threshold=self.v_threshold,
+            decay_input=self.decay_input,
+            reset=self.reset,
+            surrogate=self.surrogate,
+            alpha=self.alpha,
+            return_v=return_v,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, ...] -> spikes [T, ...], from rest."""
+        return self.run(x, return_v=False)[0]
+
+    def extra_repr(self) -> str:
+        return f"v_threshold={self.v_threshold}, reset={self.reset!r}, surrogate={self.surrogate!r}, alpha={self.alpha}"
+
+
+class LIF(Neuron):
+    """Leaky integrate-and-fire: h[t] = v[t-1] + (x[t] - v[t-1]) / tau. See `kernels.lif.lif`.
+
+    Args:
+        tau: membrane time constant in time steps, >= 1.
+        decay_input: whether the leak divides the input as well; if not, h[t] = (v[t-1] - v[t-1] / tau) + x[t].
+        v_threshold, reset, surrogate, alpha: as for `Neuron`.
+    """
+
+    def __init__(self, tau: float = 2.0, v_threshold: float = 1.0, *, decay_input: bool = True, **kwargs):
+        super().__init__(v_threshold, **kwargs)
+        self.tau = tau
+        self.decay_input = decay_input
+
+    def time_constant(self) -> float:
+        return self.tau
+
+    def extra_repr(self) -> str:
+        return f"tau={self.tau}, decay_input={self.decay_input}, {super().extra_repr()}"
+
+
+class PLIF(LIF):
+    """LIF whose time constant is learnt: 1 / tau = sigmoid(w) (Fang et al., ICCV 2021, eq. 9). `tau` is the initial value, > 1."""
+
+    def __init__(self, tau: float = 2.0, v_threshold: float = 1.0, **kwargs):
+        super().__init__(tau, v_threshold, **kwargs)
+        if not tau > 1:
+            raise ValueError(f"the initial tau of a PLIF must be above 1 time step, not {tau}")
+        self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
+
+    def time_constant(self) -> Tensor:
+        return 1 + torch.exp(-self.w)
+
+
+class IF(Neuron):
+    """Integrate-and-fire without leak: h[t] = v[t-1] + x[t]."""
+
+    def time_constant(self) -> None:
+        return None

@@ -1,0 +1,1 @@
+"""Training a recipe, and reading back what it left."""

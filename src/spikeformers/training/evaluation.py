@@ -1,0 +1,138 @@
+"""What a trained model answers: accuracy, firing rates, and the classes of single images. Needs no Lightning."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from spikeformers.data import ImageData, TestImages, read_image, test_loader
+from spikeformers.models import create_model, save_model
+from spikeformers.neurons import Neuron
+
+
+@dataclass
+class Evaluation:
+    """Accuracy in [0, 1], mean cross-entropy in nats, number of images, and each neuron layer's firing rate in [0, 1] by
+    module name: spikes per neuron and time step, averaged over all of them and the images."""
+
+    accuracy: float
+    loss: float
+    images: int
+    firing_rates: dict[str, float]
+
+    @property
+    def firing_rate(self) -> float:
+        """The mean over layers."""
+        return sum(self.firing_rates.values()) / max(1, len(self.firing_rates))
+
+
+@dataclass
+class Trained:
+    """A model with what its checkpoint says about its data; `data` and `classes` are None if it says nothing."""
+
+    model: nn.Module
+    data: ImageData | None
+    classes: list[str] | None
+
+
+def load_trained(path: str | Path) -> Trained:
+    """Reads best.ckpt or last.ckpt of a run, or a .safetensors file with its .json beside it.
+
+    Raises:
+        ValueError: there is no such file, or it is none of these.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no checkpoint {path}; training leaves best.ckpt and last.ckpt in its run folder")
+    if path.suffix == ".safetensors":
+        model = create_model(None, checkpoint=path)
+        beside = json.loads(path.with_suffix(".json").read_text())
+        data = beside.get("data")
+    else:
+        try:
+            beside = torch.load(path, map_location="cpu", weights_only=True)
+            config, data = dict(beside["model_config"]), beside["recipe"]["data"]
+        except Exception as error:  # torch.load raises many kinds, and a stranger's file may hold anything
+            raise ValueError(
+                f"{path} is no checkpoint of `spikeformers train` ({type(error).__name__}); "
+                "published weights are read by `spikeformers import`"
+            ) from None
+        model = create_model(config.pop("architecture"), **config)
+        prefix = "model."
+        model.load_state_dict({key.removeprefix(prefix): value for key, value in beside["state_dict"].items()})
+    return Trained(model.eval(), ImageData(**data) if data else None, beside.get("classes"))
+
+
+def save_trained(trained: Trained, path: Path):
+    """Writes PATH.safetensors with a .json beside it that also holds `data` and `classes`."""
+    save_model(trained.model, path)
+    beside = path.with_suffix(".json")
+    config = json.loads(beside.read_text()) | {"data": vars(trained.data), "classes": trained.classes}
+    write_text(beside, json.dumps(config, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str):
+    """Writes a text file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def best_device() -> torch.device:
+    """The accelerator if there is one, else the CPU."""
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, images: TestImages, device: str | torch.device = "cpu") -> Evaluation:
+    """Tests a model in eval mode on every test image once; the model is left on the device in eval mode."""
+    model.to(device).eval()
+    correct = loss = 0.0
+    with firing_rates(model) as rates:
+        for batch, labels in test_loader(images):
+            logits, labels = model(batch.to(device)).float(), labels.to(device)
+            loss += F.cross_entropy(logits, labels, reduction="sum").double().item()
+            correct += (logits.argmax(-1) == labels).sum().item()
+    return Evaluation(correct / len(images), loss / len(images), len(images), dict(rates()))
+
+
+@contextmanager
+def firing_rates(model: nn.Module) -> Iterator:
+    """Counts the spikes of every `Neuron` inside the block; yields a function that returns {module name: rate so far}."""
+    spikes, places, handles = {}, {}, []
+
+    def counter(name):
+        def hook(module, inputs, output):
+            spikes[name] = spikes.get(name, 0) + output.detach().mean(dtype=torch.float32) * output.numel()
+            places[name] = places.get(name, 0) + output.numel()
+
+        return hook
+
+    for name, module in model.named_modules():
+        if isinstance(module, Neuron):
+            handles.append(module.register_forward_hook(counter(name)))
+    try:
+        yield lambda: {name: float(spikes[name]) / places[name] for name in spikes}
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def predict(trained: Trained, path: str | Path, top: int = 5) -> list[tuple[str, float]]:
+    """The `top` likeliest classes of an image file with their probabilities, likeliest first.
+
+    Raises:
+        ValueError: the file is missing or no image, or the checkpoint does not say how images are prepared.
+    """
+    if trained.data is None:
+        raise ValueError("this checkpoint does not say how its images are prepared; use one that `train` wrote")
+    image = read_image(path, trained.data)
+    best = trained.model.eval()(image[None])[0].softmax(-1).topk(min(top, len(trained.classes)))
+    return [(trained.classes[index], value) for index, value in zip(best.indices.tolist(), best.values.tolist())]

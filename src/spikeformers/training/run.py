@@ -1,0 +1,209 @@
+"""Runs a recipe in a folder of its own, or continues it there."""
+
+import json
+import logging
+import os
+import signal
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning as L
+import torch
+import yaml
+from lightning.pytorch.utilities import rank_zero_only
+
+from spikeformers.data import TestImages, TrainingImages, train_loader
+from spikeformers.models import create_model
+from spikeformers.training.classifier import Classifier, seed_everything
+from spikeformers.training.evaluation import evaluate, load_trained, save_trained, write_text
+from spikeformers.training.recipe import Recipe, differences
+from spikeformers.training.report import Report
+
+
+def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path = "runs", resume: bool = False) -> dict:
+    """Trains a model and leaves config.yaml, metrics.csv, tensorboard/, last.ckpt, best.ckpt, best.safetensors with .json,
+    and summary.json in the run folder.
+
+    An interrupted run loses at most the epoch it is in; continued, it ends with the same weights and metrics as one that
+    was never interrupted. The best epoch is chosen by the test images' accuracy, so its accuracy flatters a little; the
+    last epoch's is not chosen by anything.
+
+    Args:
+        recipe: what to train, on what, how.
+        folder: the run folder; by default runs/1, runs/2, ..., or with `resume` the newest that is not finished.
+        runs: where numbered run folders are made.
+        resume: continue instead of starting anew.
+    Returns:
+        The content of summary.json, see `summarize`; {} in all processes but the first.
+    Raises:
+        ValueError: something in the recipe or the folder does not fit; nothing was written.
+        KeyboardInterrupt: stopped by Ctrl-C or a termination signal; its text says what is kept.
+    """
+    folder, runs = Path(folder) if folder else None, Path(runs)
+    if resume:
+        folder = folder or _newest_unfinished(runs)
+        _check_continues(folder, recipe)
+    elif folder and folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; continue its run with --resume or choose another --run_dir")
+    module = _module(recipe)
+
+    first = rank_zero_only.rank == 0
+    if first and not resume:
+        folder = _make(folder, runs)
+        write_text(folder / "config.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+    report = Report(folder if first else None)
+    last = folder / "last.ckpt" if resume else None
+    try:
+        with _quiet():
+            trainer = _trainer(recipe, report)
+            trainer.fit(module, ckpt_path=last if last and last.exists() else None, weights_only=True)
+        if not first:
+            return {}
+        summary = summarize(folder, report, module.test_images, trainer.strategy.root_device)
+    except (KeyboardInterrupt, SystemExit):  # Lightning makes the former the latter, and shuts its ears to Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        kept = f"{report.kept} of {recipe.training.epochs} epochs are kept in {folder}" if first else ""
+        raise KeyboardInterrupt(kept) from None
+    return summary
+
+
+def summarize(folder: Path, report: Report, test_images: TestImages, device: torch.device) -> dict:
+    """Tests best.ckpt, exports it to best.safetensors and writes summary.json: accuracy and loss of that best epoch,
+    best_epoch, last_accuracy of the last one, parameters, seconds of all epochs, firing_rates by module name and their
+    mean firing_rate over modules."""
+    trained = load_trained(folder / "best.ckpt")
+    result = evaluate(trained.model, test_images, device)
+    save_trained(trained, folder / "best.safetensors")
+    summary = dict(
+        run_dir=str(folder),
+        accuracy=result.accuracy,
+        loss=result.loss,
+        best_epoch=report.best["epoch"],
+        last_accuracy=report.history[-1]["val_accuracy"],
+        epochs=len(report.history),
+        test_images=result.images,
+        parameters=sum(p.numel() for p in trained.model.parameters()),
+        seconds=sum(row["seconds"] for row in report.history),
+        firing_rate=result.firing_rate,
+        firing_rates=result.firing_rates,
+    )
+    write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def as_text(summary: dict) -> str:
+    """summary.json for the terminal."""
+    rates = summary["firing_rates"]
+    width = max(map(len, rates), default=0)
+    lines = ["", f"firing rates over the {summary['test_images']:,} test images (spikes per neuron and time step)"]
+    lines += [f"  {name:{width}}  {rate:.4f}" for name, rate in rates.items()]
+    lines += [
+        "",
+        f"accuracy     {summary['last_accuracy']:.2%} after the last epoch ({summary['epochs']}), "
+        f"{summary['accuracy']:.2%} after the best ({summary['best_epoch']}), of {summary['test_images']:,} test images",
+        f"firing rate  {summary['firing_rate']:.4f} on average over {len(rates)} layers of neurons",
+        f"parameters   {summary['parameters']:,}",
+        f"seconds      {summary['seconds']:.1f} for {summary['epochs']} epochs",
+        f"kept in      {summary['run_dir']}: best.ckpt, best.safetensors, last.ckpt, metrics.csv, summary.json",
+    ]
+    return "\n".join(lines)
+
+
+def _module(recipe):
+    """The classifier with its data, tried on one image so that what does not fit is said before anything is written."""
+    train_images, test_images = TrainingImages(recipe.data, recipe.seed), TestImages(recipe.data)
+    train_loader(train_images)
+    data = recipe.data
+    options = dict(num_classes=len(train_images.classes), in_chans=data.channels, img_size=data.img_size)
+    seed_everything(recipe.seed)
+    model = create_model(recipe.model.name, **{**options, **recipe.model.kwargs})
+    with torch.no_grad():
+        logits = model.eval()(test_images[0][0][None])
+    if logits.shape[-1] != len(train_images.classes):
+        raise ValueError(
+            f"the model has {logits.shape[-1]} outputs for {len(train_images.classes)} classes; leave out num_classes"
+        )
+    return Classifier(model.train(), recipe, train_images, test_images)
+
+
+def _trainer(recipe, report):
+    machine, devices, nodes = recipe.trainer, recipe.trainer.devices, recipe.trainer.num_nodes
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    return L.Trainer(
+        accelerator=machine.accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        sync_batchnorm=machine.sync_batchnorm,
+        precision=recipe.training.precision,
+        max_epochs=recipe.training.epochs,
+        gradient_clip_val=recipe.training.clip_grad or None,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        callbacks=[report],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _numbered(runs):
+    """Run folders made by `_make`, newest first."""
+    folders = [path for path in runs.glob("*") if path.name.isdigit() and path.is_dir()]
+    return sorted(folders, key=lambda path: int(path.name), reverse=True)
+
+
+def _make(folder, runs):
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    number = max([int(path.name) for path in _numbered(runs)], default=0) + 1
+    while True:
+        try:
+            (runs / str(number)).mkdir(parents=True)
+            return runs / str(number)
+        except FileExistsError:  # another run has just taken it
+            number += 1
+
+
+def _newest_unfinished(runs):
+    for folder in _numbered(runs):
+        if (folder / "config.yaml").exists() and not (folder / "summary.json").exists():
+            return folder
+    raise ValueError(f"no unfinished run in {runs}; start one without --resume, or name its folder with --run_dir")
+
+
+def _check_continues(folder, recipe):
+    if not (folder / "config.yaml").exists():
+        raise ValueError(f"{folder} holds no run (no config.yaml in it); start one there without --resume")
+    if (folder / "summary.json").exists():
+        raise ValueError(f"the run in {folder} is finished, see its summary.json; start a new one without --resume")
+    old = Recipe.from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
+    if differ := differences(old, recipe):
+        was = ", ".join(f"{key} {before} (now {now})" for key, (before, now) in differ.items())
+        options = " ".join(f"--{key} {json.dumps(before)}" for key, (before, now) in differ.items())
+        raise ValueError(
+            f"{folder} was started with {was}; continue it with {options}, name another --run_dir, "
+            "or start a new run without --resume"
+        )
+
+
+@contextmanager
+def _quiet():
+    """Keeps Lightning's tips, and its advice on what this package has decided, off the terminal."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The '.*dataloader' does not have many workers")
+            for category in (DeprecationWarning, FutureWarning):  # between Lightning and torch, not the user's affair
+                warnings.simplefilter("ignore", category)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)

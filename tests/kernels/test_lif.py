@@ -1,0 +1,327 @@
+"""The LIF kernel: every implementation against the reference on awkward shapes, and the dynamics by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import autograd
+from torch.testing import assert_close
+
+from spikeformers.kernels.lif import INTEGRATIONS, SURROGATES, lif, native, reference, status
+from spikeformers.kernels.lif.reference import Dynamics
+
+SHAPES = [(1, 1), (4, 2, 63), (3, 64), (2, 129), (7, 5, 3), (4, 2, 33, 7, 7)]
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+NEURONS = [
+    {"tau": tau, "decay_input": decay_input, "reset": reset}
+    for tau, decay_input, reset in [
+        (2.0, True, "hard"),
+        (2.0, True, "soft"),
+        (1.5, True, "hard"),
+        (1.75, False, "hard"),
+        (4.0, False, "soft"),
+        (None, True, "hard"),
+        (None, True, "soft"),
+    ]
+]
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def dynamics_of(tau=2.0, decay_input=True, reset="hard", surrogate="sigmoid", alpha=4.0, v_threshold=1.0):
+    integration = "perfect" if tau is None else "leaky" if decay_input else "leaky_full_input"
+    return Dynamics(INTEGRATIONS.index(integration), v_threshold, reset == "soft", SURROGATES.index(surrogate), alpha)
+
+
+def both(x, v, grads, tau=2.0, alpha=4.0, **constants):
+    """(outputs and gradients of the live implementation, the same of the reference)."""
+    results = []
+    for run in ("live", "reference"):
+        inputs = [t.detach().clone().requires_grad_() for t in (x, v, tau) if isinstance(t, torch.Tensor)]
+        x_, v_ = inputs[0], inputs[1] if v is not None else None
+        tau_ = inputs[-1] if isinstance(tau, torch.Tensor) else tau
+        if run == "live":
+            out = lif(x_, v_, tau=tau_, alpha=alpha, **constants)
+        else:
+            number = 2.0 if isinstance(tau, torch.Tensor) else tau
+            out = reference.lif(x_, v_, 1.0 if tau is None else tau_, dynamics_of(number, alpha=alpha, **constants))
+        results.append((out, autograd.grad(out, inputs, grads)))
+    return results
+
+
+@pytest.mark.skipif(native.load()[0] is None, reason="the native kernel is not built")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_native_lif_matches_reference(shape, neuron, dtype):
+    x = (2 * torch.randn(shape)).to(dtype)
+    state = torch.float64 if dtype == torch.float64 else torch.float32
+    for v in (None, torch.randn(shape[1:], dtype=state)):
+        grads = torch.randn(shape).to(dtype), torch.randn(shape[1:], dtype=state)
+        (got, got_grads), (want, want_grads) = both(x, v, grads, **neuron)
+        assert_close(got, want, rtol=0, atol=0)
+        tolerance = {} if dtype.itemsize == 2 else {"rtol": 1e-6, "atol": 1e-6}
+        assert_close(got_grads, want_grads, **tolerance)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 4.0, 25.0])
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_surrogate_gradients_match_reference(dtype, surrogate, alpha):
+    x = 4 * torch.randn(3, 1000, dtype=dtype)
+    grads = torch.randn(3, 1000, dtype=dtype), torch.randn(1000, dtype=dtype)
+    (_, got), (_, want) = both(x, None, grads, surrogate=surrogate, alpha=alpha)
+    assert_close(got, want, rtol=1e-6, atol=1e-6 * alpha)
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_surrogate_is_a_bump_of_unit_area_with_its_peak_at_the_threshold(surrogate):
+    z = torch.linspace(-200, 200, 4_000_001, dtype=torch.float64)
+    slope = reference.surrogate_gradient(z, SURROGATES.index(surrogate), 2.0)
+    assert torch.trapezoid(slope, z).item() == pytest.approx(1, abs=2e-3)
+    assert slope.argmax() == len(z) // 2 or slope[len(z) // 2] == slope.max()
+    assert_close(slope, slope.flip(0))
+
+
+def test_sigmoid_surrogate_is_the_derivative_of_the_sigmoid():
+    z = torch.linspace(-3, 3, 61, dtype=torch.float64, requires_grad=True)
+    torch.sigmoid(4 * z).sum().backward()
+    assert_close(reference.surrogate_gradient(z.detach(), 0, 4.0), z.grad)
+
+
+@pytest.mark.parametrize("decay_input", [True, False])
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+def test_gradient_is_that_of_the_equations(decay_input, reset):
+    """Against autograd through the unrolled equations, with a straight-through step and a detached reset."""
+
+    class Step(autograd.Function):
+        @staticmethod
+        def forward(ctx, z):
+            ctx.save_for_backward(z)
+            return (z >= 0).to(z.dtype)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * reference.surrogate_gradient(*ctx.saved_tensors, 0, 4.0)
+
+    x = (2 * torch.randn(5, 40, dtype=torch.float64)).requires_grad_()
+    v0 = torch.randn(40, dtype=torch.float64, requires_grad=True)
+    tau = torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
+    v, spikes = v0, []
+    for t in range(len(x)):
+        h = v + (x[t] - v) / tau if decay_input else v - v / tau + x[t]
+        s = Step.apply(h - 1.0)
+        spikes.append(s)
+        v = h * (1 - s.detach()) if reset == "hard" else h - s.detach()
+    grads = torch.randn(5, 40, dtype=torch.float64), torch.randn(40, dtype=torch.float64)
+    want = autograd.grad((torch.stack(spikes), v), (x, v0, tau), grads)
+    got = autograd.grad(lif(x, v0, tau=tau, decay_input=decay_input, reset=reset), (x, v0, tau), grads)
+    assert_close(got, want, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("decay_input", [True, False])
+def test_learnable_tau_matches_reference(dtype, decay_input):
+    x = (2 * torch.randn(4, 3, 65)).to(dtype)
+    state = torch.float64 if dtype == torch.float64 else torch.float32
+    grads = torch.randn(4, 3, 65).to(dtype), torch.randn(3, 65, dtype=state)
+    (got, got_grads), (want, want_grads) = both(
+        x, None, grads, tau=torch.tensor(1.8, dtype=state), decay_input=decay_input
+    )
+    assert_close(got, want, rtol=0, atol=0)
+    assert_close(got_grads[1], want_grads[1], rtol=1e-5, atol=1e-5)
+
+
+def test_lif_fires_when_h_reaches_threshold():
+    s, v = lif(torch.tensor([[2.0], [2.0]]))  # h = 1.0 at both steps: the first spike resets v
+    assert s.flatten().tolist() == [1.0, 1.0] and v.item() == 0.0
+
+
+def test_membrane_potential_by_hand():
+    x = torch.tensor([[1.0], [1.0], [1.5], [0.0]])
+    s, v = lif(x)  # h = 0.5, 0.75, 1.125 (fires), 0
+    assert s.flatten().tolist() == [0, 0, 1, 0] and v.item() == 0.0
+    s, v = lif(x, reset="soft")  # v = 0.125 after the spike, then half of it
+    assert s.flatten().tolist() == [0, 0, 1, 0] and v.item() == 0.0625
+    s, v = lif(x, tau=None)  # h = 1 (fires), 1 (fires), 1.5 (fires), 0
+    assert s.flatten().tolist() == [1, 1, 1, 0] and v.item() == 0.0
+    s, v = lif(x, tau=None, reset="soft")  # 0.5 stays behind
+    assert s.flatten().tolist() == [1, 1, 1, 0] and v.item() == 0.5
+    s, v = lif(x * 0.5, decay_input=False)  # h = 0.5, 0.75, 1.125 (fires), 0
+    assert s.flatten().tolist() == [0, 0, 1, 0] and v.item() == 0.0
+
+
+def test_hard_reset_folds_a_scale_into_the_threshold():
+    x = 8 * torch.randint(0, 9, (4, 500)).float()
+    assert_close(lif(0.125 * x, v_threshold=0.5)[0], lif(x, v_threshold=4.0)[0], rtol=0, atol=0)
+
+
+def test_state_carries_a_sequence_across_calls():
+    x = 2 * torch.randn(6, 3, 50)
+    whole, v_whole = lif(x)
+    first, v = lif(x[:2])
+    second, v = lif(x[2:], v)
+    assert_close(torch.cat([first, second]), whole, rtol=0, atol=0)
+    assert_close(v, v_whole, rtol=0, atol=0)
+
+
+def test_state_of_half_types_is_float32_so_that_splitting_a_sequence_changes_nothing():
+    x = (2 * torch.randn(6, 500)).bfloat16()
+    first, v = lif(x[:3])
+    assert v.dtype == torch.float32
+    assert_close(torch.cat([first, lif(x[3:], v)[0]]), lif(x)[0], rtol=0, atol=0)
+
+
+def layouts():
+    dense = 2 * torch.randn(4, 2, 6, 5, 3)
+    channels_last = dense.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (4, 2))
+    return {
+        "channels_last": channels_last,
+        "transposed": dense.transpose(3, 4),
+        "batch_first": (2 * torch.randn(2, 4, 6, 5, 3)).transpose(0, 1),
+        "sliced": (2 * torch.randn(4, 2, 6, 5, 7))[..., ::2],
+        "every_other_step": (2 * torch.randn(8, 2, 6, 5, 3))[::2],
+        "expanded": (2 * torch.randn(1, 2, 6, 5, 3)).expand(4, -1, -1, -1, -1),
+        "expanded_inside": (2 * torch.randn(4, 1, 6, 5, 3)).expand(-1, 2, -1, -1, -1),
+        "empty": torch.empty(4, 0, 6, 5, 3),
+    }
+
+
+@pytest.mark.parametrize("layout", layouts())
+def test_lif_takes_any_memory_layout(layout):
+    x = layouts()[layout].requires_grad_()
+    plain = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+    backwards = torch.randn(x.shape[::-1]).permute(4, 3, 2, 1, 0)
+    grads = backwards, torch.randn(x.shape[1:])
+    got, want = lif(x), lif(plain)
+    assert_close(got, want, rtol=0, atol=0)
+    assert_close(autograd.grad(got, x, grads), autograd.grad(want, plain, grads), rtol=0, atol=0)
+
+
+def test_channels_last_passes_through_without_a_copy():
+    x = layouts()["channels_last"]
+    s, v = lif(x)
+    assert s[0].is_contiguous(memory_format=torch.channels_last) and v.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_only_the_input_is_kept_for_backward():
+    kept = []
+    x = torch.randn(4, 1000, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        lif(x, return_v=False)
+    assert [t.data_ptr() for t in kept if t is not None] == [x.data_ptr()]
+
+
+def test_result_does_not_depend_on_the_number_of_threads():
+    x = (2 * torch.randn(4, 100_003)).requires_grad_()
+    grad = torch.randn(4, 100_003)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            s, _ = lif(x)
+            results.append((s, *autograd.grad(s, x, grad)))
+    finally:
+        torch.set_num_threads(threads)
+    assert_close(results[0], results[1], rtol=0, atol=0)
+    assert_close(results[0], results[2], rtol=0, atol=0)
+
+
+def test_extreme_inputs():
+    x = torch.tensor([[math.inf, -math.inf, math.nan, 1e30, -1e30, 0.0, -0.0, 3e38]] * 3).requires_grad_()
+    grads = torch.ones(3, 8), torch.zeros(8)
+    (got, got_grads), (want, want_grads) = both(x, None, grads)
+    assert_close(got, want, rtol=0, atol=0, equal_nan=True)
+    assert_close(got_grads, want_grads, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_gradients_round_like_torch(dtype):
+    """With x far below the threshold and no leak the gradient of x passes through one multiplication and one rounding."""
+    values = torch.cat([torch.logspace(-9, 4.7, 4001), -torch.logspace(-9, 4.7, 4001), torch.zeros(1)]).to(dtype)
+    x = torch.zeros(1, len(values), dtype=dtype, requires_grad=True)
+    (grad,) = autograd.grad(lif(x, tau=None, surrogate="triangle", alpha=0.75)[0], x, values[None])
+    assert_close(grad[0], (values.float() * (0.75 * 0.25)).to(dtype), rtol=0, atol=0)
+
+
+OPCHECK = [
+    (torch.randn(3, 2, 5, requires_grad=True), None, None),
+    (torch.randn(3, 2, 5, requires_grad=True), torch.randn(2, 5, requires_grad=True), None),
+    (torch.randn(3, 2, 5, requires_grad=True), None, torch.tensor(1.5, requires_grad=True)),
+    (torch.randn(2, 2, 3, 4, 4).half().requires_grad_(), None, None),
+    (torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)[None].expand(3, -1, -1, -1, -1), None, None),
+]
+
+
+@pytest.mark.parametrize("case", range(len(OPCHECK)))
+@pytest.mark.parametrize("return_v", [True, False])
+def test_opcheck(case, return_v):
+    x, v, tau = OPCHECK[case]
+    torch.library.opcheck(torch.ops.spikeformers.lif.default, (x, v, tau, 2.0, 0, 1.0, False, 0, 4.0, return_v))
+
+
+def test_compiles_as_one_graph():
+    def step(x, tau):
+        s, v = lif(x * 2, tau=tau)
+        return (s * 3).sum() + v.sum()
+
+    x, tau = torch.randn(4, 33, requires_grad=True), torch.tensor(1.5, requires_grad=True)
+    want = autograd.grad(step(x, tau), (x, tau))
+    got = autograd.grad(torch.compile(step, fullgraph=True, backend="aot_eager")(x, tau), (x, tau))
+    assert_close(got, want)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"x": torch.tensor(1.0)}, "T >= 1"),
+        ({"x": torch.zeros(4, 2).int()}, "floating-point"),
+        ({"v": torch.zeros(3)}, r"without the time axis, \(2,\), not \(3,\)"),
+        ({"tau": 0.5}, "tau must be at least 1"),
+        ({"tau": torch.ones(2)}, "0-d tensor"),
+        ({"v_threshold": 0.0}, "v_threshold must be positive"),
+        ({"reset": "none"}, "'hard' or 'soft'"),
+        ({"surrogate": "relu"}, "sigmoid, atan, rectangle, triangle"),
+        ({"alpha": -1.0}, "alpha must be positive"),
+    ],
+)
+def test_errors_say_what_was_given_and_expected(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        lif(**{"x": torch.zeros(4, 2), **arguments})
+
+
+def test_status_names_every_implementation():
+    rows = status()
+    assert [row[0] for row in rows] == ["reference", "native", "triton"] and rows[0][1]
+    assert all(isinstance(live, bool) and sentence for _, live, sentence in rows)
+
+
+def test_reference_runs_where_the_native_kernel_is_missing(monkeypatch):
+    x = (2 * torch.randn(4, 3, 5)).requires_grad_()
+    grads = torch.randn(4, 3, 5), torch.randn(3, 5)
+    want = lif(x), autograd.grad(lif(x), x, grads)
+    monkeypatch.setattr(native, "load", lambda: (None, "not built"))
+    assert ("native", False, "not built") in status()
+    assert_close((lif(x), autograd.grad(lif(x), x, grads)), want)
+
+
+def test_all_builds_agree(monkeypatch):
+    """Every instruction set that was built and that this processor runs gives the same bits."""
+    x = (2 * torch.randn(4, 1003)).requires_grad_()
+    grads = torch.randn(4, 1003), torch.randn(1003)
+    want = reference.lif(x, None, 1.5, dynamics_of(1.5))
+    want_grad = autograd.grad(want, x, grads)
+    capability = torch.backends.cpu.get_cpu_capability()
+    for build in native._BUILDS.get(capability, ("baseline",)):
+        monkeypatch.setattr(native, "_BUILDS", {capability: (build,)})
+        native.load.cache_clear()
+        if native.load()[0] is not None:
+            assert native.load()[1] == f"build {build}"
+            got = lif(x, tau=1.5)
+            assert_close(got, want, rtol=0, atol=0)
+            assert_close(autograd.grad(got, x, grads), want_grad, rtol=1e-6, atol=1e-6)
+    monkeypatch.undo()
+    native.load.cache_clear()
