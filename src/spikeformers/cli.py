@@ -43,18 +43,24 @@ def train(argv):
     _need("train", "lightning", "jsonargparse", "tensorboard")
     from jsonargparse import ArgumentParser
 
-    from spikeformers.training.recipe import Recipe
+    from .training.recipe import Recipe
 
-    parser = ArgumentParser(prog="spikeformers train", description=train.__doc__, exit_on_error=False)
+    parser = ArgumentParser(
+        prog="spikeformers train", description=train.__doc__, exit_on_error=False, allow_abbrev=False
+    )
     parser.add_argument("--config", action="config", help="the recipe, a YAML file such as recipes/digits.yaml")
-    parser.add_argument("--run_dir", type=str | None, help="the run's folder (default: the next of runs/RECIPE/1, 2, ...)")
-    parser.add_argument("--resume", action="store_true", help="continue the newest unfinished run, or that in --run_dir")
+    parser.add_argument(
+        "--run_dir", type=str | None, help="the run's folder (default: the next of runs/RECIPE/1, 2, ...)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the newest unfinished run, or that in --run_dir"
+    )
     parser.add_class_arguments(Recipe)
     config = _parsed(parser, argv)
     recipe = Recipe.from_dict(config)
     name = Path(str(config["config"][-1])).stem if config["config"] else recipe.model.name
 
-    from spikeformers.training.run import as_text, train as run
+    from .training.run import as_text, train as run
 
     try:
         summary = run(recipe, config["run_dir"], runs=Path("runs") / name, resume=config["resume"])
@@ -70,10 +76,12 @@ def evaluate(argv):
     _need("train", "jsonargparse")
     from jsonargparse import ArgumentParser
 
-    from spikeformers.data import ImageData, TestImages
-    from spikeformers.training import evaluation
+    from .data import ImageData, TestImages
+    from .training import evaluation
 
-    parser = ArgumentParser(prog="spikeformers eval", description=evaluate.__doc__, exit_on_error=False)
+    parser = ArgumentParser(
+        prog="spikeformers eval", description=evaluate.__doc__, exit_on_error=False, allow_abbrev=False
+    )
     parser.add_argument("checkpoint", type=str, help="best.ckpt, last.ckpt or a .safetensors file with its .json")
     parser.add_class_arguments(ImageData, "data")
     if argv[:1] in (["-h"], ["--help"]):
@@ -103,7 +111,7 @@ def predict(argv):
     parser.add_argument("--top", type=int, default=3, help="how many classes to print (default: 3)")
     args = parser.parse_args(argv)
 
-    from spikeformers.training import evaluation
+    from .training import evaluation
 
     trained = evaluation.load_trained(args.checkpoint)
     for path in args.images:
@@ -117,7 +125,7 @@ def list_(argv):
     parser.add_argument("pattern", nargs="?", default="*", help="shell pattern (default: *)")
     pattern = parser.parse_args(argv).pattern
 
-    from spikeformers.models import list_models
+    from .models import list_models
 
     names = list_models(pattern)
     if not names:
@@ -134,7 +142,7 @@ def doctor(argv):
     import torch
     from packaging.requirements import Requirement
 
-    from spikeformers.kernels import lif
+    from .kernels import lif
 
     version = importlib.metadata.version
     print(f"spikeformers {version('spikeformers')}, Python {platform.python_version()}, ", end="")
@@ -159,17 +167,17 @@ def import_(argv):
     parser = argparse.ArgumentParser(prog="spikeformers import", description=import_.__doc__)
     parser.add_argument("checkpoint", help="the published file")
     parser.add_argument("out", help="the .safetensors file to write; its config goes beside it as .json")
-    parser.add_argument("--model", metavar="NAME", help="the model's name, see spikeformers list")
+    parser.add_argument("--model", metavar="NAME", required=True, help="the model's name, see spikeformers list")
     parser.epilog = "Further --KEY VALUE options go to the model's constructor, such as --time_steps 4."
     args, rest = parser.parse_known_args(argv)
     keys, values = rest[::2], rest[1::2]
-    if len(keys) != len(values) or not all(re.fullmatch(r"--[a-z_]+", key) for key in keys):
+    if len(keys) != len(values) or not all(key.startswith("--") for key in keys):
         raise ValueError(f"cannot read {shlex.join(rest)}; options of the model look like --time_steps 4")
 
-    from spikeformers.models.published import import_checkpoint
+    from .models import import_checkpoint
 
     options = {key[2:]: _literal(value) for key, value in zip(keys, values)}
-    import_checkpoint(args.checkpoint, args.out, args.model, **options)
+    print(import_checkpoint(args.checkpoint, args.out, args.model, **options))
     print(f"wrote {args.out} and {Path(args.out).with_suffix('.json')}")
 
 
@@ -216,6 +224,8 @@ def _parsed(parser, argv):
     if found := re.search(r"Group '(.+)' does not accept option '(.+)'", message):
         key = f"--{found[1]}.{found[2]}"
         raise ValueError(f"unknown key {key[2:]}; {_meant(key, known)} {help_}")
+    if found := re.match(r"Option '(.+)' is not accepted", message):
+        raise ValueError(f"unknown key {found[1]}; {_meant('--' + found[1], known)} {help_}")
     if "required: model.name" in message:
         raise ValueError("which model? give a recipe, such as --config recipes/digits.yaml, or --model.name NAME")
     message = re.sub(r"<class '(\w+)'>", r"\1", message.replace("typing.", ""))
@@ -226,4 +236,4 @@ def _meant(given, known):
     """The names most like what was given; --epochs is like --training.epochs."""
     tails = [name for name in known if name.rpartition(".")[2] == given.lstrip("-")]
     close = tails or difflib.get_close_matches(given, known, 3)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+    return f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"

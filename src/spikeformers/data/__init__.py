@@ -1,5 +1,5 @@
 """Data sets: what a model is trained and tested on. Nothing here knows a model."""
 
-from spikeformers.data.images import ImageData, TestImages, TrainingImages, read_image, test_loader, train_loader
+from .images import ImageData, TestImages, TrainingImages, read_image, test_loader, train_loader
 
 __all__ = ["ImageData", "TestImages", "TrainingImages", "read_image", "test_loader", "train_loader"]

@@ -1,6 +1,7 @@
 """Labelled images: scikit-learn's digits, image folders, CIFAR and MNIST, as batches [B, C, H, W] with labels [B]."""
 
 import hashlib
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,12 +85,12 @@ class ImageData:
 
     def transform(self, training: bool):
         """timm's transform from a Pillow image to a tensor [C, H, W]: augmenting, or the one for testing."""
-        shared = dict(
-            input_size=(self.channels, self.img_size, self.img_size),
-            interpolation=self.interpolation,
-            mean=self.mean,
-            std=self.std,
-        )
+        shared = {
+            "input_size": (self.channels, self.img_size, self.img_size),
+            "interpolation": self.interpolation,
+            "mean": self.mean,
+            "std": self.std,
+        }
         if not training:
             return create_transform(**shared, crop_pct=self.crop_pct)
         return create_transform(
@@ -108,8 +109,6 @@ class ImageData:
 class Digits:
     """scikit-learn's 1,797 handwritten digits, grey, 8x8 pixels: 1,437 to train, 360 to test, whatever the seed."""
 
-    classes = [str(digit) for digit in range(10)]
-
     def __init__(self, training: bool):
         try:
             from sklearn.datasets import load_digits
@@ -121,6 +120,7 @@ class Digits:
         chosen = split[0 if training else 1]
         self.images = (digits.images[chosen] * (255 / 16)).round().astype(np.uint8)  # values 0..16 become 0..255
         self.labels = digits.target[chosen].tolist()
+        self.classes = [str(name) for name in digits.target_names]
 
     def __len__(self):
         return len(self.labels)
@@ -260,7 +260,7 @@ class Shared(Sampler):
         self.size, self.rank, self.world = size, rank, world
 
     def __len__(self):
-        return -(-self.size // self.world)
+        return math.ceil(self.size / self.world)
 
     def __iter__(self) -> Iterator[int]:
         for index in range(self.rank, len(self) * self.world, self.world):

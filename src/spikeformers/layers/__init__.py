@@ -2,6 +2,7 @@
 
 from .attention import SpikingSelfAttention, spike_attention
 from .conv import ChannelMixer, ConvBN, RepConv
+from .memory import compact_spikes
 from .residual import DropPath, Residual, per_step
 
-__all__ = ["ChannelMixer", "ConvBN", "DropPath", "RepConv", "Residual", "SpikingSelfAttention", "per_step", "spike_attention"]
+__all__ = ["ChannelMixer", "ConvBN", "DropPath", "RepConv", "Residual", "SpikingSelfAttention", "compact_spikes", "per_step", "spike_attention"]

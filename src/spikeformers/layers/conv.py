@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .residual import per_step
 
@@ -61,17 +62,20 @@ class RepConv(nn.Module):
         return per_step(self._one_step, x)
 
     def _one_step(self, x: Tensor) -> Tensor:
-        x = self._pad(self.expand_bn(self.expand(x)))
-        return self.bn(self.project_bn(self.project(self.depthwise(x))))
+        x = self._depthwise(self.expand_bn(self.expand(x)))
+        return self.bn(self.project_bn(self.project(x)))
 
-    def _pad(self, x: Tensor) -> Tensor:
-        """One pixel on each side, filled with BN(0) = beta - gamma * mean / sqrt(var + eps)."""
-        bn = self.expand_bn
-        border = bn.bias.detach() - bn.weight.detach() * bn.running_mean / torch.sqrt(bn.running_var + bn.eps)
-        n, c, h, w = x.shape
-        padded = border.to(x.dtype)[None, :, None, None].repeat(n, 1, h + 2, w + 2)
-        padded[:, :, 1:-1, 1:-1] = x
-        return padded
+    def _depthwise(self, x: Tensor) -> Tensor:
+        """The depthwise convolution of x [N, C, H, W] padded with BN(0) = beta - gamma * mean / sqrt(var + eps).
+
+        Zero padding inside the convolution, and what the border adds once for all N: no padded copy of x.
+        """
+        bn, (height, width) = self.expand_bn, x.shape[2:]
+        at_zero = bn.bias.detach() - bn.weight.detach() * bn.running_mean / torch.sqrt(bn.running_var + bn.eps)
+        border = functional.pad(x.new_zeros(1, 1, height, width), (1, 1, 1, 1), value=1.0)
+        border = self.depthwise(border * at_zero.to(x.dtype)[:, None, None])
+        weight = self.depthwise.weight
+        return functional.conv2d(x, weight, padding=1, groups=len(weight)) + border
 
 
 class ChannelMixer(nn.Module):

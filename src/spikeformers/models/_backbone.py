@@ -5,6 +5,8 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..layers import compact_spikes
+
 
 class SpikingBackbone(nn.Module):
     """A spiking vision backbone: stem, stages and head, with timm's interface and the time axis in front.
@@ -109,9 +111,10 @@ class SpikingBackbone(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """[B, C, H, W] or [T, B, C, H, W] -> the last stage's map [T, B, C', H', W']."""
-        x = self.embed(x)
-        for stage in self.stages:
-            x = self._stage(stage, x)
+        with compact_spikes():
+            x = self.embed(x)
+            for stage in self.stages:
+                x = self._stage(stage, x)
         return x
 
     def forward_intermediates(
@@ -139,14 +142,15 @@ class SpikingBackbone(nn.Module):
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt must be 'NCHW' (with a time axis in front), not {output_fmt!r}")
         wanted, last = feature_take_indices(len(self.stages), indices)
-        x = self.embed(x)
         maps = []
-        for i, stage in enumerate(self.stages):
-            if stop_early and i > last:
-                break
-            x = self._stage(stage, x)
-            if i in wanted:
-                maps.append(x)
+        with compact_spikes():
+            x = self.embed(x)
+            for i, stage in enumerate(self.stages):
+                if stop_early and i > last:
+                    break
+                x = self._stage(stage, x)
+                if i in wanted:
+                    maps.append(x)
         return maps if intermediates_only else (x, maps)
 
     def prune_intermediate_layers(

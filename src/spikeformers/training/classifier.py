@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from spikeformers.data import TestImages, TrainingImages, test_loader, train_loader
-from spikeformers.data.images import PADDING_LABEL, stable_seed
-from spikeformers.training.recipe import Recipe, Training
+from ..data import TestImages, TrainingImages, test_loader, train_loader
+from ..data.images import PADDING_LABEL, stable_seed
+from .recipe import Recipe, Training
 
 
 class Classifier(L.LightningModule):
@@ -88,7 +88,7 @@ class Classifier(L.LightningModule):
     def on_save_checkpoint(self, checkpoint):
         checkpoint["recipe"] = self.recipe.as_dict()
         checkpoint["model_config"] = dict(self.model.config)
-        checkpoint["classes"] = self.classes
+        checkpoint["known"] = {"data": checkpoint["recipe"]["data"], "classes": self.classes}
 
     def on_load_checkpoint(self, checkpoint):
         self.first_epoch = checkpoint["epoch"] + 1

@@ -1,19 +1,20 @@
 """What a trained model answers: accuracy, firing rates, and the classes of single images. Needs no Lightning."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from spikeformers.data import ImageData, TestImages, read_image, test_loader
-from spikeformers.models import create_model, save_model
-from spikeformers.neurons import Neuron
+from ..data import ImageData, TestImages, read_image, test_loader
+from ..models import create_model, save_model
+from ..models._registry import write_atomically
+from ..neurons import Neuron
 
 
 @dataclass
@@ -51,37 +52,31 @@ def load_trained(path: str | Path) -> Trained:
     if not path.is_file():
         raise ValueError(f"no checkpoint {path}; training leaves best.ckpt and last.ckpt in its run folder")
     if path.suffix == ".safetensors":
-        model = create_model(None, checkpoint=path)
-        beside = json.loads(path.with_suffix(".json").read_text())
-        data = beside.get("data")
+        model = create_model(checkpoint=path)
+        with safetensors.safe_open(path, "pt") as file:
+            known = json.loads((file.metadata() or {}).get("spikeformers", "{}"))
     else:
         try:
-            beside = torch.load(path, map_location="cpu", weights_only=True)
-            config, data = dict(beside["model_config"]), beside["recipe"]["data"]
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            config, known = dict(content["model_config"]), content["known"]
         except Exception as error:  # torch.load raises many kinds, and a stranger's file may hold anything
             raise ValueError(
                 f"{path} is no checkpoint of `spikeformers train` ({type(error).__name__}); "
                 "published weights are read by `spikeformers import`"
             ) from None
         model = create_model(config.pop("architecture"), **config)
-        prefix = "model."
-        model.load_state_dict({key.removeprefix(prefix): value for key, value in beside["state_dict"].items()})
-    return Trained(model.eval(), ImageData(**data) if data else None, beside.get("classes"))
+        weights = content["state_dict"].items()
+        model.load_state_dict({key.removeprefix("model."): value for key, value in weights})
+    data = known.get("data")
+    return Trained(model.eval(), ImageData(**data) if data else None, known.get("classes"))
 
 
 def save_trained(trained: Trained, path: Path):
-    """Writes PATH.safetensors with a .json beside it that also holds `data` and `classes`."""
+    """Writes PATH.safetensors and PATH.json as `save_model` does; data and classes go into the former's metadata."""
     save_model(trained.model, path)
-    beside = path.with_suffix(".json")
-    config = json.loads(beside.read_text()) | {"data": vars(trained.data), "classes": trained.classes}
-    write_text(beside, json.dumps(config, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str):
-    """Writes a text file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    known = {"data": asdict(trained.data), "classes": trained.classes}
+    weights = safetensors.torch.load_file(path)
+    write_atomically(path, safetensors.torch.save(weights, {"spikeformers": json.dumps(known)}))
 
 
 def best_device() -> torch.device:

@@ -1,10 +1,11 @@
 """A recipe: everything that decides the result of a training run, and the machine it runs on."""
 
+import copy
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from spikeformers.data import ImageData
+from ..data import ImageData
 
 
 @dataclass
@@ -13,7 +14,7 @@ class Model:
 
     Args:
         name: a name of `spikeformers list`.
-        kwargs: its constructor's options; num_classes, in_chans and img_size follow from the data unless given.
+        kwargs: its constructor's options; num_classes and in_chans follow from the data unless given.
     """
 
     name: str
@@ -92,13 +93,14 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, config: dict) -> "Recipe":
-        """The recipe of `as_dict`."""
+        """The recipe of `as_dict`; what is left out has its default."""
+        config = copy.deepcopy(config)
         return cls(
             Model(**config["model"]),
-            ImageData(**config["data"]),
-            Training(**config["training"]),
-            Machine(**config["trainer"]),
-            config["seed"],
+            ImageData(**config.get("data", {})),
+            Training(**config.get("training", {})),
+            Machine(**config.get("trainer", {})),
+            config.get("seed", 0),
         )
 
     def as_dict(self) -> dict:

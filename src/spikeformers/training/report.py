@@ -12,7 +12,7 @@ import lightning as L
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from spikeformers.training.evaluation import write_text
+from ..models._registry import write_atomically
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
 
@@ -25,8 +25,8 @@ class Report(L.Callback):
     COLUMNS per epoch; accuracies are shares in [0, 1].
     """
 
-    def __init__(self, folder: Path | None):
-        self.folder = folder  # None in all processes but the first, which alone prints and writes
+    def __init__(self):
+        self.folder: Path | None = None  # stays None in all processes but the first, which alone prints and writes
         self.history = []
         self.kept = 0  # epochs that last.ckpt holds
 
@@ -83,15 +83,15 @@ class Report(L.Callback):
     def on_train_epoch_end(self, trainer, module):
         loss, correct, images = trainer.strategy.reduce(module.sums, reduce_op="sum").tolist()
         test_loss, test_correct, test_images = trainer.strategy.reduce(module.test_sums, reduce_op="sum").tolist()
-        row = dict(
-            epoch=trainer.current_epoch + 1,
-            train_loss=loss / images,
-            train_accuracy=correct / images,
-            val_loss=test_loss / test_images,
-            val_accuracy=test_correct / test_images,
-            lr=trainer.optimizers[0].param_groups[0]["lr"],
-            seconds=time.perf_counter() - self.started,
-        )
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "train_loss": loss / images,
+            "train_accuracy": correct / images,
+            "val_loss": test_loss / test_images,
+            "val_accuracy": test_correct / test_images,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": time.perf_counter() - self.started,
+        }
         self.history.append(row)
         self.save(trainer)
         if self.folder:
@@ -114,7 +114,7 @@ class Report(L.Callback):
         writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.history)
-        write_text(self.folder / "metrics.csv", table.getvalue())
+        write_atomically(self.folder / "metrics.csv", table.getvalue().encode())
         for key in COLUMNS[1:]:
             self.writer.add_scalar(key, row[key], row["epoch"])
         self.writer.flush()

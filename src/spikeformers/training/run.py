@@ -12,13 +12,15 @@ import lightning as L
 import torch
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from spikeformers.data import TestImages, TrainingImages, train_loader
-from spikeformers.models import create_model
-from spikeformers.training.classifier import Classifier, seed_everything
-from spikeformers.training.evaluation import evaluate, load_trained, save_trained, write_text
-from spikeformers.training.recipe import Recipe, differences
-from spikeformers.training.report import Report
+from ..data import TestImages, TrainingImages, train_loader
+from ..models import create_model
+from ..models._registry import write_atomically
+from .classifier import Classifier, seed_everything
+from .evaluation import evaluate, load_trained, save_trained
+from .recipe import Recipe, differences
+from .report import Report
 
 
 def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path = "runs", resume: bool = False) -> dict:
@@ -46,17 +48,18 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
         _check_continues(folder, recipe)
     elif folder and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; continue its run with --resume or choose another --run_dir")
+    report = Report()
+    with _quiet():
+        trainer = _trainer(recipe, report)
     module = _module(recipe)
-
     first = rank_zero_only.rank == 0
     if first and not resume:
         folder = _make(folder, runs)
-        write_text(folder / "config.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
-    report = Report(folder if first else None)
+        write_atomically(folder / "config.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False).encode())
+    report.folder = folder if first else None
     last = folder / "last.ckpt" if resume else None
     try:
         with _quiet():
-            trainer = _trainer(recipe, report)
             trainer.fit(module, ckpt_path=last if last and last.exists() else None, weights_only=True)
         if not first:
             return {}
@@ -75,47 +78,48 @@ def summarize(folder: Path, report: Report, test_images: TestImages, device: tor
     trained = load_trained(folder / "best.ckpt")
     result = evaluate(trained.model, test_images, device)
     save_trained(trained, folder / "best.safetensors")
-    summary = dict(
-        run_dir=str(folder),
-        accuracy=result.accuracy,
-        loss=result.loss,
-        best_epoch=report.best["epoch"],
-        last_accuracy=report.history[-1]["val_accuracy"],
-        epochs=len(report.history),
-        test_images=result.images,
-        parameters=sum(p.numel() for p in trained.model.parameters()),
-        seconds=sum(row["seconds"] for row in report.history),
-        firing_rate=result.firing_rate,
-        firing_rates=result.firing_rates,
-    )
-    write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    summary = {
+        "run_dir": str(folder),
+        "accuracy": result.accuracy,
+        "loss": result.loss,
+        "best_epoch": report.best["epoch"],
+        "last_accuracy": report.history[-1]["val_accuracy"],
+        "epochs": len(report.history),
+        "test_images": result.images,
+        "parameters": sum(p.numel() for p in trained.model.parameters()),
+        "seconds": sum(row["seconds"] for row in report.history),
+        "firing_rate": result.firing_rate,
+        "firing_rates": result.firing_rates,
+    }
+    write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
 
 
 def as_text(summary: dict) -> str:
     """summary.json for the terminal."""
-    rates = summary["firing_rates"]
+    rates, images = summary["firing_rates"], f"{summary['test_images']:,} test images"
     width = max(map(len, rates), default=0)
-    lines = ["", f"firing rates over the {summary['test_images']:,} test images (spikes per neuron and time step)"]
-    lines += [f"  {name:{width}}  {rate:.4f}" for name, rate in rates.items()]
-    lines += [
-        "",
-        f"accuracy     {summary['last_accuracy']:.2%} after the last epoch ({summary['epochs']}), "
-        f"{summary['accuracy']:.2%} after the best ({summary['best_epoch']}), of {summary['test_images']:,} test images",
-        f"firing rate  {summary['firing_rate']:.4f} on average over {len(rates)} layers of neurons",
-        f"parameters   {summary['parameters']:,}",
-        f"seconds      {summary['seconds']:.1f} for {summary['epochs']} epochs",
-        f"kept in      {summary['run_dir']}: best.ckpt, best.safetensors, last.ckpt, metrics.csv, summary.json",
-    ]
-    return "\n".join(lines)
+    last, best = f"{summary['last_accuracy']:.2%}", f"{summary['accuracy']:.2%}"
+    return "\n".join(
+        [
+            "",
+            f"firing rates over the {images} (spikes per neuron and time step)",
+            *(f"  {name:{width}}  {rate:.4f}" for name, rate in rates.items()),
+            "",
+            f"accuracy     {last} of {images} after the last epoch, {best} after the best ({summary['best_epoch']})",
+            f"firing rate  {summary['firing_rate']:.4f} on average over {len(rates)} layers of neurons",
+            f"parameters   {summary['parameters']:,}",
+            f"seconds      {summary['seconds']:.1f} for {summary['epochs']} epochs",
+            f"kept in      {summary['run_dir']}: best.ckpt, best.safetensors, last.ckpt, metrics.csv, summary.json",
+        ]
+    )
 
 
 def _module(recipe):
     """The classifier with its data, tried on one image so that what does not fit is said before anything is written."""
     train_images, test_images = TrainingImages(recipe.data, recipe.seed), TestImages(recipe.data)
     train_loader(train_images)
-    data = recipe.data
-    options = dict(num_classes=len(train_images.classes), in_chans=data.channels, img_size=data.img_size)
+    options = {"num_classes": len(train_images.classes), "in_chans": recipe.data.channels}
     seed_everything(recipe.seed)
     model = create_model(recipe.model.name, **{**options, **recipe.model.kwargs})
     with torch.no_grad():
@@ -124,7 +128,9 @@ def _module(recipe):
         raise ValueError(
             f"the model has {logits.shape[-1]} outputs for {len(train_images.classes)} classes; leave out num_classes"
         )
-    return Classifier(model.train(), recipe, train_images, test_images)
+    module = Classifier(model.train(), recipe, train_images, test_images)
+    module.configure_optimizers()
+    return module
 
 
 def _trainer(recipe, report):
@@ -132,22 +138,25 @@ def _trainer(recipe, report):
     if "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
-    return L.Trainer(
-        accelerator=machine.accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        sync_batchnorm=machine.sync_batchnorm,
-        precision=recipe.training.precision,
-        max_epochs=recipe.training.epochs,
-        gradient_clip_val=recipe.training.clip_grad or None,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        callbacks=[report],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    try:
+        return L.Trainer(
+            accelerator=machine.accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            sync_batchnorm=machine.sync_batchnorm,
+            precision=recipe.training.precision,
+            max_epochs=recipe.training.epochs,
+            gradient_clip_val=recipe.training.clip_grad or None,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            callbacks=[report],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, TypeError) as error:
+        raise ValueError(f"{error} (trainer.accelerator {machine.accelerator}, trainer.devices {devices})") from None
 
 
 def _numbered(runs):

@@ -95,7 +95,7 @@ def status() -> list[tuple[str, bool, str]]:
     elif not torch.cuda.is_available():
         gpu = (False, "installed, but torch sees no GPU")
     else:
-        gpu = (True, f"runs on {torch.cuda.get_device_name()}")
+        gpu = triton.load(torch.device("cuda"))
     return [
         ("reference", True, "plain PyTorch, any device"),
         ("native", library is not None, sentence),

@@ -49,7 +49,7 @@ def surrogate_gradient(z: Tensor, surrogate: int, alpha: float) -> Tensor:
         y = (math.pi / 2 * alpha) * z
         return (alpha / 2) / (1 + y * y)
     if name == "rectangle":
-        return alpha * ((alpha * z).abs() < 0.5)
+        return alpha * ((alpha * z).abs() < 0.5).to(z.dtype)
     return alpha * (1 - (alpha * z).abs()).clamp(min=0)
 
 

@@ -1,0 +1,39 @@
+"""What training keeps for the backward pass: spikes as one byte each instead of a floating-point number."""
+
+import contextlib
+import weakref
+
+import torch
+from torch import Tensor
+
+_LIF_NODE = "GeneratedBackwardFor_spikeformers_lif_default"  # torch's name for the autograd node of kernels.lif.lif
+
+
+def compact_spikes() -> contextlib.AbstractContextManager:
+    """Inside this context, operations that keep spikes for their backward pass keep booleans, without loss.
+
+    Only tensors that provably come from the LIF kernel, unchanged or as views, are replaced: convolutions' and attention's
+    inputs. All keepers of one tensor share one boolean copy. Nothing is done without gradients or under torch.compile.
+    """
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return contextlib.nullcontext()
+    return torch.autograd.graph.saved_tensors_hooks(_pack, _unpack)
+
+
+def _pack(tensor: Tensor):
+    spikes = tensor if tensor._base is None else tensor._base
+    node = spikes.grad_fn
+    if not type(node).__name__.startswith(_LIF_NODE) or spikes.output_nr != 0 or spikes._version != 0:
+        return tensor
+    kept = node.metadata.get("compact_spikes", lambda: None)()
+    if kept is None:
+        kept = spikes.detach().to(torch.bool)
+        node.metadata["compact_spikes"] = weakref.ref(kept)
+    return kept, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset()
+
+
+def _unpack(kept) -> Tensor:
+    if isinstance(kept, Tensor):
+        return kept
+    spikes, dtype, shape, stride, offset = kept
+    return spikes.to(dtype).as_strided(shape, stride, offset)
