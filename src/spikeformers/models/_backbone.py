@@ -48,10 +48,21 @@ class SpikingBackbone(nn.Module):
     def _classifier(self, num_classes: int) -> nn.Module:
         if num_classes == 0:
             return nn.Identity()
-        head = nn.Linear(self.num_features, num_classes)
+        like = next(self.parameters())
+        head = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
         nn.init.trunc_normal_(head.weight, std=0.02)
         nn.init.zeros_(head.bias)
         return head
+
+    def add_distillation_head(self) -> None:
+        """Gives the model the second classifier that it would have had with distillation=True."""
+        self.distillation = True
+        self.head_kd = self._classifier(self.num_classes)
+
+    def remove_distillation_head(self) -> None:
+        """Takes the second classifier away."""
+        self.distillation = False
+        del self.head_kd
 
     def get_classifier(self) -> nn.Module | tuple[nn.Module, nn.Module]:
         """The classifier, or both where there is one for distillation."""

@@ -113,6 +113,8 @@ def save_model(model: nn.Module, path: str | os.PathLike) -> None:
     if not hasattr(model, "config"):
         raise ValueError("this model carries no configuration; make it with create_model")
     config = {**model.config, "num_classes": model.num_classes, "time_steps": model.time_steps}
+    if model.distillation:
+        config["distillation"] = True
     state = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}
     write_atomically(path, safetensors.torch.save(state))
     write_atomically(_configuration(path), (json.dumps(config, indent=2) + "\n").encode())

@@ -78,6 +78,7 @@ class LoadReport:
         missing: our parameters that the checkpoint does not hold.
         unexpected: published parameters that this model has no place for.
         mismatched: parameters whose shapes differ, with both shapes.
+        notes: what else a careful user wants to know.
         not_in_weights: settings that change the outputs and that no weight reveals, with the values the model has.
     """
 
@@ -86,6 +87,7 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     not_in_weights: dict[str, object] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
@@ -95,6 +97,7 @@ class LoadReport:
 
     def __str__(self) -> str:
         lines = [f"{self.loaded} tensors loaded, {len(self.unused)} unused ones left out"]
+        lines += self.notes
         if self.not_in_weights:
             settings = ", ".join(f"{name}={value}" for name, value in self.not_in_weights.items())
             lines.append(f"not held by the weights, so taken from the model (check them): {settings}")
@@ -111,7 +114,7 @@ def load_published(
     names. Nothing is unpickled but tensors and plain data.
 
     The weights do not reveal the number of time steps, of attention heads, tau or CML pooling: the report lists the values
-    that the model has.
+    that the model has. A distillation head in the checkpoint is unmistakable: a Meta-SpikeFormer without one gets it.
 
     Args:
         model: the model to fill; its dtype is kept.
@@ -122,25 +125,54 @@ def load_published(
         What was loaded and what was not.
 
     Raises:
-        ValueError: the file cannot be read safely, the model is of no published family, or (strict) something does not match.
+        ValueError: the file cannot be read safely, the model is of no published family, or (strict) something does not match;
+            the model is as before then.
     """
     published = _unwrap(checkpoint if isinstance(checkpoint, Mapping) else read_state_dict(checkpoint))
-    own = model.state_dict()
     report = LoadReport(not_in_weights=_not_in_weights(model))
-    found = {}
+    adds_head = "head_kd.weight" in published and isinstance(model, MetaSpikeFormer) and not model.distillation
+    if adds_head:
+        model.add_distillation_head()
+        report.notes.append("the checkpoint has a distillation head, so the model got one: in eval mode it answers the mean of both")
+    if isinstance(model, Spikingformer) and "patch_embed.rpe_conv.weight" in published:
+        report.notes.append(
+            "these names are those of older Spikingformer checkpoints and of Spikformer's, which would load and answer nonsense: "
+            "make sure that this is a Spikingformer"
+        )
+    pairs = _match(model, published, report)
+    if strict and report.problems():
+        if adds_head:
+            model.remove_distillation_head()
+        raise ValueError(_advice(model, published, report))
+    with torch.no_grad():
+        for target, value in pairs:
+            target.copy_(value)
+    return report
+
+
+def _match(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of our tensors and the published values to copy into them; what finds no partner goes into the report."""
+    own, pairs = model.state_dict(), []
+    missing = {name for name in own if not name.endswith("num_batches_tracked")}
     for name, value in published.items():
         ours = name if name in own else _translate(model, name)
         if ours == UNUSED:
             report.unused.append(name)
-        elif ours is None or ours not in own:
+            continue
+        if ours not in own:
             report.unexpected.append(name)
+            continue
+        missing.discard(ours)
+        target = own[ours]
+        if target.ndim == 4 and value.ndim == 3:  # a 1x1 convolution, published in one dimension
+            value = value[..., None]
+        if target.shape == value.shape:
+            pairs.append((target, value))
         else:
-            found[ours] = name
-            report.loaded += _copy(own[ours], value, name, report)
-    report.missing = [name for name in own if name not in found and not name.endswith("num_batches_tracked")]
-    if strict and report.problems():
-        raise ValueError(_advice(model, published, report))
-    return report
+            report.mismatched.append(f"{name} is {list(value.shape)}, the model has {list(target.shape)}")
+    report.loaded = len(pairs)
+    report.missing = sorted(missing)
+    return pairs
 
 
 def import_checkpoint(
@@ -230,18 +262,6 @@ def _translate(model: nn.Module, name: str) -> str | None:
     return None if inner is None else block[1] + inner
 
 
-def _copy(target: Tensor, value: Tensor, name: str, report: LoadReport) -> bool:
-    """Copies one tensor in place; 1x1 convolutions may be published in one dimension."""
-    if target.ndim == 4 and value.ndim == 3 and target.shape == (*value.shape, 1):
-        value = value[..., None]
-    if target.shape != value.shape:
-        report.mismatched.append(f"{name} is {list(value.shape)}, the model has {list(target.shape)}")
-        return False
-    with torch.no_grad():
-        target.copy_(value)
-    return True
-
-
 def _not_in_weights(model: nn.Module) -> dict[str, object]:
     names = ("time_steps", "num_heads", "tau", "cml", "pools", "strides")
     return {name: getattr(model, name) for name in names if hasattr(model, name)}
@@ -253,8 +273,6 @@ def _advice(model: nn.Module, published: Mapping[str, Tensor], report: LoadRepor
     classes = published["head.weight"].shape[0] if "head.weight" in published else None
     if classes is not None and classes != model.num_classes:
         hints.append(f"the checkpoint has {classes} classes: create the model with num_classes={classes}")
-    if "head_kd.weight" in published and not model.distillation:
-        hints.append("the checkpoint has a distillation head: create the model with distillation=True")
     if "head_kd.weight" not in published and model.distillation:
         hints.append("the checkpoint has no distillation head: load with strict=False to leave the model's as it is")
     problems = report.problems()

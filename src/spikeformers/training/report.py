@@ -43,7 +43,7 @@ class Report(L.Callback):
         self.kept = len(self.history)
 
     def on_train_start(self, trainer, module):
-        signal.signal(signal.SIGTERM, _interrupt)  # Lightning's own handler would go on to the end of the epoch
+        signal.signal(signal.SIGTERM, _interrupt)  # Lightning's own handler waits for the other processes
         if self.folder:
             self.writer = SummaryWriter(self.folder / "tensorboard", purge_step=len(self.history) + 1)
             self.introduce(trainer, module)
