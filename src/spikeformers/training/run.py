@@ -43,16 +43,16 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
         KeyboardInterrupt: stopped by Ctrl-C or a termination signal; its text says what is kept.
     """
     folder, runs = Path(folder) if folder else None, Path(runs)
+    first = rank_zero_only.rank == 0
     if resume:
         folder = folder or _newest_unfinished(runs)
         _check_continues(folder, recipe)
-    elif folder and folder.exists() and any(folder.iterdir()):
+    elif first and folder and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; continue its run with --resume or choose another --run_dir")
     report = Report()
     with _quiet():
         trainer = _trainer(recipe, report)
     module = _module(recipe)
-    first = rank_zero_only.rank == 0
     if first and not resume:
         folder = _make(folder, runs)
         write_atomically(folder / "config.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False).encode())

@@ -1,0 +1,195 @@
+"""The command line: what each verb prints, and one clear line for what the user can put right."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torchvision.utils import save_image
+
+from spikeformers import create_model, list_models
+from spikeformers.cli import main
+
+RECIPE = str(Path(__file__).parents[1] / "recipes" / "digits.yaml")
+QUICK = [
+    *("--training.epochs", "1", "--training.warmup_epochs", "0", "--data.batch_size", "256"),
+    *("--model.kwargs.dims", "[8,8,8,8]", "--model.kwargs.depths", "[0,0,0,1,0]", "--trainer.accelerator", "cpu"),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The run folder of one epoch on the digits with a model that does not learn much."""
+    folder = tmp_path_factory.mktemp("digits") / "run"
+    assert main(["train", "--config", RECIPE, *QUICK, "--run_dir", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def says(capsys):
+    """Runs a command that must fail with one line on stderr; returns that line."""
+
+    def run(*argv):
+        assert main(list(argv)) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith("spikeformers: ") and err.count("\n") == 1
+        return err
+
+    return run
+
+
+def test_train_ends_with_a_summary(trained, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for number in "12":
+        assert main(["train", "--config", RECIPE, *QUICK]) == 0
+        out, err = capsys.readouterr()
+        summary = json.loads((tmp_path / "runs" / "digits" / number / "summary.json").read_text())
+        assert "1,437 training and 360 test images 1x16x16, 10 classes" in out
+        assert f"accuracy     {summary['last_accuracy']:.2%} of 360 test images" in out
+        assert f"parameters   {summary['parameters']:,}" in out
+        for name, rate in summary["firing_rates"].items():
+            assert any(line.split() == [name, f"{rate:.4f}"] for line in out.splitlines())
+        assert err == ""
+    assert summary["accuracy"] == json.loads((trained / "summary.json").read_text())["accuracy"]
+
+
+def test_eval_agrees_with_the_summary(trained, capsys):
+    summary = json.loads((trained / "summary.json").read_text())
+    for name in ("best.ckpt", "last.ckpt", "best.safetensors"):
+        assert main(["eval", str(trained / name), "--data.batch_size", "100"]) == 0
+        out = capsys.readouterr().out
+        assert f"accuracy     {summary['accuracy']:.2%} of 360 test images (digits)" in out
+        assert f"loss         {summary['loss']:.4f}" in out
+        assert f"firing rate  {summary['firing_rate']:.4f}" in out
+
+
+def test_predict_names_the_likeliest_classes(trained, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    digits = load_digits().images
+    for i in (0, 1):
+        save_image(torch.from_numpy(digits[i] / 16)[None], f"{i}.png")  # saved as RGB
+    assert main(["predict", str(trained / "best.safetensors"), "0.png", "1.png", "--top", "10"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["0.png", "1.png"]
+    for line in lines:
+        names, shares = zip(*(item.split() for item in line.split(": ")[1].split(", ")), strict=True)
+        shares = [float(share.rstrip("%")) for share in shares]
+        assert sorted(names) == list("0123456789")
+        assert sum(shares) == pytest.approx(100, abs=1) and shares == sorted(shares, reverse=True)
+
+
+def test_eval_refuses_images_of_other_classes(trained, says, tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        save_image(torch.zeros(3, 8, 8), tmp_path / "val" / name / "1.png")
+    error = says("eval", str(trained / "best.ckpt"), "--data.name", "folder", "--data.root", str(tmp_path))
+    assert "knows the classes" in error and "'cat', 'dog'" in error
+
+
+def test_list(capsys):
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out.split() == list_models()
+    assert main(["list", "meta*"]) == 0
+    assert capsys.readouterr().out.split() == list_models("meta*")
+
+
+def test_list_is_light():
+    program = "import sys; from spikeformers.cli import main; main(['list']); assert 'lightning' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_doctor(capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert f"torch {torch.__version__.partition('+')[0]}" in out
+    lines = [line.split() for line in out.splitlines()]
+    assert any(line[:2] == ["reference", "live"] for line in lines)
+    assert ["train", "present"] in lines
+
+
+def test_doctor_says_how_to_get_what_is_missing(capsys, monkeypatch):
+    monkeypatch.setattr("spikeformers.cli._installed", lambda name: name != "lightning")
+    assert main(["doctor"]) == 0
+    assert "pip install 'spikeformers[train]'" in capsys.readouterr().out
+
+
+def test_import_converts(tmp_path, capsys):
+    model = create_model("meta_spikeformer_cifar", dims=(8, 8, 8, 8), depths=(0, 0, 0, 1, 0), num_classes=3)
+    torch.save({"model": model.state_dict()}, tmp_path / "published.pth")
+    out = tmp_path / "out.safetensors"
+    options = ["--dims", "[8,8,8,8]", "--depths", "(0,0,0,1,0)", "--time_steps", "1"]
+    assert main(["import", str(tmp_path / "published.pth"), str(out), "--model", "meta_spikeformer_cifar", *options]) == 0
+    assert f"wrote {out} and {tmp_path / 'out.json'}" in capsys.readouterr().out
+    read = create_model(checkpoint=out)
+    assert read.time_steps == 1
+    assert nn.utils.parameters_to_vector(read.parameters()).equal(nn.utils.parameters_to_vector(model.parameters()))
+
+
+def test_train_without_its_extra(says, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "lightning" else find(name))
+    assert says("train", "--config", RECIPE).endswith("needs lightning, not installed: pip install 'spikeformers[train]'\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["trian"], "unknown verb 'trian'; did you mean train?"),
+        (["train"], "give a recipe, such as --config recipes/digits.yaml"),
+        (["train", "--config", "none.yaml"], "none.yaml"),
+        (["train", "--config", RECIPE, "--epochs", "3"], "unknown option --epochs; did you mean --training.epochs?"),
+        (["train", "--config", RECIPE, "--data.batch", "3"], "unknown option --data.batch; did you mean --data.batch_size"),
+        (["train", "--config", RECIPE, "--training.lr", "fast"], "option training.lr: Expected a float. Got value: fast"),
+        (["train", "--config", RECIPE, "--data.name", "digit"], "option data.name: Expected a Literal['digits'"),
+        (["train", "--config", RECIPE, "--data.channels", "3"], "data.mean has 1 numbers for 3 channel(s)"),
+        (["train", "--config", RECIPE, "--model.name", "meta_spikeformer"], "did you mean meta_spikeformer_"),
+        (["train", "--config", RECIPE, "--model.kwargs.heads", "3"], "has no option 'heads'; it has dims"),
+        (["train", "--config", RECIPE, "--run_dir", "none", "--resume"], "none holds no run"),
+        (["eval"], "give the checkpoint first"),
+        (["eval", "none.ckpt"], "no checkpoint none.ckpt"),
+        (["eval", RECIPE], "is no checkpoint of `spikeformers train`"),
+        (["predict", "none.ckpt", "none.png"], "no checkpoint none.ckpt"),
+        (["list", "resnet*"], "no model matches 'resnet*'; spikeformers list shows all"),
+        (["import", "none.pth", "out.safetensors", "--model", "meta_spikeformer_15m"], "none.pth"),
+        (["import", "none.pth", "out.safetensors", "--model", "x", "--time_steps"], "options of the model look like"),
+    ],
+    ids=lambda value: " ".join(value[-2:])[-30:] if isinstance(value, list) else "",
+)
+def test_mistakes_are_answered_in_one_line(says, argv, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in says(*argv)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_in_a_recipe(says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = Path(RECIPE).read_text()
+    for old, new, message in (
+        ("epochs:", "epocs:", "unknown key training.epocs; did you mean --training.epochs"),
+        ("seed:", "seeds:", "unknown key seeds; did you mean --seed"),
+        ("lr: 3", "lr: x3", "option training.lr: Expected a float"),
+        ("[0.3]", "[0.3", "Problems parsing config"),
+    ):
+        Path("recipe.yaml").write_text(text.replace(old, new, 1))
+        assert message in says("train", "--config", "recipe.yaml")
+
+
+def test_mistakes_with_a_checkpoint(trained, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoint = str(trained / "best.ckpt")
+    assert "no image file none.png; check the path" in says("predict", checkpoint, "none.png")
+    assert "is not an image that Pillow can read" in says("predict", checkpoint, RECIPE)
+    assert "unknown option --data.roots; did you mean --data.root" in says("eval", checkpoint, "--data.roots", "x")
+    error = says("train", "--config", RECIPE, *QUICK, "--run_dir", str(trained))
+    assert "is not empty; continue its run with --resume or choose another --run_dir" in error
+
+
+@pytest.mark.parametrize("argv", [["--help"], *([verb, "--help"] for verb in ("train", "eval", "predict", "list", "doctor"))])
+def test_help(argv, capsys):
+    assert main(argv) == 0
+    assert "usage: spikeformers" in capsys.readouterr().out

@@ -1,0 +1,158 @@
+"""The neurons as modules: their constants reach the kernel, they keep no state, and what is learnable learns."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from spikeformers.kernels.lif import lif
+from spikeformers.neurons import IF, LIF, PLIF
+
+NEURONS = {"LIF": LIF, "PLIF": PLIF, "IF": IF}
+
+
+@pytest.fixture
+def x():
+    return 2 * torch.randn(5, 3, 17, generator=torch.Generator().manual_seed(0))
+
+
+def test_lif_by_hand():
+    """h = 0.75, 1.125, 0.5, 1.0: the second step fires and resets, the fourth reaches the threshold exactly."""
+    currents = torch.tensor([1.5, 1.5, 1.0, 1.5])[:, None]
+    assert LIF()(currents).flatten().tolist() == [0, 1, 0, 1]
+    spikes, v = LIF().run(currents[:3])
+    assert v.item() == 0.5 and spikes.shape == (3, 1)
+
+
+def test_if_by_hand():
+    """Without leak the inputs add up: 0.5, 1.0."""
+    currents = torch.tensor([0.5, 0.5, 0.75])[:, None]
+    assert IF()(currents).flatten().tolist() == [0, 1, 0]
+    assert IF().run(currents)[1].item() == 0.75
+    assert IF(reset="soft").run(torch.tensor([[1.25]]))[1].item() == 0.25
+
+
+@pytest.mark.parametrize(
+    ("neuron", "constants"),
+    [
+        (LIF(), {}),
+        (LIF(1.5, 0.5), {"tau": 1.5, "v_threshold": 0.5}),
+        (LIF(3.0, decay_input=False), {"tau": 3.0, "decay_input": False}),
+        (LIF(reset="soft"), {"reset": "soft"}),
+        (LIF(surrogate="atan"), {"surrogate": "atan"}),
+        (LIF(surrogate="atan", alpha=3.0), {"surrogate": "atan", "alpha": 3.0}),
+        (LIF(alpha=2.0), {"alpha": 2.0}),
+        (IF(0.75), {"tau": None, "v_threshold": 0.75}),
+        (IF(reset="soft", surrogate="triangle"), {"tau": None, "reset": "soft", "surrogate": "triangle"}),
+        (PLIF(3.0, decay_input=False), {"tau": 3.0, "decay_input": False}),
+    ],
+    ids=str,
+)
+def test_constants_reach_the_kernel(neuron, constants, x):
+    results = []
+    for run in (neuron.run, lambda x: lif(x, **constants)):
+        leaf = x.clone().requires_grad_()
+        spikes, v = run(leaf)
+        (grad,) = torch.autograd.grad(spikes.sum() + v.sum(), leaf)
+        results.append((spikes, v, grad))
+    assert results[0][0].any() and not results[0][0].all()
+    # PLIF goes through 1 / sigmoid(w), so its tau is the given one up to rounding
+    tolerance = 1e-5 if isinstance(neuron, PLIF) else 0
+    assert_close(results[0], results[1], rtol=tolerance, atol=tolerance)
+    if constants:
+        default = lif(x.clone().requires_grad_())
+        leaf = x.clone().requires_grad_()
+        spikes, v = lif(leaf)
+        (grad,) = torch.autograd.grad(spikes.sum() + v.sum(), leaf)
+        assert any(not torch.equal(a, b) for a, b in zip(results[0], (*default, grad), strict=True))
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_every_call_starts_from_rest(name, x):
+    neuron = NEURONS[name]()
+    first = neuron(x)
+    neuron(10 * x)
+    assert_close(neuron(x), first, rtol=0, atol=0)
+    assert set(first.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_run_continues_from_a_given_state(name, x):
+    neuron = NEURONS[name]()
+    with torch.no_grad():
+        spikes, v = neuron.run(x)
+        first, v2 = neuron.run(x[:2])
+        second, v5 = neuron.run(x[2:], v2)
+    assert v2.any()
+    assert_close((torch.cat([first, second]), v5), (spikes, v), rtol=0, atol=0)
+    assert_close(neuron(x).detach(), spikes, rtol=0, atol=0)
+
+
+def test_gradient_reaches_the_initial_state(x):
+    v = torch.full(x.shape[1:], 0.5, requires_grad=True)
+    LIF().run(x, v)[0].sum().backward()
+    assert v.grad.all()
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_no_state_is_kept(name, x):
+    neuron = NEURONS[name]()
+    before = {key for key in vars(neuron)}
+    neuron(x)
+    neuron.run(x)
+    assert list(neuron.buffers()) == [] and set(vars(neuron)) == before
+    assert list(neuron.state_dict()) == (["w"] if name == "PLIF" else [])
+
+
+@pytest.mark.parametrize("tau", [1.25, 2.0, 5.0])
+def test_plif_starts_at_the_given_tau(tau, x):
+    neuron = PLIF(tau)
+    assert neuron.time_constant().item() == pytest.approx(tau)
+    assert 1 / torch.sigmoid(neuron.w).item() == pytest.approx(tau)
+    assert (neuron(x) != LIF(tau)(x)).float().mean() < 0.01  # the threshold is met or missed within rounding
+
+
+def test_plif_learns_its_tau():
+    """Asked for a higher firing rate on constant input, it leaks less per step of integration: 1 / tau grows."""
+    x = torch.full((4, 100), 1.2)
+    neuron = PLIF(4.0)
+    optimiser = torch.optim.SGD(neuron.parameters(), lr=1.0)
+    assert neuron(x).mean() < 0.3
+    for _ in range(50):
+        optimiser.zero_grad()
+        (0.5 - neuron(x).mean()).square().backward()
+        optimiser.step()
+    assert neuron.time_constant() < 3.5 and neuron(x).mean() == 0.5
+
+
+def test_a_hook_sees_the_firing_rate(x):
+    rates = []
+    neuron = LIF()
+    neuron.register_forward_hook(lambda module, args, spikes: rates.append(spikes.mean().item()))
+    spikes = torch.nn.Sequential(neuron)(x)
+    assert rates == [spikes.mean().item()] and 0 < rates[0] < 1
+
+
+def test_repr_shows_the_constants():
+    assert (
+        "tau=1.5" in repr(LIF(1.5))
+        and "v_threshold=0.5" in repr(IF(0.5))
+        and "surrogate='atan'" in repr(IF(surrogate="atan"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LIF(surrogate="step"), "surrogate must be one of sigmoid, atan, rectangle, triangle, not 'step'"),
+        (lambda: PLIF(1.0), "initial tau of a PLIF must be above 1 time step, not 1.0"),
+        (lambda: LIF(0.5)(torch.zeros(2, 2)), "tau must be at least 1 time step"),
+        (lambda: LIF(reset="none")(torch.zeros(2, 2)), "reset must be 'hard' or 'soft', not 'none'"),
+        (lambda: LIF(v_threshold=0.0)(torch.zeros(2, 2)), "v_threshold must be positive, not 0.0"),
+        (lambda: LIF(alpha=-1.0)(torch.zeros(2, 2)), "alpha must be positive, not -1.0"),
+        (lambda: LIF()(torch.tensor(1.0)), r"x must be a floating-point tensor \[T, ...\]"),
+        (lambda: LIF().run(torch.zeros(2, 3), torch.zeros(2)), r"without the time axis, \(3,\), not \(2,\)"),
+    ],
+)
+def test_errors(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,75 @@
+"""Two processes with gloo do what one does on the joint batch."""
+
+import csv
+import os
+import socket
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from spikeformers.training.recipe import Recipe
+from spikeformers.training.run import train
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def train_with_fixed_norms(config, folder):
+    """Batch norms use fixed statistics, as those of half a batch would differ from those of the whole. They amplify, as an
+    untrained network hardly spikes otherwise and its gradients would agree by being zero."""
+    nn.BatchNorm2d.train = lambda self, mode=True: nn.Module.train(self, False)
+    reset = nn.BatchNorm2d.reset_parameters
+
+    def amplify(self):
+        reset(self)
+        nn.init.constant_(self.weight, 4.0)
+
+    nn.BatchNorm2d.reset_parameters = amplify
+    return train(Recipe.from_dict(config), folder)
+
+
+def worker(rank, port, config, folder):
+    """One of two processes as torchrun starts them."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="test")
+    from lightning.pytorch.utilities import rank_zero_only
+
+    rank_zero_only.rank = rank  # torchrun sets the environment before Lightning is imported
+    assert bool(train_with_fixed_norms(config, folder)) == (rank == 0)
+
+
+@pytest.fixture
+def one_step(config):
+    """One optimiser step on all 20 training images.
+
+    float64, because in float32 the sums of 10 and of 20 images round differently, and a spike that flips is no rounding error
+    any more. Plain gradient descent, because Adam divides tiny gradients by themselves and so shows their rounding.
+    """
+    config["training"] = {"epochs": 1, "optimizer": "sgd", "lr": 0.1, "precision": "64-true"}
+    config["data"]["batch_size"] = 20
+    config["model"]["kwargs"] |= {"drop_path_rate": 0.0, "time_steps": 4}
+    return config
+
+
+def test_two_processes_make_the_step_of_one(one_step, tmp_path, monkeypatch):
+    torch.multiprocessing.spawn(worker, (free_port(), one_step, tmp_path / "two"), nprocs=2)
+    for name in ("train", "reset_parameters"):
+        monkeypatch.setattr(nn.BatchNorm2d, name, getattr(nn.BatchNorm2d, name))  # restored after the test
+    summary = train_with_fixed_norms(one_step, tmp_path / "one")
+    assert min(summary["firing_rates"].values()) > 0.01
+    one, two = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("one", "two"))
+    assert one["global_step"] == two["global_step"] == 1
+    assert_close(two["state_dict"], one["state_dict"], rtol=0, atol=1e-6)
+    assert_close(two["optimizer_states"], one["optimizer_states"], rtol=0, atol=1e-6)
+
+    # the 7 test images, which two processes cannot share evenly, count once each
+    rows = []
+    for name in ("one", "two"):
+        with open(tmp_path / name / "metrics.csv", newline="") as file:
+            rows.append({key: float(value) for key, value in next(csv.DictReader(file)).items() if key != "seconds"})
+    assert rows[1] == pytest.approx(rows[0], abs=1e-6)

@@ -1,0 +1,259 @@
+"""Training runs from the first epoch to the summary: what they leave, repeat, and survive."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from torch.testing import assert_close
+
+from spikeformers.data import TestImages
+from spikeformers.models import create_model
+from spikeformers.neurons import Neuron
+from spikeformers.training.classifier import Classifier
+from spikeformers.training.evaluation import evaluate, load_trained
+from spikeformers.training.recipe import Recipe
+from spikeformers.training.report import COLUMNS
+from spikeformers.training.run import as_text, train
+
+
+def rows(folder):
+    """metrics.csv without the clock."""
+    with open(folder / "metrics.csv", newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def without_clock(value):
+    """A checkpoint's content with tensors as bytes and without the seconds, for comparison bit by bit."""
+    if isinstance(value, dict):
+        return {key: without_clock(item) for key, item in value.items() if key != "seconds"}
+    if isinstance(value, (list, tuple)):
+        return [without_clock(item) for item in value]
+    return value.numpy().tobytes() if isinstance(value, torch.Tensor) else value
+
+
+def last(folder):
+    return without_clock(torch.load(folder / "last.ckpt", weights_only=True))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, request):
+    """An uninterrupted run, once for all tests that compare with it."""
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture
+def uninterrupted(whole, recipe):
+    if not (whole / "summary.json").exists():
+        train(recipe, whole)
+    return whole
+
+
+def interrupt(monkeypatch, how, epoch):
+    """Makes training call how() in the second step of an epoch (counted from 0)."""
+    step = Classifier.training_step
+
+    def interrupted(self, batch, index):
+        if self.current_epoch == epoch and index == 1:
+            how()
+        return step(self, batch, index)
+
+    monkeypatch.setattr(Classifier, "training_step", interrupted)
+
+
+def test_what_a_run_leaves(uninterrupted, recipe):
+    files = {path.name for path in uninterrupted.iterdir()}
+    assert files == {
+        *("config.yaml", "metrics.csv", "summary.json", "tensorboard"),
+        *("last.ckpt", "best.ckpt", "best.safetensors", "best.json"),
+    }
+    assert Recipe.from_dict(yaml.safe_load((uninterrupted / "config.yaml").read_text())) == recipe
+    with open(uninterrupted / "metrics.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["epoch"] for row in table] == ["1", "2", "3"] and tuple(table[0]) == COLUMNS
+    assert all(0 < float(row["seconds"]) < 60 for row in table)
+    assert list(uninterrupted.glob("tensorboard/events*"))
+
+
+def test_summary_is_that_of_the_best_epoch(uninterrupted, recipe):
+    summary = json.loads((uninterrupted / "summary.json").read_text())
+    table = rows(uninterrupted)
+    best = max(table, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
+    assert summary["best_epoch"] == int(best["epoch"])
+    assert summary["accuracy"] == pytest.approx(float(best["val_accuracy"]))
+    assert summary["loss"] == pytest.approx(float(best["val_loss"]), rel=1e-5)
+    assert summary["last_accuracy"] == pytest.approx(float(table[-1]["val_accuracy"]))
+    assert summary["test_images"] == 7 and summary["accuracy"] * 7 == pytest.approx(round(summary["accuracy"] * 7))
+
+    model = load_trained(uninterrupted / "best.ckpt").model
+    assert summary["parameters"] == sum(p.numel() for p in model.parameters())
+    assert list(summary["firing_rates"]) and set(summary["firing_rates"]) == {
+        name for name, module in model.named_modules() if isinstance(module, Neuron)
+    }
+    spikes = []
+    model.tokenizer[1].lif.register_forward_hook(lambda module, inputs, output: spikes.append(output))
+    model(torch.stack([image for image, _ in TestImages(recipe.data)]))
+    assert summary["firing_rates"]["tokenizer.1.lif"] == pytest.approx(spikes[0].mean().item(), abs=1e-6)
+    assert "tokenizer.1.lif" in as_text(summary) and "of 7 test images" in as_text(summary)
+
+
+def test_exported_weights_are_those_of_the_checkpoint(uninterrupted, recipe):
+    checkpoint, exported = (load_trained(uninterrupted / name) for name in ("best.ckpt", "best.safetensors"))
+    assert checkpoint.data == exported.data == recipe.data
+    assert checkpoint.classes == exported.classes == ["left", "right"]
+    images = torch.stack([image for image, _ in TestImages(recipe.data)])
+    assert torch.equal(checkpoint.model(images), exported.model(images))
+    assert torch.equal(create_model(checkpoint=uninterrupted / "best.safetensors").eval()(images), exported.model(images))
+
+
+def test_a_run_learns(config, tmp_path):
+    config["training"] = {"epochs": 12, "lr": 0.01}
+    config["model"]["kwargs"]["drop_path_rate"] = 0.0
+    assert train(Recipe.from_dict(config), tmp_path)["last_accuracy"] == 1.0
+
+
+def test_the_same_seed_gives_the_same_result(uninterrupted, config, tmp_path):
+    train(Recipe.from_dict(config), tmp_path / "same")
+    assert last(tmp_path / "same") == last(uninterrupted)
+    config["seed"] = 2
+    train(Recipe.from_dict(config), tmp_path / "other")
+    assert last(tmp_path / "other")["state_dict"] != last(uninterrupted)["state_dict"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stop", ["Ctrl-C", "kill"])
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(uninterrupted, config, tmp_path, monkeypatch, stop, workers):
+    config["data"]["workers"] = workers
+    recipe = Recipe.from_dict(config)
+    how = {"Ctrl-C": lambda: signal.raise_signal(signal.SIGINT), "kill": lambda: signal.raise_signal(signal.SIGTERM)}
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        interrupt(patch, how[stop], epoch=1)
+        with pytest.raises(KeyboardInterrupt, match=f"1 of 3 epochs are kept in {tmp_path}"):
+            train(recipe, tmp_path)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert len(rows(tmp_path)) == 1 and not (tmp_path / "summary.json").exists()
+
+    train(recipe, tmp_path, resume=True)
+    assert rows(tmp_path) == rows(uninterrupted)
+    if workers == 0:  # the recipe is part of the checkpoint
+        assert last(tmp_path) == last(uninterrupted)
+    assert last(tmp_path)["state_dict"] == last(uninterrupted)["state_dict"]
+
+
+def test_a_run_that_never_finished_an_epoch_starts_again(uninterrupted, recipe, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt(patch, lambda: signal.raise_signal(signal.SIGINT), epoch=0)
+        with pytest.raises(KeyboardInterrupt, match="0 of 3 epochs"):
+            train(recipe, tmp_path)
+    train(recipe, tmp_path, resume=True)
+    assert last(tmp_path) == last(uninterrupted)
+
+
+def test_a_run_killed_between_epochs_only_lacks_its_summary(uninterrupted, recipe, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("spikeformers.training.run.summarize", lambda *args: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt, match="3 of 3 epochs"):
+            train(recipe, tmp_path)
+    train(recipe, tmp_path, resume=True)
+    assert last(tmp_path) == last(uninterrupted)
+    ours, theirs = (json.loads((folder / "summary.json").read_text()) for folder in (tmp_path, uninterrupted))
+    assert {key: ours[key] for key in ("accuracy", "loss", "firing_rates")} == {
+        key: theirs[key] for key in ("accuracy", "loss", "firing_rates")
+    }
+
+
+def test_a_run_survives_sigkill(config, tmp_path):
+    config["training"]["epochs"] = 8
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(config))
+    program = "import sys; from spikeformers.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "train", "--config", "two.yaml"]
+    folder = tmp_path / "runs" / "two" / "1"
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / "metrics.csv").exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    kept = len(rows(folder))
+    assert 1 <= kept < 8 and not (folder / "summary.json").exists()
+
+    recipe = Recipe.from_dict(config)
+    train(recipe, runs=tmp_path / "runs" / "two", resume=True)
+    train(recipe, tmp_path / "whole")
+    assert rows(folder) == rows(tmp_path / "whole")
+    assert last(folder) == last(tmp_path / "whole")
+
+
+def test_folders_are_numbered_and_never_overwritten(config, tmp_path, monkeypatch):
+    config["training"]["epochs"] = 1
+    recipe = Recipe.from_dict(config)
+    assert train(recipe, runs=tmp_path / "runs")["run_dir"] == str(tmp_path / "runs" / "1")
+    assert train(recipe, runs=tmp_path / "runs")["run_dir"] == str(tmp_path / "runs" / "2")
+    for folder, options, message in (
+        (tmp_path / "runs" / "1", {}, "is not empty; continue its run with --resume or choose another --run_dir"),
+        (tmp_path / "runs" / "1", {"resume": True}, "is finished, see its summary.json"),
+        (tmp_path / "none", {"resume": True}, "holds no run"),
+        (None, {"resume": True}, "no unfinished run in .*runs; start one without --resume"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(recipe, folder, runs=tmp_path / "runs", **options)
+    (tmp_path / "runs" / "2" / "summary.json").unlink()
+    config["training"]["lr"] = 0.5
+    with pytest.raises(ValueError, match=r"2 was started with training.lr 0.01 \(now 0.5\); continue it with --training.lr 0.01"):
+        train(Recipe.from_dict(config), runs=tmp_path / "runs", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "message"),
+    [
+        ("model", {"name": "spikingformer_cifar_2_265"}, "did you mean .*spikingformer_cifar_2_256"),
+        ("model", {"name": "spikingformer_cifar_2_256", "kwargs": {"depths": 2}}, "has no option 'depths'"),
+        ("model", {"name": "spikingformer_cifar_2_256", "kwargs": {"num_classes": 5}}, "5 outputs for 2 classes"),
+        ("model", {"name": "spikingformer_cifar_2_256", "kwargs": {"in_chans": 3}}, "1 channels and this model takes 3"),
+        ("data", {"batch_size": 50}, "batch_size is 50 but there are only 20"),
+        ("data", {"img_size": 2}, "resize it to at least"),
+        ("training", {"optimizer": "adamv"}, "adamv"),
+        ("training", {"precision": "8"}, "Precision '8' is invalid"),
+        ("trainer", {"accelerator": "gpus"}, "gpus"),
+        ("trainer", {"accelerator": "cpu", "devices": "all"}, "trainer.devices all"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_does_not_fit_is_said_before_anything_is_written(config, tmp_path, section, option, message):
+    config[section] = option if section == "model" else {**config[section], **option}
+    with pytest.raises(ValueError, match=message):
+        train(Recipe.from_dict(config), runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_files_that_are_no_checkpoints(tmp_path):
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    torch.save({"model": {}}, tmp_path / "other.ckpt")
+    torch.save({"model_config": {}, "known": {}, "state_dict": {}, "code": train}, tmp_path / "code.ckpt")
+    for name, message in (
+        ("none.ckpt", "no checkpoint .*none.ckpt; training leaves best.ckpt"),
+        ("text.ckpt", "text.ckpt is no checkpoint of `spikeformers train`"),
+        ("other.ckpt", r"KeyError\); published weights are read by `spikeformers import`"),
+        ("code.ckpt", "UnpicklingError"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_trained(tmp_path / name)
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(uninterrupted, recipe, config):
+    config["data"]["batch_size"] = 3
+    model = load_trained(uninterrupted / "best.ckpt").model
+    one, other = evaluate(model, TestImages(recipe.data)), evaluate(model, TestImages(Recipe.from_dict(config).data))
+    assert (one.accuracy, one.images) == (other.accuracy, 7)
+    assert_close(one.firing_rates, other.firing_rates)
