@@ -19,8 +19,13 @@ from torch.testing import assert_close
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 package = importlib.import_module("spikeformers.kernels.lif")
-from spikeformers.kernels.lif import INTEGRATIONS, SURROGATES, lif, reference  # noqa: E402
-from spikeformers.kernels.lif import triton as kernels  # noqa: E402
+from spikeformers.kernels.lif import (  # noqa: E402
+    INTEGRATIONS,
+    SURROGATES,
+    lif,
+    reference,
+    triton as kernels,  # noqa: E402
+)
 from spikeformers.kernels.lif.reference import Dynamics, compute_dtype  # noqa: E402
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"

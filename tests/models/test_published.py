@@ -409,11 +409,6 @@ def test_errors_say_what_to_do():
     assert "shape: head.weight is [5, 48], the model has [7, 48]" in message
     assert "the checkpoint has 5 classes: create the model with num_classes=5" in message
 
-    model, _ = small("meta")
-    two_heads = filled(meta_spikeformer_shapes(META["dims"], classes=5, depths=(2, 1), distillation=True))
-    message = error_of(model, two_heads)
-    assert "in the checkpoint only: head_kd.weight" in message and "create the model with distillation=True" in message
-
     model, published = small("meta", distillation=True)
     message = error_of(model, published)
     assert "in the model only: head_kd.weight" in message and "strict=False" in message
@@ -429,6 +424,32 @@ def test_errors_say_what_to_do():
     message = error_of(model, published)
     assert "shape: patch_embed.proj_conv.weight is [4, 3, 3, 3], the model has [8, 3, 3, 3]" in message
     assert re.search(r"and \d+ more", message) and message.count("\n") < 30
+
+
+def test_a_distillation_head_in_the_checkpoint_is_adopted_and_said(tmp_path):
+    model, _ = small("meta")
+    published = filled(meta_spikeformer_shapes(META["dims"], classes=5, depths=(2, 1), distillation=True))
+    report = spikeformers.load_published(model.double(), published)
+    assert "distillation head" in str(report) and model.head_kd.weight.dtype == torch.float64
+    assert_close(model.head_kd.weight.float(), published["head_kd.weight"], rtol=0, atol=0)
+    spikeformers.save_model(model, tmp_path / "two_heads.safetensors")
+    assert spikeformers.create_model(checkpoint=tmp_path / "two_heads.safetensors").distillation
+
+
+def test_a_model_stays_as_it_was_when_the_checkpoint_does_not_fit():
+    model, _ = small("meta")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    published = filled(meta_spikeformer_shapes(META["dims"], classes=5, depths=(2, 1), distillation=True))
+    del published["head.bias"]
+    error_of(model, published)
+    assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+
+
+def test_names_that_spikformer_shares_are_pointed_out():
+    model, published = small("spikingformer")
+    assert "Spikformer" not in str(spikeformers.load_published(model, published))
+    old = {key.replace("proj4_", "rpe_"): value for key, value in published.items()}
+    assert "make sure that this is a Spikingformer" in str(spikeformers.load_published(model, old))
 
 
 def test_weights_of_the_other_family_do_not_fit():

@@ -27,7 +27,7 @@ def train_with_fixed_norms(config, folder):
 
     def amplify(self):
         reset(self)
-        nn.init.constant_(self.weight, 4.0)
+        nn.init.constant_(self.weight, 10.0)
 
     nn.BatchNorm2d.reset_parameters = amplify
     return train(Recipe.from_dict(config), folder)

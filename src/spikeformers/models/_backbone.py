@@ -1,11 +1,28 @@
 """What every spiking backbone shares: time, the timm contract and the classification head. The papers' files hold the rest."""
 
+from contextlib import contextmanager, nullcontext
+
 import torch
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..layers import compact_spikes
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module):
+    """Batch normalisations leave their running statistics alone: a recomputed pass must not count, nor shift RepConv's border."""
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    counters = [norm.num_batches_tracked for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, momentum, counter in zip(norms, momenta, counters, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 class SpikingBackbone(nn.Module):
@@ -75,7 +92,11 @@ class SpikingBackbone(nn.Module):
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute every stage in the backward pass instead of keeping its activations."""
+        """Recompute every stage in the backward pass instead of keeping its activations.
+
+        A forward pass must be followed by its backward pass before the next one in train mode: the padding of RepConv is
+        recomputed from the running statistics of that moment.
+        """
         self.grad_checkpointing = enable
 
     @torch.jit.ignore
@@ -86,8 +107,8 @@ class SpikingBackbone(nn.Module):
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict:
         """timm's parameter groups for layer-wise learning rates: the stem, then every block (or stage)."""
-        depth = r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)(?:\.blocks\.(\d+))?"
-        return {"stem": r"^stem", "blocks": [(depth, None), (r"^head", (99999,))]}
+        inside = [] if coarse else [(r"^stages\.(\d+)\.downsample", (-1,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
+        return {"stem": r"^(?:stem|tokenizer)", "blocks": [*inside, (r"^stages\.(\d+)", None), (r"^head", (99999,))]}
 
     def sequence(self, x: Tensor) -> Tensor:
         """The input as [T, B, C, H, W], with T = 1 for a static image, checked."""
@@ -117,7 +138,7 @@ class SpikingBackbone(nn.Module):
 
     def _stage(self, stage: nn.Module, x: Tensor) -> Tensor:
         if self.grad_checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(stage, x, use_reentrant=False)
+            return checkpoint(stage, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(stage)))
         return stage(x)
 
     def forward_features(self, x: Tensor) -> Tensor:

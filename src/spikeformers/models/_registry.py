@@ -12,6 +12,7 @@ from pathlib import Path
 
 import safetensors.torch
 import timm.models
+from safetensors import SafetensorError
 from timm.models import build_model_with_cfg
 from torch import nn
 
@@ -26,7 +27,8 @@ def register_model(function: Callable[..., nn.Module]) -> Callable[..., nn.Modul
 
 def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: dict) -> nn.Module:
     """What a registered function returns: the model with timm's configuration, and `config` to create it again."""
-    model = build_model_with_cfg(model_class, variant, pretrained, feature_cfg={"feature_cls": "getter"}, **kwargs)
+    features = {"feature_cls": "getter", "out_indices": None}  # all stages, however many there are
+    model = build_model_with_cfg(model_class, variant, pretrained, feature_cfg=features, **kwargs)
     options = inspect.signature(model_class).parameters
     model.config = {"architecture": variant, **{name: value for name, value in kwargs.items() if name in options}}
     return model
@@ -78,14 +80,18 @@ def _from_checkpoint(name: str | None, path: Path, kwargs: dict) -> nn.Module:
     for file in (path, _configuration(path)):
         if not file.is_file():
             raise ValueError(f"there is no file {file}; a checkpoint is a .safetensors file with a .json file of the same name")
-    config = json.loads(_configuration(path).read_text(encoding="utf-8"))
+    try:
+        config = json.loads(_configuration(path).read_text(encoding="utf-8"))
+        state = safetensors.torch.load_file(path)
+    except (json.JSONDecodeError, SafetensorError) as error:
+        raise ValueError(f"{path} or the .json file beside it is damaged ({error}); write both again with save_model") from error
     architecture = config.pop("architecture", None)
     if architecture is None:
         raise ValueError(f"{_configuration(path)} names no architecture, so it is not a configuration of spikeformers")
     if name not in (None, architecture):
         raise ValueError(f"{path} holds a {architecture}, not a {name}")
     model = create_model(architecture, **{**config, **kwargs})
-    state, own = safetensors.torch.load_file(path), model.state_dict()
+    own = model.state_dict()
     wrong = [
         f"{key}: {list(state[key].shape) if key in state else 'missing'} in the file, "
         f"{list(own[key].shape) if key in own else 'missing'} in the model"

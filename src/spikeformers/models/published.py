@@ -10,6 +10,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ._registry import create_model, save_model
@@ -210,15 +211,16 @@ def read_state_dict(path: str | os.PathLike) -> Mapping[str, object]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no checkpoint {path}")
-    if path.suffix == ".safetensors":
-        return safetensors.torch.load_file(path)
     try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
         # the trainers of the papers store their command line beside the weights; a Namespace is plain data
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
+        reason = (str(error).splitlines() or ["the file ends too early"])[0]
         raise ValueError(
-            f"{path} cannot be read as weights alone ({str(error).splitlines()[0]}); if it holds other Python objects, load it "
+            f"{path} cannot be read as weights alone ({reason}); if it holds other Python objects, load it "
             "where you trust it and save its state dict again"
         ) from error
     if not isinstance(content, Mapping):
