@@ -176,7 +176,7 @@ def import_(argv):
 
     from .models import import_checkpoint
 
-    options = {key[2:]: _literal(value) for key, value in zip(keys, values)}
+    options = {key[2:]: _literal(value) for key, value in zip(keys, values, strict=True)}
     print(import_checkpoint(args.checkpoint, args.out, args.model, **options))
     print(f"wrote {args.out} and {Path(args.out).with_suffix('.json')}")
 

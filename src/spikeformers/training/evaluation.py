@@ -130,4 +130,4 @@ def predict(trained: Trained, path: str | Path, top: int = 5) -> list[tuple[str,
         raise ValueError("this checkpoint does not say how its images are prepared; use one that `train` wrote")
     image = read_image(path, trained.data)
     best = trained.model.eval()(image[None])[0].softmax(-1).topk(min(top, len(trained.classes)))
-    return [(trained.classes[index], value) for index, value in zip(best.indices.tolist(), best.values.tolist())]
+    return [(trained.classes[index], value) for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
