@@ -5,6 +5,7 @@ import ast
 import difflib
 import importlib.metadata
 import importlib.util
+import os
 import re
 import shlex
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 def main(argv: list[str] | None = None) -> int:
     """Runs a command line (sys.argv by default) and returns its exit code: 0, 2 for what the user can put right, which is
     said in one line on stderr, or 130 after Ctrl-C."""
+    # OpenMP threads that wait by spinning slow a busy machine down tenfold; read when torch loads
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: spikeformers VERB ... (spikeformers VERB --help explains)\n")
@@ -31,7 +34,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout = None
         return 0
     except KeyboardInterrupt as error:
-        print(f"\nspikeformers: stopped{f'; {error}' if str(error) else ''}", file=sys.stderr)
+        if str(error):
+            print(f"\nspikeformers: stopped; {error}", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         print(f"spikeformers: {' '.join(str(error).split())}", file=sys.stderr)
@@ -65,6 +69,8 @@ def train(argv):
     try:
         summary = run(recipe, config["run_dir"], runs=Path("runs") / name, resume=config["resume"])
     except KeyboardInterrupt as error:
+        if not str(error):  # another process than the first
+            raise
         again = shlex.join(["spikeformers", "train", *argv, *([] if config["resume"] else ["--resume"])])
         raise KeyboardInterrupt(f"{error}; continue with: {again}") from None
     if summary:

@@ -68,6 +68,7 @@ def load_trained(path: str | Path) -> Trained:
         weights = content["state_dict"].items()
         model.load_state_dict({key.removeprefix("model."): value for key, value in weights})
     data = known.get("data")
+    model.to(memory_format=torch.channels_last)
     return Trained(model.eval(), ImageData(**data) if data else None, known.get("classes"))
 
 

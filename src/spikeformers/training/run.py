@@ -128,6 +128,7 @@ def _module(recipe):
         raise ValueError(
             f"the model has {logits.shape[-1]} outputs for {len(train_images.classes)} classes; leave out num_classes"
         )
+    model.to(memory_format=torch.channels_last)  # faster convolutions, most of all backwards on CPUs
     module = Classifier(model.train(), recipe, train_images, test_images)
     module.configure_optimizers()
     return module
