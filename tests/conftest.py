@@ -1,4 +1,4 @@
-"""Runs before torch loads: OpenMP threads that wait by spinning slow the tests down tenfold on a busy machine."""
+"""Runs before torch loads: OpenMP threads of the tests sleep while they wait, so that a busy machine does not slow them down."""
 
 import os
 

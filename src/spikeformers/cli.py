@@ -5,7 +5,6 @@ import ast
 import difflib
 import importlib.metadata
 import importlib.util
-import os
 import re
 import shlex
 import sys
@@ -15,8 +14,6 @@ from pathlib import Path
 def main(argv: list[str] | None = None) -> int:
     """Runs a command line (sys.argv by default) and returns its exit code: 0, 2 for what the user can put right, which is
     said in one line on stderr, or 130 after Ctrl-C."""
-    # OpenMP threads that wait by spinning slow a busy machine down tenfold; read when torch loads
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: spikeformers VERB ... (spikeformers VERB --help explains)\n")
@@ -173,7 +170,7 @@ def import_(argv):
     parser = argparse.ArgumentParser(prog="spikeformers import", description=import_.__doc__)
     parser.add_argument("checkpoint", help="the published file")
     parser.add_argument("out", help="the .safetensors file to write; its config goes beside it as .json")
-    parser.add_argument("--model", metavar="NAME", required=True, help="the model's name, see spikeformers list")
+    parser.add_argument("--model", metavar="NAME", help="the model's name (default: the only one that the weights fit)")
     parser.epilog = "Further --KEY VALUE options go to the model's constructor, such as --time_steps 4."
     args, rest = parser.parse_known_args(argv)
     keys, values = rest[::2], rest[1::2]

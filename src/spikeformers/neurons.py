@@ -28,6 +28,10 @@ class Neuron(nn.Module):
         super().__init__()
         if surrogate not in ALPHA:
             raise ValueError(f"surrogate must be one of {', '.join(ALPHA)}, not {surrogate!r}")
+        if reset not in ("hard", "soft"):
+            raise ValueError(f"reset must be 'hard' or 'soft', not {reset!r}")
+        if not v_threshold > 0:
+            raise ValueError(f"v_threshold must be positive, not {v_threshold}")
         self.v_threshold = v_threshold
         self.reset = reset
         self.surrogate = surrogate
@@ -70,6 +74,8 @@ class LIF(Neuron):
 
     def __init__(self, tau: float = 2.0, v_threshold: float = 1.0, *, decay_input: bool = True, **kwargs):
         super().__init__(v_threshold, **kwargs)
+        if not tau >= 1:
+            raise ValueError(f"tau must be at least 1 time step, not {tau}; IF has no leak")
         self.tau = tau
         self.decay_input = decay_input
 

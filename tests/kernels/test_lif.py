@@ -1,6 +1,7 @@
 """The LIF kernel: every implementation against the reference on awkward shapes, and the dynamics by hand."""
 
 import math
+import shutil
 
 import pytest
 import torch
@@ -279,6 +280,7 @@ def test_compiles_as_one_graph():
     [
         ({"x": torch.tensor(1.0)}, "T >= 1"),
         ({"x": torch.zeros(4, 2).int()}, "floating-point"),
+        ({"v": torch.zeros(2, device="meta")}, "v on meta; move v"),
         ({"v": torch.zeros(3)}, r"without the time axis, \(2,\), not \(3,\)"),
         ({"tau": 0.5}, "tau must be at least 1"),
         ({"tau": torch.ones(2)}, "0-d tensor"),
@@ -306,6 +308,18 @@ def test_reference_runs_where_the_native_kernel_is_missing(monkeypatch):
     monkeypatch.setattr(native, "load", lambda: (None, "not built"))
     assert ("native", False, "not built") in status()
     assert_close((lif(x), autograd.grad(lif(x), x, grads)), want)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler, hence no native kernel")
+def test_native_kernel_is_built_where_there_is_a_compiler():
+    assert native.load()[0] is not None, native.load()[1]
+
+
+def test_learnable_tau_sums_over_all_threads():
+    x = (2 * torch.randn(4, 20_001, dtype=torch.float64)).requires_grad_()
+    grads = torch.randn(4, 20_001, dtype=torch.float64), torch.randn(20_001, dtype=torch.float64)
+    (_, got), (_, want) = both(x, None, grads, tau=torch.tensor(1.8, dtype=torch.float64))
+    assert_close(got, want, rtol=1e-10, atol=1e-10)
 
 
 def test_all_builds_agree(monkeypatch):

@@ -73,8 +73,8 @@ class RepConv(nn.Module):
         bn, (height, width) = self.expand_bn, x.shape[2:]
         at_zero = bn.bias.detach() - bn.weight.detach() * bn.running_mean / torch.sqrt(bn.running_var + bn.eps)
         border = functional.pad(x.new_zeros(1, 1, height, width), (1, 1, 1, 1), value=1.0)
-        border = self.depthwise(border * at_zero.to(x.dtype)[:, None, None])
         weight = self.depthwise.weight
+        border = functional.conv2d(border * at_zero.to(x.dtype)[:, None, None], weight, groups=len(weight))
         return functional.conv2d(x, weight, padding=1, groups=len(weight)) + border
 
 

@@ -14,6 +14,9 @@ def compact_spikes() -> contextlib.AbstractContextManager:
 
     Only tensors that provably come from the LIF kernel, unchanged or as views, are replaced: convolutions' and attention's
     inputs. All keepers of one tensor share one boolean copy. Nothing is done without gradients or under torch.compile.
+
+    torch applies the innermost hooks on saved tensors only, so hooks around a model (`save_on_cpu`, say) see little of it, and
+    torch.func transforms refuse hooks: set the model's `keep_compact_spikes` to False for both.
     """
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return contextlib.nullcontext()

@@ -42,6 +42,7 @@ class SpikingBackbone(nn.Module):
         self.in_chans = in_chans
         self.time_steps = time_steps
         self.grad_checkpointing = False
+        self.keep_compact_spikes = True
 
     def build_head(
         self, num_features: int, num_classes: int, drop_rate: float, head_lif: nn.Module, distillation: bool = False
@@ -95,7 +96,8 @@ class SpikingBackbone(nn.Module):
         """Recompute every stage in the backward pass instead of keeping its activations.
 
         A forward pass must be followed by its backward pass before the next one in train mode: the padding of RepConv is
-        recomputed from the running statistics of that moment.
+        recomputed from the running statistics of that moment. Under torch.compile, which decides itself what to keep, the
+        switch has no effect.
         """
         self.grad_checkpointing = enable
 
@@ -117,6 +119,11 @@ class SpikingBackbone(nn.Module):
                 f"expected images [B, C, H, W] or a sequence [T, B, C, H, W], not {tuple(x.shape)}; "
                 "a single image needs a batch axis: x[None]"
             )
+        if not x.is_floating_point() or x.shape[0] == 0:
+            raise ValueError(
+                f"expected normalised floating-point images, at least one, not {tuple(x.shape)} of {x.dtype}; "
+                "convert with x.float() / 255 and normalise as model.pretrained_cfg says"
+            )
         *_, channels, height, width = x.shape
         if channels != self.in_chans:
             raise ValueError(
@@ -137,13 +144,13 @@ class SpikingBackbone(nn.Module):
         return self.stem(self.sequence(x)).expand(steps, -1, -1, -1, -1)
 
     def _stage(self, stage: nn.Module, x: Tensor) -> Tensor:
-        if self.grad_checkpointing and self.training and torch.is_grad_enabled():
+        if self.grad_checkpointing and self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return checkpoint(stage, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(stage)))
         return stage(x)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """[B, C, H, W] or [T, B, C, H, W] -> the last stage's map [T, B, C', H', W']."""
-        with compact_spikes():
+        with compact_spikes() if self.keep_compact_spikes else nullcontext():
             x = self.embed(x)
             for stage in self.stages:
                 x = self._stage(stage, x)
@@ -175,7 +182,7 @@ class SpikingBackbone(nn.Module):
             raise ValueError(f"output_fmt must be 'NCHW' (with a time axis in front), not {output_fmt!r}")
         wanted, last = feature_take_indices(len(self.stages), indices)
         maps = []
-        with compact_spikes():
+        with compact_spikes() if self.keep_compact_spikes else nullcontext():
             x = self.embed(x)
             for i, stage in enumerate(self.stages):
                 if stop_early and i > last:

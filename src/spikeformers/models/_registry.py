@@ -85,7 +85,7 @@ def _from_checkpoint(name: str | None, path: Path, kwargs: dict) -> nn.Module:
         state = safetensors.torch.load_file(path)
     except (json.JSONDecodeError, SafetensorError) as error:
         raise ValueError(f"{path} or the .json file beside it is damaged ({error}); write both again with save_model") from error
-    architecture = config.pop("architecture", None)
+    architecture = config.pop("architecture", None) if isinstance(config, dict) else None
     if architecture is None:
         raise ValueError(f"{_configuration(path)} names no architecture, so it is not a configuration of spikeformers")
     if name not in (None, architecture):
@@ -118,9 +118,9 @@ def save_model(model: nn.Module, path: str | os.PathLike) -> None:
         raise ValueError(f"the file must end in .safetensors, not {path.name!r}")
     if not hasattr(model, "config"):
         raise ValueError("this model carries no configuration; make it with create_model")
-    config = {**model.config, "num_classes": model.num_classes, "time_steps": model.time_steps}
-    if model.distillation:
-        config["distillation"] = True
+    config = {**model.config, "num_classes": model.num_classes, "in_chans": model.in_chans, "time_steps": model.time_steps}
+    if model.distillation or "distillation" in config:
+        config["distillation"] = model.distillation
     state = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}
     write_atomically(path, safetensors.torch.save(state))
     write_atomically(_configuration(path), (json.dumps(config, indent=2) + "\n").encode())

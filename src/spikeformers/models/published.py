@@ -1,8 +1,8 @@
 """Weights that others published: their names translated to ours, and what does not match said aloud."""
 
 import argparse
+import contextlib
 import os
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,10 +10,9 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ._registry import create_model, save_model
+from ._registry import create_model, list_models, save_model
 from .meta_spikeformer import MetaSpikeFormer
 from .spikingformer import Spikingformer
 
@@ -153,7 +152,7 @@ def load_published(
 
 def _match(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport) -> list[tuple[Tensor, Tensor]]:
     """Pairs of our tensors and the published values to copy into them; what finds no partner goes into the report."""
-    own, pairs = model.state_dict(), []
+    own, pairs, taken = model.state_dict(), [], {}
     missing = {name for name in own if not name.endswith("num_batches_tracked")}
     for name, value in published.items():
         ours = name if name in own else _translate(model, name)
@@ -163,6 +162,10 @@ def _match(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport
         if ours not in own:
             report.unexpected.append(name)
             continue
+        if ours in taken:
+            report.unexpected.append(f"{name} (the same parameter as {taken[ours]})")
+            continue
+        taken[ours] = name
         missing.discard(ours)
         target = own[ours]
         if target.ndim == 4 and value.ndim == 3:  # a 1x1 convolution, published in one dimension
@@ -177,15 +180,16 @@ def _match(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport
 
 
 def import_checkpoint(
-    checkpoint: str | os.PathLike, out: str | os.PathLike, architecture: str, **kwargs
+    checkpoint: str | os.PathLike, out: str | os.PathLike, architecture: str | None = None, **kwargs
 ) -> LoadReport:
     """Converts published weights for good: OUT.safetensors with OUT.json beside it, for `create_model(checkpoint=OUT)`.
 
-    num_classes, in_chans and distillation are read off the shapes of the weights unless given; what the weights do not
-    reveal (time steps, heads, tau) comes from the architecture's defaults and `kwargs`, and the report names it.
+    num_classes, in_chans and distillation are read off the shapes of the weights unless given, and so is the architecture if
+    exactly one fits; what the weights do not reveal (time steps, heads, tau) comes from the architecture's defaults and
+    `kwargs`. The report names all of it.
 
     Raises:
-        ValueError: as `load_published` and `create_model`.
+        ValueError: as `load_published` and `create_model`; several architectures fit, or none.
     """
     published = _unwrap(read_state_dict(checkpoint))
     shapes = {}
@@ -196,10 +200,28 @@ def import_checkpoint(
     for name in ("downsample1_1.encode_conv.weight", "patch_embed.proj_conv.weight", "patch_embed.block0_conv.weight"):
         if name in published:
             shapes["in_chans"] = published[name].shape[1]
-    model = create_model(architecture, **{**shapes, **kwargs})
+    options = {**shapes, **kwargs}
+    name = architecture or _architecture_of(published, options)
+    model = create_model(name, **options)
     report = load_published(model, published)
+    if architecture is None:
+        report.notes.insert(0, f"the shapes of the weights fit {name} and no other model")
     save_model(model, out)
     return report
+
+
+def _architecture_of(published: Mapping[str, Tensor], options: dict) -> str:
+    """The one registered model that the weights fit."""
+    fitting = []
+    for name in list_models():
+        with torch.device("meta"), contextlib.suppress(ValueError):  # an option that this model does not have
+            report = LoadReport()
+            _match(create_model(name, **options), published, report)
+            fitting += [] if report.problems() else [name]
+    if len(fitting) == 1:
+        return fitting[0]
+    found = f"these fit the weights: {', '.join(fitting)}" if fitting else "none fits the weights as it is"
+    raise ValueError(f"which model? {found}; name it (--model NAME, spikeformers list shows all)")
 
 
 def read_state_dict(path: str | os.PathLike) -> Mapping[str, object]:
@@ -217,7 +239,7 @@ def read_state_dict(path: str | os.PathLike) -> Mapping[str, object]:
         # the trainers of the papers store their command line beside the weights; a Namespace is plain data
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
+    except Exception as error:  # a damaged or strange file raises any of a dozen kinds
         reason = (str(error).splitlines() or ["the file ends too early"])[0]
         raise ValueError(
             f"{path} cannot be read as weights alone ({reason}); if it holds other Python objects, load it "
@@ -236,9 +258,8 @@ def _unwrap(content: Mapping[str, object]) -> dict[str, Tensor]:
     state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
         raise ValueError(f"no tensors in the checkpoint; its entries are {', '.join(map(str, list(content)[:8]))}")
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
 
 

@@ -105,6 +105,8 @@ class Spikingformer(SpikingBackbone):
         drop_path_rate: float = 0.0,
     ):
         super().__init__(in_chans, time_steps)
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1 block, not {depth}")
         if embed_dim % 8:
             raise ValueError(f"embed_dim must be a multiple of 8 for the tokenizer's D/8 channels, not {embed_dim}")
         if len(pools) != 4:
@@ -225,9 +227,11 @@ def spikingformer_cifar_4_384(pretrained: bool = False, **kwargs) -> Spikingform
 
 @register_model
 def spikingformer_dvs_2_256(pretrained: bool = False, **kwargs) -> Spikingformer:
-    """2,566,923 parameters with 11 classes (published with 2,048 unused ones more); event cameras, 2 polarities, tau 1.5.
+    """2,566,923 parameters with 11 classes (published with 2,048 unused ones more); event cameras, 2 polarities, tau 1.5,
+    with CML 1.75.
 
     128 x 128 pixels as published, and any other size of at least 16.
     """
-    sizes = dict(embed_dim=256, depth=2, num_heads=16, in_chans=2, time_steps=16, tau=1.5, num_classes=11)
+    tau = 1.75 if kwargs.get("cml") else 1.5
+    sizes = dict(embed_dim=256, depth=2, num_heads=16, in_chans=2, time_steps=16, tau=tau, num_classes=11)
     return build(Spikingformer, "spikingformer_dvs_2_256", pretrained, {**sizes, **kwargs})

@@ -93,7 +93,7 @@ def evaluate(model: nn.Module, images: TestImages, device: str | torch.device = 
     with firing_rates(model) as rates:
         for batch, labels in test_loader(images):
             logits, labels = model(batch.to(device)).float(), labels.to(device)
-            loss += F.cross_entropy(logits, labels, reduction="sum").double().item()
+            loss += F.cross_entropy(logits, labels, reduction="sum").item()
             correct += (logits.argmax(-1) == labels).sum().item()
     return Evaluation(correct / len(images), loss / len(images), len(images), dict(rates()))
 

@@ -69,12 +69,15 @@ class Machine:
         devices: how many processes, one per device, share each batch; auto takes all devices.
         num_nodes: how many computers take part.
         sync_batchnorm: batch statistics over all processes; on GPUs only.
+        threads: CPU threads of each process, 0 for torch's choice. For small models one is as fast as two, does not suffer
+            from whatever else runs on the machine, and makes results independent of the number of cores.
     """
 
     accelerator: str = "auto"
     devices: int | str = 1
     num_nodes: int = 1
     sync_batchnorm: bool = False
+    threads: int = 0
 
 
 @dataclass

@@ -49,6 +49,8 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
         _check_continues(folder, recipe)
     elif first and folder and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; continue its run with --resume or choose another --run_dir")
+    if recipe.trainer.threads:
+        torch.set_num_threads(recipe.trainer.threads)
     report = Report()
     with _quiet():
         trainer = _trainer(recipe, report)

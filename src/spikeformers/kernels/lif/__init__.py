@@ -52,12 +52,14 @@ def lif(
         Spikes [T, ...] in {0, 1} with x's dtype, and the membrane potential [...] after the last step (float32 for half types).
 
     Raises:
-        ValueError: x has no time axis, v's shape is not x's without it, or a constant is out of range.
+        ValueError: x has no time axis, v's shape is not x's without it or its device another, or a constant is out of range.
     """
     if x.ndim < 1 or x.shape[0] < 1 or not x.is_floating_point():
         raise ValueError(f"x must be a floating-point tensor [T, ...] with T >= 1, not {tuple(x.shape)} of {x.dtype}")
     if v is not None and v.shape != x.shape[1:]:
         raise ValueError(f"v must have x's shape without the time axis, {tuple(x.shape[1:])}, not {tuple(v.shape)}")
+    if v is not None and v.device != x.device:
+        raise ValueError(f"x is on {x.device} and v on {v.device}; move v with v.to(x.device)")
     if reset not in ("hard", "soft"):
         raise ValueError(f"reset must be 'hard' or 'soft', not {reset!r}")
     if surrogate not in SURROGATES:

@@ -41,8 +41,8 @@ def load() -> tuple[ctypes.CDLL | None, str]:
         except OSError as error:
             reason = f"built but not loadable ({error}), so the slower reference runs in its place; reinstall spikeformers"
             continue
-        for function in (library.lif_forward, library.lif_backward):
-            function.argtypes, function.restype = [ctypes.POINTER(_Call)], ctypes.c_int
+        for function, result in ((library.lif_forward, None), (library.lif_backward, ctypes.c_int)):
+            function.argtypes, function.restype = [ctypes.POINTER(_Call)], result
         return library, f"build {build}"
     return None, reason
 

@@ -94,10 +94,11 @@ def lif_forward(x: Tensor, v: Tensor | None, tau: Tensor | float, dynamics: Dyna
 def lif_backward(
     grad_spikes: Tensor, grad_v: Tensor | None, x: Tensor, v: Tensor | None, tau: Tensor | float, dynamics: Dynamics
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x [T, ...], of the initial potential [...] and of tau [], recomputing h from x.
+    """Gradients of x [T, ...], of the initial potential [...] and of tau [] (0 for a constant tau), recomputing h from x.
 
     No gradient flows through the reset: for the hard one dv[t]/dh[t] = 1 - s[t], for the soft one it is 1.
     """
+    learnable = isinstance(tau, Tensor)
     tau, threshold = _constants(x, tau, dynamics)
     before, charged = [], []  # v[t-1] and h[t]
     v = _rest(x, v)
@@ -107,24 +108,26 @@ def lif_backward(
         v = _fire(charged[t], threshold, dynamics.soft_reset)[1]
     grad_x = torch.empty_like(x)
     grad = torch.zeros_like(v) if grad_v is None else grad_v.to(v.dtype)  # of v[t]
-    grad_tau = torch.zeros((), dtype=torch.float64, device=x.device)
+    grad_tau = torch.zeros((), dtype=v.dtype, device=x.device)
     for t in reversed(range(x.shape[0])):
         h = charged[t]
         slope = surrogate_gradient(h - threshold, dynamics.surrogate, dynamics.alpha)
         through_reset = grad if dynamics.soft_reset else grad.masked_fill(h >= threshold, 0)
         grad_h = grad_spikes[t].to(v.dtype) * slope + through_reset
         if dynamics.integration == 0:
-            grad_tau -= (grad_h * ((x[t].to(v.dtype) - before[t]) / tau)).sum(dtype=torch.float64) / tau
+            if learnable:
+                grad_tau -= (grad_h * ((x[t].to(v.dtype) - before[t]) / tau)).sum() / tau
             grad_x[t] = grad_h / tau
             grad = grad_h - grad_h / tau
         elif dynamics.integration == 1:
-            grad_tau += (grad_h * (before[t] / tau)).sum(dtype=torch.float64) / tau
+            if learnable:
+                grad_tau += (grad_h * (before[t] / tau)).sum() / tau
             grad_x[t] = grad_h
             grad = grad_h - grad_h / tau
         else:
             grad_x[t] = grad_h
             grad = grad_h
-    return grad_x, grad, grad_tau.to(v.dtype)
+    return grad_x, grad, grad_tau
 
 
 class _LIF(torch.autograd.Function):
