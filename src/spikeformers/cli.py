@@ -113,6 +113,8 @@ def predict(argv):
     parser.add_argument("images", nargs="+", metavar="image", help="an image file")
     parser.add_argument("--top", type=int, default=3, help="how many classes to print (default: 3)")
     args = parser.parse_args(argv)
+    if args.top < 1:
+        raise ValueError(f"--top is {args.top}; give at least 1")
 
     from .training import evaluation
 

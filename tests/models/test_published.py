@@ -611,3 +611,21 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match="model.safetensors"):
         spikeformers.create_model(checkpoint=path)
+
+
+def test_import_finds_the_only_model_that_fits_and_says_so(tmp_path):
+    torch.save(filled(spikingformer_shapes(384, 2, 7, tokenizer="block")), tmp_path / "cifar.pth")
+    report = import_checkpoint(tmp_path / "cifar.pth", tmp_path / "cifar.safetensors", time_steps=2)
+    assert "fit spikingformer_cifar_2_384 and no other model" in str(report)
+    model = spikeformers.create_model(checkpoint=tmp_path / "cifar.safetensors")
+    assert (model.num_classes, model.time_steps, model.num_heads) == (7, 2, 12)
+
+
+def test_import_asks_where_several_models_fit_or_none(tmp_path):
+    torch.save(filled(spikingformer_shapes(256, 2, 11, in_chans=2)), tmp_path / "dvs.pth")
+    with pytest.raises(ValueError, match="spikingformer_cifar_2_256, spikingformer_dvs_2_256; name it"):
+        import_checkpoint(tmp_path / "dvs.pth", tmp_path / "out.safetensors")
+    torch.save(filled(spikingformer_shapes(32, 2, 5)), tmp_path / "none.pth")
+    with pytest.raises(ValueError, match="none fits"):
+        import_checkpoint(tmp_path / "none.pth", tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()

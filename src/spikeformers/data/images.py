@@ -93,6 +93,11 @@ class ImageData:
         }
         if not training:
             return create_transform(**shared, crop_pct=self.crop_pct)
+        policy = (self.auto_augment or "rand").split("-")[0]
+        if policy not in ("rand", "augmix", "3a", "original", "originalr", "v0", "v0r"):
+            raise ValueError(
+                f"data.auto_augment is {self.auto_augment!r}; give a policy of timm, such as rand-m9-mstd0.5-inc1"
+            )
         return create_transform(
             **shared,
             is_training=True,

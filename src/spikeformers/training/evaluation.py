@@ -59,13 +59,13 @@ def load_trained(path: str | Path) -> Trained:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
             config, known = dict(content["model_config"]), content["known"]
+            architecture, weights = config.pop("architecture"), content["state_dict"].items()
         except Exception as error:  # torch.load raises many kinds, and a stranger's file may hold anything
             raise ValueError(
                 f"{path} is no checkpoint of `spikeformers train` ({type(error).__name__}); "
                 "published weights are read by `spikeformers import`"
             ) from None
-        model = create_model(config.pop("architecture"), **config)
-        weights = content["state_dict"].items()
+        model = create_model(architecture, **config)
         model.load_state_dict({key.removeprefix("model."): value for key, value in weights})
     data = known.get("data")
     model.to(memory_format=torch.channels_last)

@@ -54,6 +54,8 @@ class Training:
     def __post_init__(self):
         if self.epochs < 1:
             raise ValueError(f"training.epochs is {self.epochs}; give at least 1")
+        if not self.lr > 0:
+            raise ValueError(f"training.lr is {self.lr}; give a number above 0, such as 1e-3")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ValueError(
                 f"training.warmup_epochs is {self.warmup_epochs}; give 0 or more, below training.epochs ({self.epochs})"

@@ -124,6 +124,10 @@ def _module(recipe):
     options = {"num_classes": len(train_images.classes), "in_chans": recipe.data.channels}
     seed_everything(recipe.seed)
     model = create_model(recipe.model.name, **{**options, **recipe.model.kwargs})
+    if getattr(model, "distillation", False):
+        raise ValueError("the model has a distillation head, which needs a teacher to train; leave out distillation")
+    if (recipe.training.mixup or recipe.training.cutmix) and recipe.data.batch_size % 2:
+        raise ValueError(f"mixup and cutmix mix pairs of images; data.batch_size must be even, not {recipe.data.batch_size}")
     with torch.no_grad():
         logits = model.eval()(test_images[0][0][None])
     if logits.shape[-1] != len(train_images.classes):
