@@ -42,7 +42,7 @@ class Residual(nn.Module):
 
     ms:  U + branch(LIF(U))       membrane shortcut: potentials in and out, float addition
     vs:  LIF(s + branch(s))       vanilla shortcut: spikes in and out
-    sew: s + LIF(branch(s))       spike-element-wise: integers in and out
+    sew: s + LIF(branch(s))       spike-element-wise: integers in and out (drop_path scales them in training)
 
     Args:
         branch: module from spikes [T, B, C, H, W] to potentials [T, B, C, H, W].

@@ -98,7 +98,7 @@ class Report(L.Callback):
             self.show(trainer, row, images / self.training_seconds)
 
     def save(self, trainer):
-        """Writes best.ckpt if this epoch is the best, then last.ckpt. All processes must call this."""
+        """Writes best.ckpt if this epoch is the best, metrics.csv, then last.ckpt. All processes must call this."""
         temporary = (self.folder or Path()) / "last.ckpt.tmp"
         trainer.save_checkpoint(temporary)
         if self.folder:
@@ -106,15 +106,18 @@ class Report(L.Callback):
                 copy = self.folder / "best.ckpt.tmp"
                 shutil.copyfile(temporary, copy)
                 os.replace(copy, self.folder / "best.ckpt")
+            self.write_table()
             os.replace(temporary, self.folder / "last.ckpt")
         self.kept = len(self.history)
 
-    def show(self, trainer, row, rate):
+    def write_table(self):
         table = io.StringIO()
         writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.history)
         write_atomically(self.folder / "metrics.csv", table.getvalue().encode())
+
+    def show(self, trainer, row, rate):
         for key in COLUMNS[1:]:
             self.writer.add_scalar(key, row[key], row["epoch"])
         self.writer.flush()
