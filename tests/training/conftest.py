@@ -1,5 +1,7 @@
 """A recipe that trains in a second: two classes of 16-pixel images, bright at the left or at the right."""
 
+import signal
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,14 @@ from PIL import Image
 from spikeformers.training.recipe import Recipe
 
 MODEL = {"embed_dim": 16, "depth": 1, "num_heads": 2, "time_steps": 2}
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Processes in the background of a shell ignore Ctrl-C; the tests need it heard."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

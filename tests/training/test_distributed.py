@@ -1,8 +1,11 @@
 """Two processes with gloo do what one does on the joint batch."""
 
 import csv
+import json
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -43,6 +46,18 @@ def worker(rank, port, config, folder):
     assert bool(train_with_fixed_norms(config, folder)) == (rank == 0)
 
 
+def run_two_processes(config, folder):
+    """`worker` in two fresh interpreters, which run this file: nothing has to be importable by name."""
+    arguments = [str(free_port()), json.dumps(config), str(folder)]
+    workers = [
+        subprocess.Popen([sys.executable, __file__, str(rank), *arguments], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    for process in workers:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+
+
 @pytest.fixture
 def one_step(config):
     """One optimiser step on all 20 training images.
@@ -57,7 +72,7 @@ def one_step(config):
 
 
 def test_two_processes_make_the_step_of_one(one_step, tmp_path, monkeypatch):
-    torch.multiprocessing.spawn(worker, (free_port(), one_step, tmp_path / "two"), nprocs=2)
+    run_two_processes(one_step, tmp_path / "two")
     for name in ("train", "reset_parameters"):
         monkeypatch.setattr(nn.BatchNorm2d, name, getattr(nn.BatchNorm2d, name))  # restored after the test
     summary = train_with_fixed_norms(one_step, tmp_path / "one")
@@ -73,3 +88,7 @@ def test_two_processes_make_the_step_of_one(one_step, tmp_path, monkeypatch):
         with open(tmp_path / name / "metrics.csv", newline="") as file:
             rows.append({key: float(value) for key, value in next(csv.DictReader(file)).items() if key != "seconds"})
     assert rows[1] == pytest.approx(rows[0], abs=1e-6)
+
+
+if __name__ == "__main__":
+    worker(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4])
