@@ -20,6 +20,9 @@ def main(argv: list[str] | None = None) -> int:
         for verb, function in VERBS.items():
             print(f"  {verb:8} {function.__doc__}")
         return 0 if argv else 2
+    if argv[0] == "--version":
+        print(importlib.metadata.version("spikeformers"))
+        return 0
     try:
         if argv[0] not in VERBS:
             raise ValueError(f"unknown verb {argv[0]!r}; {_meant(argv[0], VERBS)}")
@@ -100,6 +103,8 @@ def evaluate(argv):
     images = TestImages(data)
     if trained.classes not in (None, images.classes):
         raise ValueError(f"the checkpoint knows the classes {trained.classes}, but the images have {images.classes}")
+    if trained.model.num_classes != len(images.classes):
+        raise ValueError(f"the model knows {trained.model.num_classes} classes, but the images have {len(images.classes)}")
     result = evaluation.evaluate(trained.model, images, evaluation.best_device())
     print(f"accuracy     {result.accuracy:.2%} of {result.images:,} test images ({data.name})")
     print(f"loss         {result.loss:.4f}")

@@ -30,7 +30,9 @@ def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: 
     features = {"feature_cls": "getter", "out_indices": None}  # all stages, however many there are
     model = build_model_with_cfg(model_class, variant, pretrained, feature_cfg=features, **kwargs)
     options = inspect.signature(model_class).parameters
-    model.config = {"architecture": variant, **{name: value for name, value in kwargs.items() if name in options}}
+    # every setting, given or not, so that a saved model does not change with a default
+    settings = {name: kwargs.get(name, option.default) for name, option in options.items()}
+    model.config = {"architecture": variant, **settings}
     return model
 
 
@@ -55,6 +57,8 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
     """
     if checkpoint is not None:
         return _from_checkpoint(name, Path(checkpoint), kwargs)
+    if kwargs.pop("pretrained", False):
+        raise ValueError("no weights are downloaded; load a file with load_published(model, path) or create_model(checkpoint=...)")
     if name is None:
         raise ValueError("create_model needs a name (see list_models()) or a checkpoint")
     if name not in _MODELS:
