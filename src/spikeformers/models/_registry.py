@@ -109,10 +109,11 @@ def _from_checkpoint(name: str | None, path: Path, kwargs: dict) -> nn.Module:
     return model
 
 
-def save_model(model: nn.Module, path: str | os.PathLike) -> None:
+def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, str] | None = None) -> None:
     """Writes PATH.safetensors and PATH.json, from which `create_model(checkpoint=PATH)` makes the same model.
 
-    Both files are written whole or not at all: under a temporary name first, then renamed.
+    Both files are written whole or not at all: under a temporary name first, then renamed. `metadata` goes into the header of
+    the .safetensors file.
 
     Raises:
         ValueError: the path does not end in .safetensors, or the model was not made by `create_model` or timm.
@@ -126,7 +127,7 @@ def save_model(model: nn.Module, path: str | os.PathLike) -> None:
     if model.distillation or "distillation" in config:
         config["distillation"] = model.distillation
     state = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}
-    write_atomically(path, safetensors.torch.save(state))
+    write_atomically(path, safetensors.torch.save(state, metadata))
     write_atomically(_configuration(path), (json.dumps(config, indent=2) + "\n").encode())
 
 

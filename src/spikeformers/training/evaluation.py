@@ -6,14 +6,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import safetensors.torch
+import safetensors
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from ..data import ImageData, TestImages, read_image, test_loader
 from ..models import create_model, save_model
-from ..models._registry import write_atomically
 from ..neurons import Neuron
 
 
@@ -74,10 +73,8 @@ def load_trained(path: str | Path) -> Trained:
 
 def save_trained(trained: Trained, path: Path):
     """Writes PATH.safetensors and PATH.json as `save_model` does; data and classes go into the former's metadata."""
-    save_model(trained.model, path)
     known = {"data": asdict(trained.data), "classes": trained.classes}
-    weights = safetensors.torch.load_file(path)
-    write_atomically(path, safetensors.torch.save(weights, {"spikeformers": json.dumps(known)}))
+    save_model(trained.model, path, {"spikeformers": json.dumps(known)})
 
 
 def best_device() -> torch.device:
