@@ -172,7 +172,9 @@ def test_a_run_killed_between_epochs_only_lacks_its_summary(uninterrupted, recip
 
 
 def test_a_run_survives_sigkill(config, tmp_path):
+    """All three runs are commands, as a user's are: an epoch in this process, with another number of threads, rounds differently."""
     config["training"]["epochs"] = 8
+    config["trainer"]["threads"] = 1
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(config))
     program = "import sys; from spikeformers.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", program, "train", "--config", "two.yaml"]
@@ -189,9 +191,8 @@ def test_a_run_survives_sigkill(config, tmp_path):
     kept = len(rows(folder))
     assert 1 <= kept < 8 and not (folder / "summary.json").exists()
 
-    recipe = Recipe.from_dict(config)
-    train(recipe, runs=tmp_path / "runs" / "two", resume=True)
-    train(recipe, tmp_path / "whole")
+    for options in (["--resume"], ["--run_dir", "whole"]):
+        subprocess.run([*command, *options], cwd=tmp_path, stdout=subprocess.DEVNULL, check=True, timeout=300)
     assert rows(folder) == rows(tmp_path / "whole")
     assert last(folder) == last(tmp_path / "whole")
 

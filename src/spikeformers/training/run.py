@@ -49,8 +49,11 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
         _check_continues(folder, recipe)
     elif first and folder and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; continue its run with --resume or choose another --run_dir")
-    if recipe.trainer.threads:
-        torch.set_num_threads(recipe.trainer.threads)
+    with _threads(recipe.trainer.threads):
+        return _train(recipe, folder, runs, resume, first)
+
+
+def _train(recipe, folder, runs, resume, first):
     report = Report()
     with _quiet():
         trainer = _trainer(recipe, report)
@@ -205,6 +208,17 @@ def _check_continues(folder, recipe):
             f"{folder} was started with {was}; continue it with {options}, name another --run_dir, "
             "or start a new run without --resume"
         )
+
+
+@contextmanager
+def _threads(number):
+    """torch's number of CPU threads inside the block; 0 leaves it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
