@@ -49,8 +49,8 @@ def test_train_ends_with_a_summary(trained, capsys, monkeypatch, tmp_path):
         assert main(["train", "--config", RECIPE, *QUICK]) == 0
         out, err = capsys.readouterr()
         summary = json.loads((tmp_path / "runs" / "digits" / number / "summary.json").read_text())
-        assert "1,437 training and 360 test images 1x16x16, 10 classes" in out
-        assert f"accuracy     {summary['last_accuracy']:.2%} of 360 test images" in out
+        assert "1,437 training and 360 test samples 1x16x16, 10 classes" in out
+        assert f"accuracy     {summary['last_accuracy']:.2%} of 360 test samples" in out
         assert f"parameters   {summary['parameters']:,}" in out
         for name, rate in summary["firing_rates"].items():
             assert any(line.split() == [name, f"{rate:.4f}"] for line in out.splitlines())
@@ -63,7 +63,7 @@ def test_eval_agrees_with_the_summary(trained, capsys):
     for name in ("best.ckpt", "last.ckpt", "best.safetensors"):
         assert main(["eval", str(trained / name), "--data.batch_size", "100"]) == 0
         out = capsys.readouterr().out
-        assert f"accuracy     {summary['accuracy']:.2%} of 360 test images (digits)" in out
+        assert f"accuracy     {summary['accuracy']:.2%} of 360 test samples (digits)" in out
         assert f"loss         {summary['loss']:.4f}" in out
         assert f"firing rate  {summary['firing_rate']:.4f}" in out
 

@@ -2,13 +2,17 @@
 
 import argparse
 import ast
+import contextlib
 import difflib
 import importlib.metadata
 import importlib.util
+import itertools
 import re
 import shlex
 import sys
 from pathlib import Path
+
+import yaml
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,7 +51,7 @@ def train(argv):
     _need("train", "lightning", "jsonargparse", "tensorboard")
     from jsonargparse import ArgumentParser
 
-    from .training.recipe import Recipe
+    from .training.recipe import Machine, Model, Recipe, Training
 
     parser = ArgumentParser(
         prog="spikeformers train", description=train.__doc__, exit_on_error=False, allow_abbrev=False
@@ -59,8 +63,14 @@ def train(argv):
     parser.add_argument(
         "--resume", action="store_true", help="continue the newest unfinished run, or that in --run_dir"
     )
-    parser.add_class_arguments(Recipe)
+    parser.add_argument("--strict", action="store_true", help="stop at a sample that cannot be read; short for --data.strict true")
+    parser.add_class_arguments(Model, "model")
+    parser.add_class_arguments(_data_of(argv), "data")
+    parser.add_class_arguments(Training, "training")
+    parser.add_class_arguments(Machine, "trainer")
+    parser.add_argument("--seed", type=int, default=0, help="decides everything random; the same seed gives the same result")
     config = _parsed(parser, argv)
+    config["data"]["strict"] |= config["strict"]
     recipe = Recipe.from_dict(config)
     name = Path(str(config["config"][-1])).stem if config["config"] else recipe.model.name
 
@@ -82,40 +92,45 @@ def evaluate(argv):
     _need("train", "jsonargparse")
     from jsonargparse import ArgumentParser
 
-    from .data import ImageData, TestImages
+    from .data import TestSet
     from .training import evaluation
 
     parser = ArgumentParser(
         prog="spikeformers eval", description=evaluate.__doc__, exit_on_error=False, allow_abbrev=False
     )
     parser.add_argument("checkpoint", type=str, help="best.ckpt, last.ckpt or a .safetensors file with its .json")
-    parser.add_class_arguments(ImageData, "data")
     if argv[:1] in (["-h"], ["--help"]):
+        parser.add_class_arguments(_data_of(argv), "data")
         parser.parse_args(argv)
     if not argv or argv[0].startswith("-"):
         raise ValueError("give the checkpoint first: spikeformers eval CKPT, then options such as --data.root FOLDER")
     trained = evaluation.load_trained(argv[0])
-    if trained.data:
+    data_class = _data_of(argv, trained.data and trained.data.name)
+    parser.add_class_arguments(data_class, "data")
+    if isinstance(trained.data, data_class):
         parser.set_defaults({f"data.{key}": value for key, value in vars(trained.data).items()})
     elif len(argv) == 1:
         raise ValueError(f"{argv[0]} does not name its images; give --data.name, --data.root and so on")
-    data = ImageData(**_parsed(parser, argv)["data"])
-    images = TestImages(data)
+    data = data_class(**_parsed(parser, argv)["data"])
+    images = TestSet(data)
     if trained.classes not in (None, images.classes):
         raise ValueError(f"the checkpoint knows the classes {trained.classes}, but the images have {images.classes}")
     if trained.model.num_classes != len(images.classes):
         raise ValueError(f"the model knows {trained.model.num_classes} classes, but the images have {len(images.classes)}")
     result = evaluation.evaluate(trained.model, images, evaluation.best_device())
-    print(f"accuracy     {result.accuracy:.2%} of {result.images:,} test images ({data.name})")
+    print(f"accuracy     {result.accuracy:.2%} of {result.samples:,} test samples ({data.name})")
+    print(f"by step      {evaluation.per_step(result.accuracy_per_step)}")
     print(f"loss         {result.loss:.4f}")
     print(f"firing rate  {result.firing_rate:.4f} on average over {len(result.firing_rates)} layers of neurons")
+    if images.left_out:
+        print(f"left out     {images.left_out}")
 
 
 def predict(argv):
-    """Print the likeliest classes of image files."""
+    """Print the likeliest classes of image or event files."""
     parser = argparse.ArgumentParser(prog="spikeformers predict", description=predict.__doc__)
     parser.add_argument("checkpoint", help="best.ckpt, last.ckpt or best.safetensors of a run")
-    parser.add_argument("images", nargs="+", metavar="image", help="an image file")
+    parser.add_argument("images", nargs="+", metavar="image", help="an image file, or a recording for models of events")
     parser.add_argument("--top", type=int, default=3, help="how many classes to print (default: 3)")
     args = parser.parse_args(argv)
     if args.top < 1:
@@ -199,6 +214,24 @@ VERBS = {
     "import": import_,
     "doctor": doctor,
 }
+
+
+def _data_of(argv, known=None):
+    """The configuration class, of images or of events, of the data set that the options or their recipe name."""
+    from .data import data_type
+
+    name = known
+    for option, value in itertools.pairwise([*argv, ""]):
+        option, equals, given = option.partition("=")
+        value = given if equals else value
+        if option == "--data.name":
+            return data_type(value)
+        if option == "--config" and Path(value).is_file():
+            with contextlib.suppress(yaml.YAMLError):  # the parser will say what is wrong with it
+                recipe = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+                data = recipe.get("data") if isinstance(recipe, dict) else None
+                name = data.get("name", name) if isinstance(data, dict) else name
+    return data_type(name)
 
 
 def _need(extra, *modules):

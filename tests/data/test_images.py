@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from spikeformers.data import ImageData, TestImages, TrainingImages, read_image, test_loader, train_loader
-from spikeformers.data.images import PADDING_LABEL, Digits, Shared, Shuffled
+from spikeformers.data import ImageData, TestSet, TrainingSet, test_loader, train_loader
+from spikeformers.data.images import Digits
+from spikeformers.data.loading import PADDING_LABEL, Shared, Shuffled
 
 GREY = {"channels": 1, "mean": (0.5,), "std": (0.25,)}
 
@@ -47,7 +48,7 @@ def test_digits_use_the_whole_range_of_grey():
 
 def test_a_test_image_is_normalised(tmp_path):
     Image.new("L", (8, 8), 204).save(tmp_path / "grey.png")
-    image = read_image(tmp_path / "grey.png", ImageData(img_size=16, **GREY))
+    image = ImageData(img_size=16, **GREY).read(tmp_path / "grey.png")
     assert_close(image, torch.full((1, 16, 16), (204 / 255 - 0.5) / 0.25))
 
 
@@ -55,22 +56,22 @@ def test_images_become_the_channels_asked_for(tmp_path):
     Image.new("RGB", (9, 9), (255, 0, 0)).save(tmp_path / "red.png")
     colour = ImageData(img_size=4, mean=(0, 0, 0), std=(1, 1, 1))
     grey = ImageData(img_size=4, channels=1, mean=(0,), std=(1,))
-    assert read_image(tmp_path / "red.png", colour)[:, 0, 0].tolist() == [1.0, 0.0, 0.0]
-    assert read_image(tmp_path / "red.png", grey)[:, 0, 0].tolist() == [pytest.approx(76 / 255)]  # 0.299 red
+    assert colour.read(tmp_path / "red.png")[:, 0, 0].tolist() == [1.0, 0.0, 0.0]
+    assert grey.read(tmp_path / "red.png")[:, 0, 0].tolist() == [pytest.approx(76 / 255)]  # 0.299 red
 
 
 def test_augmentation_depends_on_seed_epoch_and_index_only(digits):
-    images, again = TrainingImages(digits, seed=1), TrainingImages(digits, seed=1)
+    images, again = TrainingSet(digits, seed=1), TrainingSet(digits, seed=1)
     for i in (5, 9, 3):
         again[i, 7]
     random.seed(0), np.random.seed(0), torch.manual_seed(0)
     assert torch.equal(images[3, 7][0], again[3, 7][0])
     assert not torch.equal(images[3, 7][0], images[3, 8][0])
-    assert not torch.equal(images[3, 7][0], TrainingImages(digits, seed=2)[3, 7][0])
+    assert not torch.equal(images[3, 7][0], TrainingSet(digits, seed=2)[3, 7][0])
 
 
 def test_augmentation_leaves_the_random_numbers_of_training_alone(digits):
-    images = TrainingImages(digits, seed=1)
+    images = TrainingSet(digits, seed=1)
     random.seed(0), np.random.seed(0), torch.manual_seed(0)
     want = random.random(), np.random.rand(), torch.rand(1).item()
     random.seed(0), np.random.seed(0), torch.manual_seed(0)
@@ -79,8 +80,8 @@ def test_augmentation_leaves_the_random_numbers_of_training_alone(digits):
 
 
 def test_batches_do_not_depend_on_the_number_of_workers(digits):
-    alone = list(train_loader(TrainingImages(digits, seed=1), epoch=2))
-    helped = list(train_loader(TrainingImages(ImageData(**{**vars(digits), "workers": 2}), seed=1), epoch=2))
+    alone = list(train_loader(TrainingSet(digits, seed=1), epoch=2))
+    helped = list(train_loader(TrainingSet(ImageData(**{**vars(digits), "workers": 2}), seed=1), epoch=2))
     assert len(alone) == 1437 // 64
     for (images, labels), (other_images, other_labels) in zip(alone, helped, strict=True):
         assert torch.equal(images, other_images) and torch.equal(labels, other_labels)
@@ -120,7 +121,7 @@ def test_every_test_image_counts_once(size, world):
 
 
 def test_padding_carries_a_label_that_does_not_count(digits):
-    images = TestImages(digits)
+    images = TestSet(digits)
     assert images[359][1] in range(10)
     assert images[~359][1] == PADDING_LABEL
     assert torch.equal(images[359][0], images[~359][0])
@@ -130,7 +131,7 @@ def test_padding_carries_a_label_that_does_not_count(digits):
 
 def test_image_folders(tmp_path):
     data = ImageData("folder", folder(tmp_path), img_size=8, batch_size=4)
-    train, test = TrainingImages(data, seed=0), TestImages(data)
+    train, test = TrainingSet(data, seed=0), TestSet(data)
     assert train.classes == test.classes == ["left", "right"]
     assert len(train) == 12 and test[11][0].shape == (3, 8, 8) and test[11][1] == 1
     images, labels = next(iter(train_loader(train)))
@@ -145,7 +146,7 @@ def test_mnist_files_as_torchvision_keeps_them(tmp_path):
         header = np.array([2051, count, 28, 28], ">i4").tobytes()
         (raw / f"{split}-images-idx3-ubyte").write_bytes(header + pixels)
         (raw / f"{split}-labels-idx1-ubyte").write_bytes(np.array([2049, count], ">i4").tobytes() + bytes(range(count)))
-    test = TestImages(ImageData("mnist", str(tmp_path), img_size=28, channels=1, mean=(0,), std=(1,)))
+    test = TestSet(ImageData("mnist", str(tmp_path), img_size=28, channels=1, mean=(0,), std=(1,)))
     assert len(test) == 2 and test[1][1] == 1
     assert_close(test[0][0].flatten()[:256], torch.arange(256) / 255)
 
@@ -167,25 +168,25 @@ def test_options_that_do_not_fit(options, message):
 
 def test_data_that_are_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"image folders look like .*/train/CLASS/1.jpg"):
-        TrainingImages(ImageData("folder", str(tmp_path)), seed=0)
+        TrainingSet(ImageData("folder", str(tmp_path)), seed=0)
     with pytest.raises(ValueError, match=r"set data.root or fetch it: python -c .*CIFAR10\(.*download=True"):
-        TestImages(ImageData("cifar10", str(tmp_path)))
+        TestSet(ImageData("cifar10", str(tmp_path)))
     with pytest.raises(ValueError, match="unknown data set 'cifar'; give digits, folder"):
-        TestImages(ImageData("cifar"))
+        TestSet(ImageData("cifar"))
 
 
 def test_splits_must_hold_the_same_classes(tmp_path):
     folder(tmp_path, splits=("train",))
     folder(tmp_path, splits=("val",), classes=("left", "up"))
     with pytest.raises(ValueError, match="these differ: right, up"):
-        TestImages(ImageData("folder", str(tmp_path)))
+        TestSet(ImageData("folder", str(tmp_path)))
 
 
 def test_batches_that_cannot_be_made(digits):
     with pytest.raises(ValueError, match="cannot be shared by 3 processes; give a multiple of 3"):
-        train_loader(TrainingImages(digits, seed=0), rank=0, world=3)
+        train_loader(TrainingSet(digits, seed=0), rank=0, world=3)
     with pytest.raises(ValueError, match="batch_size is 2000 but there are only 1437 training images"):
-        train_loader(TrainingImages(ImageData(**{**vars(digits), "batch_size": 2000}), seed=0))
+        train_loader(TrainingSet(ImageData(**{**vars(digits), "batch_size": 2000}), seed=0))
 
 
 def test_files_that_are_no_images(tmp_path):
@@ -193,11 +194,11 @@ def test_files_that_are_no_images(tmp_path):
     Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
     (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1000])
     data = ImageData(img_size=8)
-    assert read_image(tmp_path / "whole.png", data).shape == (3, 8, 8)
+    assert data.read(tmp_path / "whole.png").shape == (3, 8, 8)
     for name, message in (
         ("none.png", "no image file .*none.png; check the path"),
         ("text.png", "text.png is not an image that Pillow can read"),
         ("half.png", "cannot read the image .*half.png"),
     ):
         with pytest.raises(ValueError, match=message):
-            read_image(tmp_path / name, data)
+            data.read(tmp_path / name)

@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch.testing import assert_close
 
-from spikeformers.data import TestImages
+from spikeformers.data import TestSet
 from spikeformers.models import create_model
 from spikeformers.neurons import Neuron
 from spikeformers.training.classifier import Classifier
@@ -55,14 +55,14 @@ def uninterrupted(whole, recipe):
     return whole
 
 
-def interrupt(monkeypatch, how, epoch):
-    """Makes training call how() in the second step of an epoch (counted from 0)."""
+def interrupt(monkeypatch, how, epoch, batch=1):
+    """Makes training call how() in a batch, by default the second, of an epoch (both counted from 0)."""
     step = Classifier.training_step
 
-    def interrupted(self, batch, index):
-        if self.current_epoch == epoch and index == 1:
+    def interrupted(self, batch_, index):
+        if self.current_epoch == epoch and index == batch:
             how()
-        return step(self, batch, index)
+        return step(self, batch_, index)
 
     monkeypatch.setattr(Classifier, "training_step", interrupted)
 
@@ -89,7 +89,7 @@ def test_summary_is_that_of_the_best_epoch(uninterrupted, recipe):
     assert summary["accuracy"] == pytest.approx(float(best["val_accuracy"]))
     assert summary["loss"] == pytest.approx(float(best["val_loss"]), rel=1e-5)
     assert summary["last_accuracy"] == pytest.approx(float(table[-1]["val_accuracy"]))
-    assert summary["test_images"] == 7 and summary["accuracy"] * 7 == pytest.approx(round(summary["accuracy"] * 7))
+    assert summary["test_samples"] == 7 and summary["accuracy"] * 7 == pytest.approx(round(summary["accuracy"] * 7))
 
     model = load_trained(uninterrupted / "best.ckpt").model
     assert summary["parameters"] == sum(p.numel() for p in model.parameters())
@@ -98,16 +98,16 @@ def test_summary_is_that_of_the_best_epoch(uninterrupted, recipe):
     }
     spikes = []
     model.tokenizer[1].lif.register_forward_hook(lambda module, inputs, output: spikes.append(output))
-    model(torch.stack([image for image, _ in TestImages(recipe.data)]))
+    model(torch.stack([image for image, _ in TestSet(recipe.data)]))
     assert summary["firing_rates"]["tokenizer.1.lif"] == pytest.approx(spikes[0].mean().item(), abs=1e-6)
-    assert "tokenizer.1.lif" in as_text(summary) and "of 7 test images" in as_text(summary)
+    assert "tokenizer.1.lif" in as_text(summary) and "of 7 test samples" in as_text(summary)
 
 
 def test_exported_weights_are_those_of_the_checkpoint(uninterrupted, recipe):
     checkpoint, exported = (load_trained(uninterrupted / name) for name in ("best.ckpt", "best.safetensors"))
     assert checkpoint.data == exported.data == recipe.data
     assert checkpoint.classes == exported.classes == ["left", "right"]
-    images = torch.stack([image for image, _ in TestImages(recipe.data)])
+    images = torch.stack([image for image, _ in TestSet(recipe.data)])
     assert torch.equal(checkpoint.model(images), exported.model(images))
     created = create_model(checkpoint=uninterrupted / "best.safetensors").to(memory_format=torch.channels_last).eval()
     assert torch.equal(created(images), exported.model(images))
@@ -147,6 +147,33 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(uninterrupted, config
     if workers == 0:  # the recipe is part of the checkpoint
         assert last(tmp_path) == last(uninterrupted)
     assert last(tmp_path)["state_dict"] == last(uninterrupted)["state_dict"]
+
+
+@pytest.mark.parametrize(
+    ("options", "workers", "batch", "kept"),
+    [({}, 0, 3, 3), ({"accumulate": 2, "ema": 0.5}, 2, 3, 2), ({"loss": "tet", "accumulate": 4}, 0, 2, 0)],
+    ids=["plain", "accumulated, averaged, workers", "in the first step"],
+)
+def test_a_run_continues_within_an_epoch(config, tmp_path, monkeypatch, capsys, options, workers, batch, kept):
+    """`kept` batches of the second epoch were saved; what came after is done again, to the same end."""
+    config["training"] |= options
+    config["data"] |= {"workers": workers, "batch_size": 8 if "accumulate" in options else 4}
+    config["trainer"]["save_minutes"] = 1e-9  # after every step
+    recipe = Recipe.from_dict(config)
+    train(recipe, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt(patch, lambda: signal.raise_signal(signal.SIGINT), epoch=1, batch=batch)
+        with pytest.raises(KeyboardInterrupt, match="1 of 3 epochs"):
+            train(recipe, tmp_path / "parts")
+    batches = []
+    step = Classifier.training_step
+    monkeypatch.setattr(Classifier, "training_step", lambda *args: batches.append(args[2]) or step(*args))
+    capsys.readouterr()
+    train(recipe, tmp_path / "parts", resume=True)
+    assert batches[0] == kept
+    assert (f"epoch 2, batch {kept + 1}, is next" if kept else "epoch 2 is next") in capsys.readouterr().out
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    assert last(tmp_path / "parts")["state_dict"] == last(tmp_path / "whole")["state_dict"]
 
 
 def test_a_run_that_never_finished_an_epoch_starts_again(uninterrupted, recipe, tmp_path, monkeypatch):
@@ -256,6 +283,6 @@ def test_files_that_are_no_checkpoints(tmp_path):
 def test_evaluation_does_not_depend_on_the_batch_size(uninterrupted, recipe, config):
     config["data"]["batch_size"] = 3
     model = load_trained(uninterrupted / "best.ckpt").model
-    one, other = evaluate(model, TestImages(recipe.data)), evaluate(model, TestImages(Recipe.from_dict(config).data))
-    assert (one.accuracy, one.images) == (other.accuracy, 7)
+    one, other = evaluate(model, TestSet(recipe.data)), evaluate(model, TestSet(Recipe.from_dict(config).data))
+    assert (one.accuracy, one.samples) == (other.accuracy, 7)
     assert_close(one.firing_rates, other.firing_rates)

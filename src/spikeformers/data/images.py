@@ -1,10 +1,5 @@
-"""Labelled images: scikit-learn's digits, image folders, CIFAR and MNIST, as batches [B, C, H, W] with labels [B]."""
+"""Labelled images: scikit-learn's digits, image folders, mosaics, WebDataset shards, CIFAR and MNIST."""
 
-import hashlib
-import math
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,10 +8,10 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from timm.data import create_transform
-from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import datasets
+from torchvision.transforms import Compose, RandomCrop, Resize
 
-PADDING_LABEL = -100  # torch's cross_entropy leaves such samples out; so must whoever counts
+from .loading import UNREADABLE
 
 
 @dataclass
@@ -24,8 +19,9 @@ class ImageData:
     """Which images, how they become tensors, and how they are augmented in training.
 
     Args:
-        name: the data set: scikit-learn's 8x8 digits, folders root/train/CLASS/* and root/val/CLASS/*, or one of
-            torchvision's.
+        name: the data set: scikit-learn's 8x8 digits, folders root/train/CLASS/* and root/val/CLASS/* (as ImageNet's), mosaics
+            root/train_*.webp and root/test_*.webp (see `Mosaics`), shards root/train-*.tar and root/val-*.tar of WebDataset
+            (see `ShardImages`), or one of torchvision's.
         root: folder that holds the data (not used by digits).
         img_size: height and width in pixels after resizing.
         channels: 1 for grey, 3 for colour; images are converted.
@@ -35,15 +31,22 @@ class ImageData:
         crop_pct: share of the resized image's side that a test image keeps, cut from its centre.
         scale: smallest and largest share of the area that a random training crop covers.
         ratio: smallest and largest width/height of a random training crop.
+        crop_padding: if above 0, a training image is instead resized, padded by so many black pixels on each side and cut to
+            img_size at a random place, as is usual for CIFAR.
         hflip: probability of mirroring a training image.
         color_jitter: largest relative change of brightness, contrast and saturation in training.
-        auto_augment: a policy of timm, such as rand-m9-mstd0.5-inc1.
+        auto_augment: a policy of timm, such as rand-m9-mstd0.5-inc1 (RandAugment) or 3a (three-augment).
         erase: probability of erasing a random rectangle of a training image.
+        repeats: how often an epoch shows each of its images, differently augmented (repeated augmentation); an epoch is as
+            long as before and takes that many times fewer images.
         batch_size: images per optimiser step over all processes together.
         workers: processes that prepare images beside each training process; the images do not depend on it.
+        strict: stop at an image that cannot be read, instead of warning, leaving it out and counting it.
+        folds: if above 1, the training images are divided into so many parts, and one is tested on instead of the test images.
+        fold: which of the parts is tested on, from 1; 0 trains all of them one after the other (cross-validation).
     """
 
-    name: Literal["digits", "folder", "cifar10", "cifar100", "mnist"] = "digits"
+    name: Literal["digits", "folder", "mosaics", "webdataset", "cifar10", "cifar100", "mnist"] = "digits"
     root: str = "data"
     img_size: int = 32
     channels: int = 3
@@ -53,12 +56,17 @@ class ImageData:
     crop_pct: float = 1.0
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_padding: int = 0
     hflip: float = 0.5
     color_jitter: float = 0.0
     auto_augment: str | None = None
     erase: float = 0.0
+    repeats: int = 1
     batch_size: int = 64
     workers: int = 0
+    strict: bool = False
+    folds: int = 1
+    fold: int = 0
 
     def __post_init__(self):
         self.mean, self.std, self.scale, self.ratio = map(tuple, (self.mean, self.std, self.scale, self.ratio))
@@ -77,28 +85,61 @@ class ImageData:
             raise ValueError(
                 f"data.img_size is {self.img_size} and data.batch_size {self.batch_size}; both must be at least 1"
             )
+        if self.folds < 1 or not 0 <= self.fold <= self.folds:
+            raise ValueError(
+                f"data.folds is {self.folds} and data.fold {self.fold}; give at least 1 fold, and one of them or 0 for all"
+            )
+        if self.repeats < 1 or self.crop_padding < 0:
+            raise ValueError(
+                f"data.repeats is {self.repeats} and data.crop_padding {self.crop_padding}; "
+                "give at least 1 repeat, and no negative padding"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a sample."""
+        return self.channels, self.img_size, self.img_size
 
     @property
     def mode(self) -> str:
         """Pillow's name for the pixel format."""
         return "L" if self.channels == 1 else "RGB"
 
+    def source(self, training: bool):
+        """The training or test split as (Pillow image, label) pairs, see `loading.Source`.
+
+        Raises:
+            ValueError: the data are not where `root` says.
+        """
+        root = Path(self.root)
+        if self.name == "digits":
+            return Digits(training)
+        if self.name == "folder":
+            return Folder(root, "train" if training else "val")
+        if self.name == "mosaics":
+            return Mosaics(root, "train" if training else "test")
+        if self.name == "webdataset":
+            from .shards import ShardImages
+
+            return ShardImages(root, "train" if training else "val")
+        return Torchvision(self.name, root, training)
+
     def transform(self, training: bool):
-        """timm's transform from a Pillow image to a tensor [C, H, W]: augmenting, or the one for testing."""
+        """From a Pillow image to a tensor [C, H, W]: augmenting, or the one for testing."""
         shared = {
-            "input_size": (self.channels, self.img_size, self.img_size),
+            "input_size": self.shape,
             "interpolation": self.interpolation,
             "mean": self.mean,
             "std": self.std,
         }
         if not training:
-            return create_transform(**shared, crop_pct=self.crop_pct)
+            return Compose([Convert(self.mode), create_transform(**shared, crop_pct=self.crop_pct)])
         policy = (self.auto_augment or "rand").split("-")[0]
         if policy not in ("rand", "augmix", "3a", "original", "originalr", "v0", "v0r"):
             raise ValueError(
                 f"data.auto_augment is {self.auto_augment!r}; give a policy of timm, such as rand-m9-mstd0.5-inc1"
             )
-        return create_transform(
+        augment = create_transform(
             **shared,
             is_training=True,
             scale=self.scale,
@@ -108,7 +149,37 @@ class ImageData:
             auto_augment=self.auto_augment,
             re_prob=self.erase,
             re_mode="pixel",
-        )
+        ).transforms
+        if self.crop_padding:
+            size = (self.img_size, self.img_size)
+            augment[:1] = [Resize(size, augment[0].interpolation), RandomCrop(size, self.crop_padding)]
+        return Compose([Convert(self.mode), *augment])
+
+    def read(self, path: str | Path) -> torch.Tensor:
+        """An image file as a test image [C, H, W].
+
+        Raises:
+            ValueError: the file is missing or is no image.
+        """
+        try:
+            with Image.open(path) as image:
+                return self.transform(training=False)(image)
+        except FileNotFoundError:
+            raise ValueError(f"no image file {path}; check the path") from None
+        except UnidentifiedImageError:
+            raise ValueError(f"{path} is not an image that Pillow can read; give a PNG, JPEG, WebP or the like") from None
+        except OSError as error:
+            raise ValueError(f"cannot read the image {path} ({error}); check that it is a complete image file") from None
+
+
+class Convert:
+    """To Pillow's format "L" or "RGB"."""
+
+    def __init__(self, mode: str):
+        self.mode = mode
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        return image.convert(self.mode)
 
 
 class Digits:
@@ -133,196 +204,126 @@ class Digits:
     def __getitem__(self, index):
         return Image.fromarray(self.images[index]), self.labels[index]
 
-
-def source(data: ImageData, training: bool):
-    """The training or test split as (Pillow image, label) pairs with `classes`.
-
-    Raises:
-        ValueError: the data are not where `data.root` says.
-    """
-    root = Path(data.root)
-    if data.name == "digits":
-        return Digits(training)
-    if data.name == "folder":
-        return _folder(root, "train" if training else "val")
-    known = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "mnist": datasets.MNIST}
-    if data.name not in known:
-        raise ValueError(f"unknown data set {data.name!r}; give digits, folder, {', '.join(known)}")
-    cls = known[data.name]
-    try:
-        return cls(root, train=training)
-    except RuntimeError:
-        fetch = f"from torchvision.datasets import {cls.__name__}; {cls.__name__}({str(root)!r}, download=True)"
-        raise ValueError(f'{data.name} is not in {root}; set data.root or fetch it: python -c "{fetch}"') from None
+    def where(self, index):
+        return f"digit {index}"
 
 
-def _folder(root, split):
-    try:
-        found = datasets.ImageFolder(root / split)
-    except FileNotFoundError as error:
-        layout = f"image folders look like {root}/train/CLASS/1.jpg and {root}/val/CLASS/1.jpg; set data.root"
-        raise ValueError(f"no images in {root / split} ({error}); {layout}") from None
-    other = root / ("val" if split == "train" else "train")
-    if other.is_dir():
-        classes = sorted(entry.name for entry in other.iterdir() if entry.is_dir())
-        if classes != found.classes:
-            differ = ", ".join(sorted(set(classes) ^ set(found.classes)))
-            raise ValueError(f"{root}/train and {root}/val must hold the same class folders; these differ: {differ}")
-    return found
+class Torchvision:
+    """CIFAR-10, CIFAR-100 and MNIST as torchvision reads them."""
 
+    SETS = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "mnist": datasets.MNIST}
 
-def stable_seed(*key) -> int:
-    """A 63-bit seed that is the same for the same numbers on every machine, and unrelated for neighbouring ones."""
-    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
-
-
-@contextmanager
-def drawing_from(seed: int):
-    """Inside, Python, NumPy and torch (on the CPU) draw from `seed`; outside they go on as if nothing had happened."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would reset the GPU's generator as well
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-
-
-class TrainingImages(Dataset):
-    """Augmented images. Item (index, epoch) is (image [C, H, W], label) and depends on nothing but the seed and these two:
-    not on the order, the number of workers or the number of processes."""
-
-    def __init__(self, data: ImageData, seed: int):
-        self.data, self.seed = data, seed
-        self.source = source(data, training=True)
-        self.classes = list(self.source.classes)
-        self.transform = data.transform(training=True)
+    def __init__(self, name: str, root: Path, training: bool):
+        if name not in self.SETS:
+            raise ValueError(f"unknown data set {name!r}; give digits, folder, mosaics, webdataset, {', '.join(self.SETS)}")
+        cls = self.SETS[name]
+        try:
+            self.images = cls(root, train=training)
+        except RuntimeError:
+            fetch = f"from torchvision.datasets import {cls.__name__}; {cls.__name__}({str(root)!r}, download=True)"
+            raise ValueError(f'{name} is not in {root}; set data.root or fetch it: python -c "{fetch}"') from None
+        self.name, self.classes, self.labels = name, self.images.classes, np.asarray(self.images.targets).tolist()
 
     def __len__(self):
-        return len(self.source)
+        return len(self.labels)
 
-    def __getitem__(self, key):
-        index, epoch = key
-        image, label = self.source[index]
-        with drawing_from(stable_seed(self.seed, epoch, index)):
-            return self.transform(image.convert(self.data.mode)), label
+    def __getitem__(self, index):
+        return self.images[index]
 
-
-class TestImages(Dataset):
-    """Test images. Item i is (image [C, H, W], label); item ~i (below zero) is the same image as padding, with the label
-    PADDING_LABEL."""
-
-    __test__ = False  # pytest: the name is no test
-
-    def __init__(self, data: ImageData):
-        self.data = data
-        self.source = source(data, training=False)
-        self.classes = list(self.source.classes)
-        self.transform = data.transform(training=False)
-
-    def __len__(self):
-        return len(self.source)
-
-    def __getitem__(self, key):
-        image, label = self.source[key if key >= 0 else ~key]
-        return self.transform(image.convert(self.data.mode)), label if key >= 0 else PADDING_LABEL
+    def where(self, index):
+        return f"image {index} of {self.name}"
 
 
-class Shuffled(Sampler):
-    """Keys (index, epoch) of one process's share of the training images, in a new order each epoch.
+class Folder:
+    """Images in folders named after their classes: ROOT/SPLIT/CLASS/*."""
 
-    The images of an optimiser step are the same however many processes share them: batch b is row b of
-    [steps, batch_size], and process r takes every world-th column from r on. What does not fill a batch is left for the
-    next epoch's order.
-    """
-
-    def __init__(self, size: int, batch_size: int, seed: int, rank: int = 0, world: int = 1, epoch: int = 0):
-        self.size, self.batch_size, self.seed, self.rank, self.world = size, batch_size, seed, rank, world
-        self.epoch = epoch
-
-    def set_epoch(self, epoch: int):
-        self.epoch = epoch
+    def __init__(self, root: Path, split: str):
+        try:
+            self.images = datasets.ImageFolder(root / split)
+        except FileNotFoundError as error:
+            layout = f"image folders look like {root}/train/CLASS/1.jpg and {root}/val/CLASS/1.jpg; set data.root"
+            raise ValueError(f"no images in {root / split} ({error}); {layout}") from None
+        self.classes, self.labels = self.images.classes, self.images.targets
+        other = root / ("val" if split == "train" else "train")
+        if other.is_dir():
+            classes = sorted(entry.name for entry in other.iterdir() if entry.is_dir())
+            if classes != self.classes:
+                differ = ", ".join(sorted(set(classes) ^ set(self.classes)))
+                raise ValueError(f"{root}/train and {root}/val must hold the same class folders; these differ: {differ}")
 
     def __len__(self):
-        return self.size // self.batch_size * (self.batch_size // self.world)
+        return len(self.labels)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = self.epoch
-        order = torch.randperm(self.size, generator=torch.Generator().manual_seed(stable_seed(self.seed, epoch)))
-        batches = order[: self.size // self.batch_size * self.batch_size].view(-1, self.batch_size)
-        for index in batches[:, self.rank :: self.world].flatten().tolist():
-            yield index, epoch
+    def __getitem__(self, index):
+        return self.images[index]
 
-
-class Shared(Sampler):
-    """Indices of one process's share of the test images. All shares are equally long: where the images run out, ~index
-    marks a padding sample that must not count."""
-
-    def __init__(self, size: int, rank: int = 0, world: int = 1):
-        self.size, self.rank, self.world = size, rank, world
-
-    def __len__(self):
-        return math.ceil(self.size / self.world)
-
-    def __iter__(self) -> Iterator[int]:
-        for index in range(self.rank, len(self) * self.world, self.world):
-            yield index if index < self.size else ~(self.size - 1)
+    def where(self, index):
+        return self.images.samples[index][0]
 
 
-def train_loader(images: TrainingImages, rank: int = 0, world: int = 1, epoch: int = 0) -> DataLoader:
-    """Batches (images [B, C, H, W], labels [B]) of process `rank` of `world`, B = batch_size / world; the loader's
-    `sampler.set_epoch` chooses the order and the augmentation, which start at `epoch`.
+class Mosaics:
+    """Square images side by side on large sheets, a compact way to keep many small ones.
 
-    Raises:
-        ValueError: batch_size cannot be shared evenly, or there are fewer images than that.
+    ROOT/train_*.webp (or .png), ROOT/test_*.webp: sheets in the order of their names, tiles row by row. ROOT/labels.npz:
+    `y_train`, `y_test` with a label per tile, `classes` with the names, and optionally `tile`, the tiles' side in pixels;
+    otherwise the largest side with which the sheets hold all labels. The sheets are decoded once and kept in memory.
     """
-    data = images.data
-    if data.batch_size % world:
-        raise ValueError(
-            f"data.batch_size {data.batch_size} (over all processes) cannot be shared by {world} processes; "
-            f"give a multiple of {world}"
-        )
-    if len(images) < data.batch_size:
-        raise ValueError(f"data.batch_size is {data.batch_size} but there are only {len(images)} training images")
-    sampler = Shuffled(len(images), data.batch_size, images.seed, rank, world, epoch)
-    return _loader(images, sampler, data.batch_size // world)
 
+    def __init__(self, root: Path, split: str):
+        layout = f"mosaics look like {root}/{split}_00.webp and {root}/labels.npz; set data.root"
+        self.sheets = sorted(path for path in root.glob(f"{split}_*") if path.suffix in (".webp", ".png"))
+        try:
+            with np.load(root / "labels.npz", allow_pickle=False) as labels:
+                self.labels = labels[f"y_{split}"].tolist()
+                self.classes = [str(name) for name in labels["classes"]]
+                tile = int(labels["tile"]) if "tile" in labels else None
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"cannot read {root / 'labels.npz'} ({error}); {layout}") from None
+        if not self.sheets:
+            raise ValueError(f"no sheet {split}_* in {root}; {layout}")
+        sizes = set()
+        for path in self.sheets:
+            with Image.open(path) as sheet:
+                sizes.add(sheet.size)
+        if len(sizes) > 1:
+            raise ValueError(f"the sheets {split}_* in {root} have different sizes {sorted(sizes)}; all must be alike")
+        self.width, self.height = sizes.pop()
+        self.tile = tile or self._side()
+        self.per_sheet = (self.width // self.tile) * (self.height // self.tile)
+        if len(self.labels) > self.per_sheet * len(self.sheets):
+            raise ValueError(f"{root} has {len(self.labels)} {split} labels for {self.per_sheet * len(self.sheets)} tiles")
+        self.tiles = [self._decoded(path) for path in self.sheets]
 
-def test_loader(images: TestImages, rank: int = 0, world: int = 1) -> DataLoader:
-    """Batches (images [B, C, H, W], labels [B]) of process `rank` of `world`; all processes together see every test image
-    once, and padding labelled PADDING_LABEL."""
-    return _loader(images, Shared(len(images), rank, world), max(1, images.data.batch_size // world))
+    def _side(self):
+        for side in range(min(self.width, self.height), 0, -1):
+            fits = self.width % side == self.height % side == 0
+            if fits and self.width * self.height // side**2 * len(self.sheets) >= len(self.labels):
+                return side
+        raise ValueError(f"{len(self.labels)} labels for {len(self.sheets)} sheets of {self.width}x{self.height} pixels")
 
+    def _decoded(self, path: Path) -> np.ndarray | None:
+        """Tiles [n, side, side, 3] in uint8; None if the sheet cannot be read: whoever asks for a tile of it will see why."""
+        try:
+            return self._decode(path)
+        except UNREADABLE:
+            return None
 
-test_loader.__test__ = False
-
-
-def _loader(images, sampler, batch_size):
-    return DataLoader(
-        images,
-        batch_size,
-        sampler=sampler,
-        num_workers=images.data.workers,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # workers get their seeds from here, not from the training's random numbers
-    )
-
-
-def read_image(path: str | Path, data: ImageData) -> torch.Tensor:
-    """An image file as a test image [C, H, W].
-
-    Raises:
-        ValueError: the file is missing or is no image.
-    """
-    try:
+    def _decode(self, path):
         with Image.open(path) as image:
-            return data.transform(training=False)(image.convert(data.mode))
-    except FileNotFoundError:
-        raise ValueError(f"no image file {path}; check the path") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"{path} is not an image that Pillow can read; give a PNG, JPEG, WebP or the like") from None
-    except OSError as error:
-        raise ValueError(f"cannot read the image {path} ({error}); check that it is a complete image file") from None
+            pixels = np.asarray(image.convert("RGB"))
+        rows, columns = self.height // self.tile, self.width // self.tile
+        pixels = pixels[: rows * self.tile, : columns * self.tile].reshape(rows, self.tile, columns, self.tile, 3)
+        return pixels.swapaxes(1, 2).reshape(-1, self.tile, self.tile, 3)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        sheet, place = divmod(index, self.per_sheet)
+        tiles = self.tiles[sheet]
+        if tiles is None:
+            tiles = self._decode(self.sheets[sheet])
+        return Image.fromarray(tiles[place]), self.labels[index]
+
+    def where(self, index):
+        return str(self.sheets[index // self.per_sheet])

@@ -11,19 +11,23 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..data import ImageData, TestImages, read_image, test_loader
+from ..data import EventData, ImageData, TestSet, data_type, test_loader
+from ..data.loading import PADDING_LABEL, collate
 from ..models import create_model, save_model
 from ..neurons import Neuron
+from .initial import trained_weights
 
 
 @dataclass
 class Evaluation:
-    """Accuracy in [0, 1], mean cross-entropy in nats, number of images, and each neuron layer's firing rate in [0, 1] by
-    module name: spikes per neuron and time step, averaged over all of them and the images."""
+    """Accuracy in [0, 1] of the logits averaged over time, and of those averaged over the first 1, 2, ..., T steps only; mean
+    cross-entropy in nats, number of samples, and each neuron layer's firing rate in [0, 1] by module name: spikes per neuron
+    and time step, averaged over all of them and the samples."""
 
     accuracy: float
+    accuracy_per_step: list[float]
     loss: float
-    images: int
+    samples: int
     firing_rates: dict[str, float]
 
     @property
@@ -37,7 +41,7 @@ class Trained:
     """A model with what its checkpoint says about its data; `data` and `classes` are None if it says nothing."""
 
     model: nn.Module
-    data: ImageData | None
+    data: ImageData | EventData | None
     classes: list[str] | None
 
 
@@ -58,17 +62,17 @@ def load_trained(path: str | Path) -> Trained:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
             config, known = dict(content["model_config"]), content["known"]
-            architecture, weights = config.pop("architecture"), content["state_dict"].items()
+            architecture, weights = config.pop("architecture"), trained_weights(content["state_dict"])
         except Exception as error:  # torch.load raises many kinds, and a stranger's file may hold anything
             raise ValueError(
                 f"{path} is no checkpoint of `spikeformers train` ({type(error).__name__}); "
                 "published weights are read by `spikeformers import`"
             ) from None
         model = create_model(architecture, **config)
-        model.load_state_dict({key.removeprefix("model."): value for key, value in weights})
+        model.load_state_dict(weights)
     data = known.get("data")
     model.to(memory_format=torch.channels_last)
-    return Trained(model.eval(), ImageData(**data) if data else None, known.get("classes"))
+    return Trained(model.eval(), data_type(data["name"])(**data) if data else None, known.get("classes"))
 
 
 def save_trained(trained: Trained, path: Path):
@@ -83,16 +87,27 @@ def best_device() -> torch.device:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, images: TestImages, device: str | torch.device = "cpu") -> Evaluation:
-    """Tests a model in eval mode on every test image once; the model is left on the device in eval mode."""
+def evaluate(model: nn.Module, samples: TestSet, device: str | torch.device = "cpu") -> Evaluation:
+    """Tests a model in eval mode on every test sample once; the model is left on the device in eval mode."""
     model.to(device).eval()
-    correct = loss = 0.0
+    correct, loss, count = 0, 0.0, 0
     with firing_rates(model) as rates:
-        for batch, labels in test_loader(images):
-            logits, labels = model(batch.to(device)).float(), labels.to(device)
-            loss += F.cross_entropy(logits, labels, reduction="sum").item()
-            correct += (logits.argmax(-1) == labels).sum().item()
-    return Evaluation(correct / len(images), loss / len(images), len(images), dict(rates()))
+        for x, labels in test_loader(samples):
+            logits, labels = model(x.to(device), per_step=True).float(), labels.to(device)
+            real = labels != PADDING_LABEL
+            logits, labels = logits[:, real], labels[real]
+            loss += F.cross_entropy(logits.mean(0), labels, reduction="sum").item()
+            so_far = logits.cumsum(0) / torch.arange(1, len(logits) + 1, device=device).view(-1, 1, 1)
+            so_far[-1] = logits.mean(0)  # rounded as everywhere else
+            correct = correct + (so_far.argmax(-1) == labels).sum(1)
+            count += len(labels)
+    accuracies = [number / count for number in correct.tolist()]
+    return Evaluation(accuracies[-1], accuracies, loss / count, count, dict(rates()))
+
+
+def per_step(accuracies: list[float]) -> str:
+    """Accuracies after the first 1, 2, ..., T steps, for the terminal."""
+    return ", ".join(f"{accuracy:.2%}" for accuracy in accuracies) + f" after 1 to {len(accuracies)} time steps"
 
 
 @contextmanager
@@ -119,13 +134,13 @@ def firing_rates(model: nn.Module) -> Iterator:
 
 @torch.no_grad()
 def predict(trained: Trained, path: str | Path, top: int = 5) -> list[tuple[str, float]]:
-    """The `top` likeliest classes of an image file with their probabilities, likeliest first.
+    """The `top` likeliest classes of an image or event file with their probabilities, likeliest first.
 
     Raises:
-        ValueError: the file is missing or no image, or the checkpoint does not say how images are prepared.
+        ValueError: the file is missing or no image (or recording), or the checkpoint does not say how images are prepared.
     """
     if trained.data is None:
         raise ValueError("this checkpoint does not say how its images are prepared; use one that `train` wrote")
-    image = read_image(path, trained.data)
-    best = trained.model.eval()(image[None])[0].softmax(-1).topk(min(top, len(trained.classes)))
+    x, _ = collate([(trained.data.read(path), 0)])
+    best = trained.model.eval()(x)[0].softmax(-1).topk(min(top, len(trained.classes)))
     return [(trained.classes[index], value) for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)]

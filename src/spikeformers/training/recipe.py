@@ -3,9 +3,11 @@
 import copy
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from ..data import ImageData
+from ..data import EventData, ImageData, data_type
+
+WHEREABOUTS = ("data.root", "data.workers", "data.strict", "data.cache", "data.download", "training.teacher_weights")
 
 
 @dataclass
@@ -15,10 +17,13 @@ class Model:
     Args:
         name: a name of `spikeformers list`.
         kwargs: its constructor's options; num_classes and in_chans follow from the data unless given.
+        weights: where training starts: best.ckpt of a run, a .safetensors file or a published checkpoint; its time_steps,
+            which no weight knows, may differ, and a classifier for other classes is left out. Random weights if not given.
     """
 
     name: str
     kwargs: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
 
 
 @dataclass
@@ -26,60 +31,121 @@ class Training:
     """How the weights are found.
 
     Args:
-        epochs: passes over the training images.
+        epochs: passes over the training samples, without the cool-down.
         optimizer: a name of timm's optimisers, such as adamw, lamb or sgd.
+        optimizer_kwargs: further options of it, such as {trust_clip: true} for lamb.
         lr: the highest learning rate; it rises to it over warmup_epochs and falls to min_lr along a cosine, step by step.
-        min_lr: the learning rate at the end.
+        lr_batch_size: the batch size that lr is meant for: the learning rate is lr * data.batch_size / lr_batch_size, the
+            linear rule of the papers (their base learning rates are meant for 256). 0: lr is taken as it is.
+        min_lr: the learning rate at the end of the cosine, not scaled by the rule.
+        warmup_lr: the learning rate before the first step of the warm-up, not scaled by the rule.
         warmup_epochs: epochs of linear rise, fractions allowed.
+        cooldown_epochs: epochs at min_lr after the cosine.
+        layer_decay: factor of the learning rate from each layer to the one before it; 1 leaves all alike.
         weight_decay: weight decay of all parameters but biases and the likes of them (one dimension or none).
         clip_grad: largest norm of the gradient; 0 does not clip.
+        accumulate: batches per optimiser step: data.batch_size samples are computed in so many parts, which saves memory.
+        ema: decay per step of an exponential moving average of the weights, such as 0.9999; it is what is tested and exported.
+            0: none.
+        loss: ce, cross-entropy of the logits averaged over time, or tet, that of every time step's logits (temporal efficient
+            training, Deng et al., ICLR 2022, Eq. 10).
+        tet_lambda: weight of TET's second term, the squared distance of all logits to tet_mean.
+        tet_mean: the value that TET pulls the logits to.
         label_smoothing: share of the target spread over all classes.
-        mixup: alpha of mixup, 0 for none.
+        mixup: alpha of mixup, 0 for none; event frames are mixed alike.
         cutmix: alpha of CutMix, 0 for none.
+        mixup_prob: probability that a batch is mixed.
+        mixup_off_epoch: the first epoch (from 0) without mixing; 0 mixes to the end.
+        teacher: a model of timm whose answers are learned besides the labels (knowledge distillation), such as
+            caformer_b36.sail_in22k_ft_in1k. A model with a distillation head learns them there, another with its only head.
+        teacher_weights: a safetensors file of the teacher's weights; without it timm downloads them.
+        distillation: hard, the teacher's likeliest class, or soft, its probabilities.
+        distillation_alpha: weight of the teacher's part in the loss, in [0, 1].
+        distillation_tau: temperature of soft distillation.
         precision: Lightning's word for the arithmetic, such as 32-true, bf16-mixed or 16-mixed.
+        checkpointing: recompute activations in the backward pass instead of keeping them (activation checkpointing).
+        compile: compile the model with torch.compile.
     """
 
     epochs: int = 100
     optimizer: str = "adamw"
+    optimizer_kwargs: dict[str, Any] = field(default_factory=dict)
     lr: float = 1e-3
+    lr_batch_size: int = 0
     min_lr: float = 1e-6
+    warmup_lr: float = 0.0
     warmup_epochs: float = 0.0
+    cooldown_epochs: int = 0
+    layer_decay: float = 1.0
     weight_decay: float = 0.05
     clip_grad: float = 0.0
+    accumulate: int = 1
+    ema: float = 0.0
+    loss: Literal["ce", "tet"] = "ce"
+    tet_lambda: float = 0.05
+    tet_mean: float = 1.0
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    mixup_prob: float = 1.0
+    mixup_off_epoch: int = 0
+    teacher: str | None = None
+    teacher_weights: str | None = None
+    distillation: Literal["hard", "soft"] = "hard"
+    distillation_alpha: float = 0.5
+    distillation_tau: float = 1.0
     precision: str = "32-true"
+    checkpointing: bool = False
+    compile: bool = False
 
     def __post_init__(self):
-        if self.epochs < 1:
-            raise ValueError(f"training.epochs is {self.epochs}; give at least 1")
+        for key, least in (("epochs", 1), ("accumulate", 1), ("cooldown_epochs", 0), ("mixup_off_epoch", 0)):
+            if getattr(self, key) < least:
+                raise ValueError(f"training.{key} is {getattr(self, key)}; give at least {least}")
         if not self.lr > 0:
             raise ValueError(f"training.lr is {self.lr}; give a number above 0, such as 1e-3")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ValueError(
                 f"training.warmup_epochs is {self.warmup_epochs}; give 0 or more, below training.epochs ({self.epochs})"
             )
+        for key in ("ema", "label_smoothing", "mixup_prob", "distillation_alpha", "tet_lambda"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ValueError(f"training.{key} is {getattr(self, key)}; give a number from 0 to 1")
+        for key, choices in (("loss", ("ce", "tet")), ("distillation", ("hard", "soft"))):
+            if getattr(self, key) not in choices:
+                raise ValueError(f"training.{key} is {getattr(self, key)!r}; give {' or '.join(choices)}")
+
+    @property
+    def all_epochs(self) -> int:
+        """With the cool-down."""
+        return self.epochs + self.cooldown_epochs
 
 
 @dataclass
 class Machine:
-    """Where it runs. Under torchrun the numbers of devices and nodes are torchrun's.
+    """Where it runs. Under torchrun the numbers of devices and nodes are torchrun's, under SLURM those of the job.
 
     Args:
         accelerator: auto, cpu, gpu or another of Lightning's.
         devices: how many processes, one per device, share each batch; auto takes all devices.
         num_nodes: how many computers take part.
-        sync_batchnorm: batch statistics over all processes; on GPUs only.
+        strategy: auto, ddp (every process holds the whole model) or fsdp (FSDP2: parameters, gradients and optimiser states
+            are divided among the processes).
+        sync_batchnorm: batch statistics over all processes, with which several processes learn what one would.
         threads: CPU threads of each process, 0 for torch's choice. For small models one is as fast as two, does not suffer
             from whatever else runs on the machine, and makes results independent of the number of cores.
+        deterministic: use only algorithms that give the same bits in every run, slower on GPUs; an error where there is none.
+        save_minutes: minutes between two savings within an epoch, from which --resume goes on; 0 saves after epochs only.
     """
 
     accelerator: str = "auto"
     devices: int | str = 1
     num_nodes: int = 1
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     sync_batchnorm: bool = False
     threads: int = 0
+    deterministic: bool = False
+    save_minutes: float = 10.0
 
 
 @dataclass
@@ -91,7 +157,7 @@ class Recipe:
     """
 
     model: Model
-    data: ImageData = field(default_factory=ImageData)
+    data: ImageData | EventData = field(default_factory=ImageData)
     training: Training = field(default_factory=Training)
     trainer: Machine = field(default_factory=Machine)
     seed: int = 0
@@ -100,9 +166,10 @@ class Recipe:
     def from_dict(cls, config: dict) -> "Recipe":
         """The recipe of `as_dict`; what is left out has its default."""
         config = copy.deepcopy(config)
+        data = config.get("data", {})
         return cls(
             Model(**config["model"]),
-            ImageData(**config.get("data", {})),
+            data_type(data.get("name"))(**data),
             Training(**config.get("training", {})),
             Machine(**config.get("trainer", {})),
             config.get("seed", 0),
@@ -116,13 +183,13 @@ class Recipe:
 def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
     """The options in which two recipes promise different results, as {"training.lr": (old, new)}.
 
-    What only says where it runs is left out: trainer.*, data.root and data.workers.
+    What only says where it runs is left out: trainer.*, and the data's WHEREABOUTS.
     """
     a, b = _flat(old.as_dict()), _flat(new.as_dict())
     return {
         key: (a.get(key), b.get(key))
         for key in {**a, **b}
-        if a.get(key) != b.get(key) and not key.startswith("trainer.") and key not in ("data.root", "data.workers")
+        if a.get(key) != b.get(key) and not key.startswith("trainer.") and key not in WHEREABOUTS
     }
 
 

@@ -4,8 +4,10 @@ import json
 import logging
 import os
 import signal
+import statistics
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -14,11 +16,13 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from ..data import TestImages, TrainingImages, train_loader
+from ..data import TestSet, TrainingSet, train_loader
+from ..data.loading import collate
 from ..models import create_model
 from ..models._registry import write_atomically
 from .classifier import Classifier, seed_everything
-from .evaluation import evaluate, load_trained, save_trained
+from .evaluation import evaluate, load_trained, per_step, save_trained
+from .initial import load_initial
 from .recipe import Recipe, differences
 from .report import Report
 
@@ -27,8 +31,8 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
     """Trains a model and leaves config.yaml, metrics.csv, tensorboard/, last.ckpt, best.ckpt, best.safetensors with .json,
     and summary.json in the run folder.
 
-    An interrupted run loses at most the epoch it is in; continued, it ends with the same weights and metrics as one that
-    was never interrupted. The best epoch is chosen by the test images' accuracy, so its accuracy flatters a little; the
+    An interrupted run loses at most the minutes since it last saved (trainer.save_minutes); continued, it ends with the same
+    weights and metrics as one that was never interrupted. The best epoch is chosen by the test images' accuracy, so its accuracy flatters a little; the
     last epoch's is not chosen by anything.
 
     Args:
@@ -37,7 +41,8 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
         runs: where numbered run folders are made.
         resume: continue instead of starting anew.
     Returns:
-        The content of summary.json, see `summarize`; {} in all processes but the first.
+        The content of summary.json, see `summarize`; {} in all processes but the first. With data.folds and data.fold 0 the
+        folder holds a run per fold, and summary.json their last_accuracies with mean and standard deviation.
     Raises:
         ValueError: something in the recipe or the folder does not fit; nothing was written.
         KeyboardInterrupt: stopped by Ctrl-C or a termination signal; its text says what is kept.
@@ -50,17 +55,19 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
     elif first and folder and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; continue its run with --resume or choose another --run_dir")
     with _threads(recipe.trainer.threads):
+        if recipe.data.folds > 1 and recipe.data.fold == 0:
+            return _cross_validate(recipe, folder, runs, resume, first)
         return _train(recipe, folder, runs, resume, first)
 
 
 def _train(recipe, folder, runs, resume, first):
-    report = Report()
+    report = Report(recipe.trainer.save_minutes)
     with _quiet():
         trainer = _trainer(recipe, report)
     module = _module(recipe)
     if first and not resume:
         folder = _make(folder, runs)
-        write_atomically(folder / "config.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False).encode())
+        _write_config(folder, recipe)
     report.folder = folder if first else None
     last = folder / "last.ckpt" if resume else None
     try:
@@ -68,33 +75,75 @@ def _train(recipe, folder, runs, resume, first):
             trainer.fit(module, ckpt_path=last if last and last.exists() else None, weights_only=True)
         if not first:
             return {}
-        summary = summarize(folder, report, module.test_images, trainer.strategy.root_device)
+        left_out = {"training": module.train_set.left_out, "test": module.test_set.left_out}
+        summary = summarize(folder, report, module.test_set, trainer.strategy.root_device, left_out)
     except (KeyboardInterrupt, SystemExit):  # Lightning makes the former the latter, and shuts its ears to Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        kept = f"{report.kept} of {recipe.training.epochs} epochs are kept in {folder}" if first else ""
+        kept = f"{report.kept} of {recipe.training.all_epochs} epochs are kept in {folder}" if first else ""
         raise KeyboardInterrupt(kept) from None
     return summary
 
 
-def summarize(folder: Path, report: Report, test_images: TestImages, device: torch.device) -> dict:
-    """Tests best.ckpt, exports it to best.safetensors and writes summary.json: accuracy and loss of that best epoch,
-    best_epoch, last_accuracy of the last one, parameters, seconds of all epochs, firing_rates by module name and their
-    mean firing_rate over modules."""
+def _cross_validate(recipe, folder, runs, resume, first):
+    """One run per fold, in FOLDER/fold_1, fold_2, ...; those that are finished are not run again."""
+    folds = [replace(recipe, data=replace(recipe.data, fold=k)) for k in range(1, recipe.data.folds + 1)]
+    if not resume:
+        TestSet(folds[0].data)  # what is wrong with the data is said before anything is written
+        if first:
+            folder = _make(folder, runs)
+            _write_config(folder, recipe)
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1 and folder is None:
+            raise ValueError("cross-validation by several processes needs a folder that all of them know; give --run_dir")
+    summaries = []
+    for k, fold in enumerate(folds, start=1):
+        place = folder / f"fold_{k}"
+        if (place / "summary.json").exists():
+            summaries.append(json.loads((place / "summary.json").read_text()))
+            continue
+        if first:
+            print(f"fold {k} of {len(folds)}", flush=True)
+        summaries.append(_train(fold, place, runs, (place / "config.yaml").exists(), first))
+    if not first:
+        return {}
+    last = [summary["last_accuracy"] for summary in summaries]
+    summary = {
+        "run_dir": str(folder),
+        "folds": len(folds),
+        "last_accuracy": statistics.mean(last),
+        "last_accuracy_std": statistics.stdev(last),
+        "last_accuracies": last,
+        "accuracies": [summary["accuracy"] for summary in summaries],
+        "firing_rate": statistics.mean(summary["firing_rate"] for summary in summaries),
+        "parameters": summaries[0]["parameters"],
+        "epochs": summaries[0]["epochs"],
+        "seconds": sum(summary["seconds"] for summary in summaries),
+    }
+    write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    return summary
+
+
+def summarize(folder: Path, report: Report, test_set: TestSet, device: torch.device, left_out: dict[str, str]) -> dict:
+    """Tests best.ckpt, exports it to best.safetensors and writes summary.json: accuracy and loss of that best epoch and its
+    accuracy_per_step (of the logits averaged over the first 1, 2, ..., T steps), best_epoch, last_accuracy of the last one,
+    test_samples, parameters, seconds of all epochs, firing_rates by module name and their mean firing_rate over modules, and
+    what was left_out of the training and test samples."""
     trained = load_trained(folder / "best.ckpt")
-    result = evaluate(trained.model, test_images, device)
+    result = evaluate(trained.model, test_set, device)
     save_trained(trained, folder / "best.safetensors")
     summary = {
         "run_dir": str(folder),
         "accuracy": result.accuracy,
         "loss": result.loss,
+        "accuracy_per_step": result.accuracy_per_step,
         "best_epoch": report.best["epoch"],
         "last_accuracy": report.history[-1]["val_accuracy"],
         "epochs": len(report.history),
-        "test_images": result.images,
+        "test_samples": result.samples,
         "parameters": sum(p.numel() for p in trained.model.parameters()),
         "seconds": sum(row["seconds"] for row in report.history),
         "firing_rate": result.firing_rate,
         "firing_rates": result.firing_rates,
+        "left_out": left_out,
     }
     write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
@@ -102,43 +151,68 @@ def summarize(folder: Path, report: Report, test_images: TestImages, device: tor
 
 def as_text(summary: dict) -> str:
     """summary.json for the terminal."""
-    rates, images = summary["firing_rates"], f"{summary['test_images']:,} test images"
+    if "folds" in summary:
+        last = ", ".join(f"{accuracy:.2%}" for accuracy in summary["last_accuracies"])
+        mean, std = summary["last_accuracy"], summary["last_accuracy_std"]
+        return "\n".join(
+            [
+                "",
+                f"accuracy     {mean:.2%} (standard deviation {std:.2%}) after the last epoch, mean of {summary['folds']} folds",
+                f"folds        {last}",
+                f"firing rate  {summary['firing_rate']:.4f} on average",
+                f"parameters   {summary['parameters']:,}",
+                f"seconds      {summary['seconds']:.1f} for {summary['folds']} x {summary['epochs']} epochs",
+                f"kept in      {summary['run_dir']}: summary.json, and a run per fold",
+            ]
+        )
+    rates, samples = summary["firing_rates"], f"{summary['test_samples']:,} test samples"
     width = max(map(len, rates), default=0)
     last, best = f"{summary['last_accuracy']:.2%}", f"{summary['accuracy']:.2%}"
     return "\n".join(
         [
             "",
-            f"firing rates over the {images} (spikes per neuron and time step)",
+            f"firing rates over the {samples} (spikes per neuron and time step)",
             *(f"  {name:{width}}  {rate:.4f}" for name, rate in rates.items()),
             "",
-            f"accuracy     {last} of {images} after the last epoch, {best} after the best ({summary['best_epoch']})",
+            f"accuracy     {last} of {samples} after the last epoch, {best} after the best ({summary['best_epoch']})",
+            f"by step      {per_step(summary['accuracy_per_step'])}",
             f"firing rate  {summary['firing_rate']:.4f} on average over {len(rates)} layers of neurons",
             f"parameters   {summary['parameters']:,}",
             f"seconds      {summary['seconds']:.1f} for {summary['epochs']} epochs",
+            *(f"left out     {split} samples: {text}" for split, text in summary["left_out"].items() if text),
             f"kept in      {summary['run_dir']}: best.ckpt, best.safetensors, last.ckpt, metrics.csv, summary.json",
         ]
     )
 
 
 def _module(recipe):
-    """The classifier with its data, tried on one image so that what does not fit is said before anything is written."""
-    train_images, test_images = TrainingImages(recipe.data, recipe.seed), TestImages(recipe.data)
-    train_loader(train_images)
-    options = {"num_classes": len(train_images.classes), "in_chans": recipe.data.channels}
+    """The classifier with its data, tried on one sample so that what does not fit is said before anything is written."""
+    data, training = recipe.data, recipe.training
+    train_set, test_set = TrainingSet(data, recipe.seed), TestSet(data)
+    train_loader(train_set, accumulate=training.accumulate)
+    *steps, channels, _, _ = data.shape
+    options = {"num_classes": len(train_set.classes), "in_chans": channels}
+    if steps:
+        options["time_steps"] = steps[0]
     seed_everything(recipe.seed)
     model = create_model(recipe.model.name, **{**options, **recipe.model.kwargs})
-    if getattr(model, "distillation", False):
-        raise ValueError("the model has a distillation head, which needs a teacher to train; leave out distillation")
-    if (recipe.training.mixup or recipe.training.cutmix) and recipe.data.batch_size % 2:
-        raise ValueError(f"mixup and cutmix mix pairs of images; data.batch_size must be even, not {recipe.data.batch_size}")
+    if recipe.model.weights:
+        load_initial(model, recipe.model.weights)
+    if getattr(model, "distillation", False) and not training.teacher:
+        raise ValueError("the model has a distillation head, which needs a teacher to train; leave out distillation, or give "
+                         "training.teacher")
+    if training.teacher and steps:
+        raise ValueError("a teacher of timm looks at images, not at sequences of event frames; leave out training.teacher")
+    if (training.mixup or training.cutmix) and data.batch_size // training.accumulate % 2:
+        raise ValueError(f"mixup and cutmix mix pairs of samples; data.batch_size must be even, not {data.batch_size}")
     with torch.no_grad():
-        logits = model.eval()(test_images[0][0][None])
-    if logits.shape[-1] != len(train_images.classes):
+        logits = model.eval()(collate([test_set[0]])[0])
+    if logits.shape[-1] != len(train_set.classes):
         raise ValueError(
-            f"the model has {logits.shape[-1]} outputs for {len(train_images.classes)} classes; leave out num_classes"
+            f"the model has {logits.shape[-1]} outputs for {len(train_set.classes)} classes; leave out num_classes"
         )
     model.to(memory_format=torch.channels_last)  # faster convolutions, most of all backwards on CPUs
-    module = Classifier(model.train(), recipe, train_images, test_images)
+    module = Classifier(model.train(), recipe, train_set, test_set)
     module.configure_optimizers()
     return module
 
@@ -153,9 +227,12 @@ def _trainer(recipe, report):
             accelerator=machine.accelerator,
             devices=devices,
             num_nodes=nodes,
+            strategy=machine.strategy,
             sync_batchnorm=machine.sync_batchnorm,
+            deterministic=machine.deterministic,
             precision=recipe.training.precision,
-            max_epochs=recipe.training.epochs,
+            max_epochs=recipe.training.all_epochs,
+            accumulate_grad_batches=recipe.training.accumulate,
             gradient_clip_val=recipe.training.clip_grad or None,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
@@ -167,6 +244,10 @@ def _trainer(recipe, report):
         )
     except (MisconfigurationException, TypeError) as error:
         raise ValueError(f"{error} (trainer.accelerator {machine.accelerator}, trainer.devices {devices})") from None
+
+
+def _write_config(folder, recipe):
+    write_atomically(folder / "config.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False).encode())
 
 
 def _numbered(runs):

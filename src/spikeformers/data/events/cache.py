@@ -1,0 +1,78 @@
+"""Frames of event recordings, kept on disk so that each recording is decoded once."""
+
+import hashlib
+import json
+import os
+import uuid
+import warnings
+import zlib
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+VERSION = 1  # of the frames: a change of a reader or of `integrate` that alters frames raises it
+BROKEN = (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zlib.error, BadZipFile)
+
+
+class FrameCache:
+    """Frames [T, 2, H, W] of counts under a name that is a hash of what they were made from: the parameters, and the
+    file's path below `root`, size and time of modification. Whoever changes one of these gets other frames.
+
+    Several processes may use one folder: a file is written under a temporary name and renamed when it is complete, so
+    that a writer that is killed leaves at most a *.tmp behind. A file that cannot be read is as good as none.
+
+    Args:
+        folder: where the frames lie; made if missing.
+        root: folder of the data set; moving both together keeps the cache valid.
+        parameters: what decides the frames besides the recording; must be JSON.
+    Raises:
+        OSError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: str | Path, root: str | Path, parameters: dict):
+        self.folder, self.root, self.parameters = Path(folder), Path(root), parameters
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.folder, os.W_OK):
+            raise PermissionError(f"{self.folder} cannot be written to")
+        self.full = False
+
+    def file(self, path: Path, span: tuple[int, int] | None = None) -> Path:
+        """Where the frames of a recording belong.
+
+        Args:
+            path: the event file.
+            span: the part of it, start and end in microseconds.
+        """
+        state = path.stat()
+        identity = [VERSION, self.parameters, os.path.relpath(path, self.root), state.st_size, state.st_mtime_ns, span]
+        name = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
+        return self.folder / name[:2] / f"{name}.npz"
+
+    def load(self, path: Path, span: tuple[int, int] | None = None) -> np.ndarray | None:
+        """The frames, or None where they are missing or damaged."""
+        file = self.file(path, span)
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return arrays["frames"]  # the archive's checksum finds damage
+        except BROKEN:
+            return None
+
+    def store(self, path: Path, span: tuple[int, int] | None, frames: np.ndarray):
+        """Keeps frames in the smallest integers that hold them. A full disk costs a warning, not the run."""
+        file = self.file(path, span)
+        largest = frames.max(initial=0)
+        small = frames.astype(next(kind for kind in (np.uint8, np.uint16, np.int32) if largest <= np.iinfo(kind).max))
+        temporary = file.with_suffix(f".{uuid.uuid4().hex}.tmp")
+        try:
+            file.parent.mkdir(exist_ok=True)
+            with open(temporary, "xb") as out:
+                np.savez_compressed(out, frames=small)
+            os.replace(temporary, file)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            if not self.full:
+                warnings.warn(
+                    f"frames are not cached in {self.folder} ({error}); training goes on without", stacklevel=2
+                )
+            self.full = True

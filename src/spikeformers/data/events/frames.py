@@ -1,0 +1,100 @@
+"""From events to frames of counts [T, 2, H, W]: by number of events, by share of the recording, or by fixed duration."""
+# Shapes: T frames, N events, H W pixels; channel 0 counts OFF events, channel 1 ON events.
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+
+from ._events import Events
+
+SPLITS = ("number", "time", "duration")
+
+
+def integrate(
+    events: Events, frames: int, *, split_by: str = "number", duration: int | None = None, size: tuple[int, int]
+) -> np.ndarray:
+    """Counts of events per frame, polarity and pixel.
+
+    Which events frame i holds, for N events from time t0 on:
+    number: events i * (N // T) up to (i + 1) * (N // T), the last frame all up to N (SpikingJelly's split_by="number").
+        With fewer events than frames that leaves all of them to the last frame.
+    time: t0 + i * dt <= t < t0 + (i + 1) * dt with dt = (t[N-1] - t0) // T, the last frame all the rest (SpikingJelly's
+        split_by="time"); frames without events are empty.
+    duration: t0 + i * duration <= t < t0 + (i + 1) * duration; what comes after T frames is left out.
+    A recording without events becomes empty frames. Events outside the frame are left out before the recording is split,
+    with a warning.
+
+    Args:
+        events: a recording.
+        frames: T, at least 1.
+        split_by: "number", "time" or "duration".
+        duration: of a frame in microseconds, for split_by="duration".
+        size: height and width of the frames in pixels.
+    Returns:
+        Counts [T, 2, H, W], int32.
+    Raises:
+        ValueError: unknown split_by, or no duration for split_by="duration".
+    """
+    height, width = size
+    kept = inside(events, size)
+    if kept.dropped > events.dropped:
+        warnings.warn(
+            f"{kept.dropped - events.dropped} of {len(events)} events lie outside {width}x{height} pixels; they are left out",
+            stacklevel=2,
+        )
+    edges = split(kept.t, frames, split_by, duration)
+    kept = kept[edges[0] : edges[-1]]
+    place = np.repeat(np.arange(frames) * 2, np.diff(edges))  # the plane [frame, polarity] of each event, so far of OFF
+    place += kept.p
+    place *= height
+    place += kept.y
+    place *= width
+    place += kept.x
+    return np.bincount(place, minlength=frames * 2 * height * width).astype(np.int32).reshape(frames, 2, height, width)
+
+
+def split(t: np.ndarray, frames: int, split_by: str = "number", duration: int | None = None) -> np.ndarray:
+    """Where frames begin and end: frame i holds the events edges[i] up to edges[i + 1] (see `integrate`).
+
+    Args:
+        t: times [N] in microseconds, never decreasing.
+    Returns:
+        edges [T + 1], indices of events.
+    """
+    if frames < 1:
+        raise ValueError(f"frames is {frames}; give at least 1")
+    if split_by not in SPLITS:
+        raise ValueError(f"split_by is {split_by!r}; give {', '.join(SPLITS[:-1])} or {SPLITS[-1]}")
+    if split_by == "duration" and (duration is None or duration < 1):
+        raise ValueError(f"split_by='duration' needs a duration of at least 1 microsecond, not {duration}")
+    if not len(t):
+        return np.zeros(frames + 1, np.int64)
+    if split_by == "number":
+        edges = np.arange(frames + 1) * (len(t) // frames)
+    else:
+        step = duration if split_by == "duration" else (int(t[-1]) - int(t[0])) // frames
+        edges = np.searchsorted(t, int(t[0]) + np.arange(frames + 1) * step)
+    if split_by != "duration":
+        edges[-1] = len(t)
+    return edges
+
+
+def inside(events: Events, size: tuple[int, int]) -> Events:
+    """The events within `size` (height and width in pixels); `dropped` also counts those that are not."""
+    height, width = size
+    x, y = events.x, events.y
+    if not len(events) or (x.min() >= 0 and x.max() < width and y.min() >= 0 and y.max() < height):
+        return events
+    keep = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    dropped = events.dropped + int((~keep).sum())
+    return replace(events, t=events.t[keep], x=x[keep], y=y[keep], p=events.p[keep], dropped=dropped)
+
+
+def rescale(events: Events, sensor: tuple[int, int], size: tuple[int, int]) -> Events:
+    """Events of a sensor on another grid of pixels: x becomes floor(x * width / sensor's width), y likewise, so that no
+    event is lost and none appears. Both sizes are height and width."""
+    (rows, columns), (height, width) = sensor, size
+    if (rows, columns) == (height, width):
+        return events
+    return replace(events, x=events.x * width // columns, y=events.y * height // rows, width=width, height=height)

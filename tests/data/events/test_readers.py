@@ -1,0 +1,605 @@
+import json
+import struct
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from spikeformers.data.events import Events, readers
+from spikeformers.data.events.readers import SUFFIXES, read_events, write_events
+
+SAMPLES = Path(__file__).parents[4] / "shared" / "data" / "events"
+
+# Events that every format below can hold: (t in microseconds, x, y, p), rows from the top.
+KNOWN = [(10, 3, 7, 1), (12, 0, 0, 0), (12, 5, 2, 1), (300, 31, 31, 0), (5000, 1, 30, 1), (70000, 30, 1, 0)]
+
+
+def nmnist(events=KNOWN):
+    return b"".join(bytes([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255]) for t, x, y, p in events)
+
+
+def dat(events=KNOWN, version=2, header="% Height 32\n% Width 32\n"):
+    x_bits, y_bits = (14, 14) if version == 2 else (9, 8)
+    text = f"% Data file containing CD events.\n% Version {version}\n% Date 2020-01-01 00:00:00\n{header}".encode()
+    records = (struct.pack("<2I", t, x | y << x_bits | p << (x_bits + y_bits)) for t, x, y, p in events)
+    return text + bytes([12, 8]) + b"".join(records)
+
+
+def evt2(events=KNOWN, header="% evt 2.0\n% geometry 32x32\n% end\n"):
+    words = []
+    for t, x, y, p in events:
+        words += [8 << 28 | t >> 6, p << 28 | (t & 63) << 22 | x << 11 | y]
+    return header.encode() + struct.pack(f"<{len(words)}I", *words)
+
+
+def evt21(events=KNOWN, order="little", stated=True):
+    """Each event is a vector whose x is rounded down to a multiple of 32."""
+    words = []
+    for t, x, y, p in events:
+        words += [(8 << 28 | t >> 6, 0), (p << 28 | (t & 63) << 22 | (x & ~31) << 11 | y, 1 << (x & 31))]
+    option = f";endianness={order}" if stated else ""
+    header = f"% evt 2.1\n% format EVT21{option};height=32;width=32\n% end\n".encode()
+    return header + b"".join(struct.pack("<2I", *(pair if order == "legacy" else pair[::-1])) for pair in words)
+
+
+def evt3(words, header="% evt 3.0\n% format EVT3;height=32;width=32\n% end\n"):
+    return header.encode() + struct.pack(f"<{len(words)}H", *(kind << 12 | value for kind, value in words))
+
+
+def evt3_words(events=KNOWN):
+    words = []
+    for t, x, y, p in events:
+        words += [(8, t >> 12 & 4095), (6, t & 4095), (0, y), (2, p << 11 | x)]
+    return words
+
+
+def event_stream(events=KNOWN, width=32, height=32):
+    body, now = b"", 0
+    for t, x, y, p in events:
+        body += b"\xff" * ((t - now) // 127)
+        body += struct.pack("<B2H", (t - now) % 127 << 1 | p, x, height - 1 - y)
+        now = t
+    return b"Event Stream" + bytes([2, 0, 0, 1]) + struct.pack("<2H", width, height) + body
+
+
+def aedat2(events=KNOWN, header="#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n"):
+    words = (struct.pack(">2I", (127 - x) << 8 | (127 - y) << 1 | 1 - p, t) for t, x, y, p in events)
+    return header.encode() + b"".join(words)
+
+
+def aedat3(packets=(KNOWN[:2], KNOWN[2:]), overflows=0, chip="DVS128"):
+    data = f"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: {chip}\r\n#!END-HEADER\r\n".encode()
+    for events in packets:
+        data += struct.pack("<2h6i", 0, 1, 16, 12, overflows, 1, 1, 1) + bytes(16)  # a special event, to be left out
+        data += struct.pack("<2h6i", 1, 1, 8, 4, overflows, len(events), len(events), len(events))
+        data += b"".join(struct.pack("<Ii", x << 17 | y << 2 | p << 1 | 1, t) for t, x, y, p in events)
+    return data
+
+
+def aedat4(packets=(KNOWN[:2], KNOWN[2:]), compression=0, table=True, size=32):
+    """Flatbuffers by hand: a root offset, a table of fields, the root table, what its offsets lead to."""
+    pack = {0: bytes, 1: lz4_frame, 3: zstandard_frame}[compression]
+    body = b""
+    for events in packets:
+        records = b"".join(struct.pack("<q2hB3x", t, x, y, p) for t, x, y, p in events)
+        buffer = (
+            struct.pack("<I4s", 16, b"EVTS") + struct.pack("<4H", 6, 8, 4, 0) + struct.pack("<iII", 8, 4, len(events))
+        )
+        content = pack(struct.pack("<I", len(buffer + records)) + buffer + records)
+        other = pack(b"\x00" * 8)
+        body += struct.pack("<2i", 0, len(content)) + content + struct.pack("<2i", 1, len(other)) + other
+    attributes = f'<attr key="sizeX" type="int">{size}</attr><attr key="sizeY" type="int">{size}</attr>'
+    text = (
+        '<dv version="2.0"><node name="outInfo"><node name="0"><attr key="typeIdentifier" type="string">EVTS</attr>'
+        f'<node name="info">{attributes}</node></node>'
+        '<node name="1"><attr key="typeIdentifier" type="string">IMUS</attr></node></node></dv>'
+    ).encode()
+    start = 14 + 4 + 44 + len(text)
+    header = struct.pack("<I4s", 20, b"IOHE") + struct.pack("<6H", 10, 20, 4, 8, 16, 0)
+    header += struct.pack("<iiqI", 12, compression, start + len(body) if table else -1, 4) + struct.pack(
+        "<I", len(text)
+    )
+    assert len(header) == 44
+    return b"#!AER-DAT4.0\r\n" + struct.pack("<I", len(header) + len(text)) + header + text + body + b"FTAB" * table
+
+
+def lz4_frame(content):
+    return pytest.importorskip("lz4.frame").compress(content)
+
+
+def zstandard_frame(content):
+    return pytest.importorskip("zstandard").ZstdCompressor().compress(content)
+
+
+def npz(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def columns(events=KNOWN):
+    return dict(zip("txyp", np.array(events).T, strict=True))
+
+
+def npz_bytes():
+    out = BytesIO()
+    np.savez_compressed(out, **columns(), width=32, height=32)
+    return out.getvalue()
+
+
+def npy_bytes():
+    out = BytesIO()
+    np.save(out, structured())
+    return out.getvalue()
+
+
+def structured(names=("t", "x", "y", "p")):
+    return np.array(KNOWN, [(name, np.int64) for name in names])
+
+
+def hdf5_bytes(path="events/"):
+    h5py = pytest.importorskip("h5py")
+    out = BytesIO()
+    with h5py.File(out, "w") as file:
+        for name, column in columns().items():
+            file[path + name] = column
+    return out.getvalue()
+
+
+FORMATS = {
+    "nmnist.bin": nmnist,
+    "two.dat": dat,
+    "one.dat": lambda: dat(version=1),
+    "evt2.raw": evt2,
+    "evt21.raw": evt21,
+    "legacy.raw": lambda: evt21(order="legacy"),
+    "evt3.raw": lambda: evt3(evt3_words()),
+    "stream.es": event_stream,
+    "two.aedat": aedat2,
+    "three.aedat": aedat3,
+    "plain.aedat4": aedat4,
+    "lz4.aedat4": lambda: aedat4(compression=1),
+    "zstd.aedat4": lambda: aedat4(compression=3),
+    "open.aedat4": lambda: aedat4(table=False),
+    "events.h5": hdf5_bytes,
+    "events.npz": npz_bytes,
+    "events.npy": npy_bytes,
+}
+BY_EVENT = ("nmnist.bin", "two.dat", "one.dat", "two.aedat")  # the last event ends the file
+
+
+def rows(events):
+    return list(zip(events.t.tolist(), events.x.tolist(), events.y.tolist(), events.p.tolist(), strict=True))
+
+
+def reading(tmp_path, content, name):
+    path = tmp_path / name
+    path.write_bytes(content)
+    return read_events(path)
+
+
+def assert_valid(events):
+    assert len(events.t) == len(events.x) == len(events.y) == len(events.p)
+    assert [column.dtype for column in (events.t, events.x, events.y, events.p)] == ["i8", "i4", "i4", "u1"]
+    assert (events.t[1:] >= events.t[:-1]).all() and events.dropped >= 0
+    assert (events.x >= 0).all() and (events.y >= 0).all() and (events.p <= 1).all()
+    assert events.width is None or (events.x < events.width).all()
+    assert events.height is None or (events.y < events.height).all()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_known_events(name, tmp_path):
+    events = reading(tmp_path, FORMATS[name](), name)
+    assert_valid(events)
+    assert rows(events) == KNOWN and events.dropped == 0
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if not name.startswith("nmnist")])
+def test_content_decides_whatever_the_suffix(name, tmp_path):
+    suffix = ".bin" if name.endswith(".dat") else ".dat"
+    assert rows(reading(tmp_path, FORMATS[name](), f"wrong{suffix}")) == KNOWN
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_cut_anywhere_gives_its_whole_events_or_an_error(name, tmp_path):
+    content = FORMATS[name]()
+    for end in range(0, len(content), max(1, len(content) // 150)):
+        try:
+            events = reading(tmp_path, content[:end], name)
+        except ValueError as error:
+            assert str(tmp_path) in str(error)
+            continue
+        assert_valid(events)
+        assert rows(events) == KNOWN[: len(events)]
+    if name in BY_EVENT:
+        events = reading(tmp_path, content[:-1], name)
+        assert rows(events) == KNOWN[:-1] and events.dropped == 1
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if not name.endswith((".h5", ".npz", ".npy"))])
+def test_a_byte_less_is_counted(name, tmp_path):
+    content = FORMATS[name]()
+    if name.endswith(".aedat4") and not name.startswith("open"):
+        content = content[:-4]  # the table of packets at the end is not needed
+    events = reading(tmp_path, content[:-1], name)
+    assert events.dropped >= 1 and rows(events) == KNOWN[: len(events)]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("seed", range(3))
+def test_flipped_bytes_give_events_or_an_error(name, seed, tmp_path):
+    content, random = FORMATS[name](), np.random.default_rng(seed)
+    for _ in range(60):
+        damaged = bytearray(content)
+        for place in random.integers(len(content), size=random.integers(1, 4)):
+            damaged[place] ^= 1 << int(random.integers(8))
+        try:
+            events = reading(tmp_path, bytes(damaged), name)
+        except ValueError as error:
+            assert str(tmp_path) in str(error)
+            continue
+        assert_valid(events)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_garbage_is_an_error(suffix, tmp_path):
+    garbage = np.random.default_rng(0).integers(256, size=4000, dtype=np.uint8).tobytes()
+    for content in (garbage, b"{'not': 'events'}\n" * 200):
+        with pytest.raises(ValueError, match=f"garbage{suffix}"):
+            reading(tmp_path, content, f"garbage{suffix}")
+
+
+def test_empty_missing_and_unknown_files_are_errors(tmp_path):
+    with pytest.raises(ValueError, match="nothing.raw is empty"):
+        reading(tmp_path, b"", "nothing.raw")
+    with pytest.raises(ValueError, match="no event file .*absent.raw"):
+        read_events(tmp_path / "absent.raw")
+    with pytest.raises(ValueError, match="cannot open"):
+        read_events(tmp_path)
+    with pytest.raises(ValueError, match="notes.txt: .*give one of .aedat4"):
+        reading(tmp_path, b"hello", "notes.txt")
+
+
+@pytest.mark.parametrize(
+    "name", ["two.dat", "evt2.raw", "evt3.raw", "stream.es", "two.aedat", "three.aedat", "plain.aedat4"]
+)
+def test_no_events(name, tmp_path):
+    make = {
+        "two.dat": lambda: dat([]),
+        "evt2.raw": lambda: evt2([]),
+        "evt3.raw": lambda: evt3([]),
+        "stream.es": lambda: event_stream([]),
+        "two.aedat": lambda: aedat2([]),
+        "three.aedat": lambda: aedat3([]),
+        "plain.aedat4": lambda: aedat4([[]]),
+    }
+    events = reading(tmp_path, make[name](), name)
+    assert_valid(events)
+    assert len(events) == 0 and events.dropped == 0 and events.width in (32, 128)
+
+
+OUTSIDE = [(11, 32, 3, 1), (13, 4, 40, 0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("two.dat", dat),
+        ("evt2.raw", evt2),
+        ("evt3.raw", lambda events: evt3(evt3_words(events))),
+        ("plain.aedat4", lambda events: aedat4([events])),
+    ],
+)
+def test_events_outside_the_sensor_are_dropped_and_counted(name, make, tmp_path):
+    events = reading(tmp_path, make(sorted(KNOWN + OUTSIDE)), name)
+    assert rows(events) == sorted(KNOWN) and events.dropped == 2 and (events.width, events.height) == (32, 32)
+
+
+def test_event_stream_outside_the_sensor(tmp_path):
+    content = event_stream([(1, 3, 31, 1)]) + struct.pack("<B2H", 2, 3, 32) + struct.pack("<B2H", 2, 32, 3)
+    events = reading(tmp_path, content, "a.es")
+    assert rows(events) == [(1, 3, 31, 1)] and events.dropped == 2
+
+
+def test_rows_of_event_stream_are_turned_over(tmp_path):
+    content = event_stream([]) + struct.pack("<B2H", 1, 5, 0)  # y = 0, the bottom row
+    assert rows(reading(tmp_path, content, "a.es")) == [(0, 5, 31, 1)]
+
+
+def test_event_stream_passes_marks_and_blocks(tmp_path):
+    many = [(200 * i, i % 32, i // 7 % 32, i % 2) for i in range(30_000)]
+    content = event_stream(many)
+    assert rows(reading(tmp_path, content, "a.es")) == many
+    content = event_stream([(1, 2, 3, 1)]) + b"\xfe\xfe\xff" + struct.pack("<B2H", 3 << 1, 0, 0)
+    assert rows(reading(tmp_path, content, "a.es")) == [(1, 2, 3, 1), (131, 0, 31, 0)]
+    with pytest.raises(ValueError, match="type ATIS"):
+        reading(tmp_path, content[:15] + b"\x02" + content[16:], "a.es")
+
+
+@pytest.mark.parametrize("make", [nmnist, dat, evt2, aedat2, lambda events: aedat3([events])])
+def test_times_that_run_back_are_sorted_stably(make, tmp_path):
+    swapped = KNOWN[:3] + [KNOWN[4], KNOWN[3], KNOWN[5]]
+    name = "a.bin" if make is nmnist else "a.dat"
+    assert rows(reading(tmp_path, make(swapped), name)) == KNOWN
+
+
+def test_times_overflow(tmp_path):
+    late = [(2**32 - 5, 1, 1, 1), (3, 2, 2, 0)]
+    want = [(2**32 - 5, 1, 1, 1), (2**32 + 3, 2, 2, 0)]
+    assert rows(reading(tmp_path, dat(late), "a.dat")) == want
+    assert rows(reading(tmp_path, aedat2(late), "a.aedat")) == want
+    assert rows(reading(tmp_path, aedat3([[(5, 1, 1, 1)]], overflows=3), "a.aedat")) == [(3 * 2**31 + 5, 1, 1, 1)]
+    late = [(2**34 - 5, 1, 1, 1), (3, 2, 2, 0)]
+    assert rows(reading(tmp_path, evt2(late), "a.raw")) == [(2**34 - 5, 1, 1, 1), (2**34 + 3, 2, 2, 0)]
+    words = evt3_words([(2**24 - 5, 1, 1, 1), (3, 2, 2, 0)])
+    assert rows(reading(tmp_path, evt3(words), "a.raw")) == [(2**24 - 5, 1, 1, 1), (2**24 + 3, 2, 2, 0)]
+
+
+def test_one_damaged_time_does_not_move_the_others(tmp_path):
+    damaged = [(100, 1, 1, 1), (2**31 + 2**30, 2, 2, 0), (200, 3, 3, 1)]
+    assert rows(reading(tmp_path, dat(damaged), "a.dat"))[:2] == [(100, 1, 1, 1), (200, 3, 3, 1)]
+
+
+def test_nmnist_overflow_mark(tmp_path):
+    mark = bytes([0, 240, 0, 0, 0])
+    events = reading(tmp_path, nmnist(KNOWN[:2]) + mark + nmnist(KNOWN[2:3]), "a.bin")
+    assert rows(events) == [*KNOWN[:2], (12 + 8192, 5, 2, 1)] and events.dropped == 0
+
+
+def test_evt3_vectors_go_on_from_their_base(tmp_path):
+    words = [(8, 1), (6, 2), (0, 9), (3, 1 << 11 | 4), (4, 0b100000000001), (5, 0b10000010), (2, 7), (5, 1)]
+    at = 1 << 12 | 2
+    want = [(at, x, 9, p) for x, p in ((4, 1), (15, 1), (17, 1), (23, 1), (7, 0), (24, 1))]
+    assert rows(reading(tmp_path, evt3(words), "a.raw")) == want
+
+
+def test_evt3_small_step_back_is_no_overflow(tmp_path):
+    words = [(8, 5), (6, 811), (0, 1), (2, 1), (6, 800), (2, 2), (6, 815), (2, 3)]
+    events = reading(tmp_path, evt3(words), "a.raw")
+    base = 5 << 12
+    assert rows(events) == [(base + 811, 1, 1, 0), (base + 811, 2, 1, 0), (base + 815, 3, 1, 0)]
+
+
+def test_evt3_new_high_word_starts_from_zero(tmp_path):
+    words = [(8, 5), (6, 4095), (0, 1), (2, 1), (8, 6), (2, 2), (6, 1), (8, 6), (2, 3)]
+    base = 6 << 12
+    assert rows(reading(tmp_path, evt3(words), "a.raw")) == [(base - 1, 1, 1, 0), (base, 2, 1, 0), (base + 1, 3, 1, 0)]
+
+
+def test_evt_events_before_the_first_time_are_dropped(tmp_path):
+    events = reading(tmp_path, evt3([(0, 1), (2, 1), (3, 2), (4, 7), *evt3_words()]), "a.raw")
+    assert rows(events) == KNOWN and events.dropped == 4
+    content = evt2([]) + struct.pack("<I", 1 << 28) + evt2(header="")
+    events = reading(tmp_path, content, "a.raw")
+    assert rows(events) == KNOWN and events.dropped == 1
+
+
+@pytest.mark.parametrize("order", ["little", "legacy"])
+def test_evt21_finds_the_order_of_its_halves(order, tmp_path):
+    assert rows(reading(tmp_path, evt21(order=order, stated=False), "a.raw")) == KNOWN
+
+
+def test_evt21_vectors(tmp_path):
+    header = evt21([])
+    content = header + struct.pack("<4I", 0, 8 << 28 | 1, 1 << 31 | 5, 1 << 28 | 2 << 22 | 0 << 11 | 6)
+    assert rows(reading(tmp_path, content, "a.raw")) == [(66, 0, 6, 1), (66, 2, 6, 1), (66, 31, 6, 1)]
+
+
+@pytest.mark.parametrize(
+    "header", ["% date today\n", "% evt 4.0\n", "% format HISTO3D;height=3;width=3\n", "% evt 2.0\n% endianness big\n"]
+)
+def test_raw_of_an_unknown_encoding_is_an_error(header, tmp_path):
+    with pytest.raises(ValueError, match="EVT 2.0, 2.1 and 3.0"):
+        reading(tmp_path, evt2(header=header), "a.raw")
+
+
+def test_what_the_text_header_states(tmp_path):
+    with pytest.raises(ValueError, match="no version"):
+        reading(tmp_path, dat().replace(b"% Version 2\n", b""), "a.dat")
+    events = reading(tmp_path, evt2(header="% evt 2.0\n% plugin_name hal_plugin_gen3_fx3\n"), "a.raw")
+    assert (events.width, events.height) == (640, 480)
+    assert reading(tmp_path, dat(header=""), "a.dat").width is None
+
+
+def test_aedat2_has_the_axes_of_spikingjelly(tmp_path):
+    word = 100 << 8 | 20 << 1 | 1
+    events = reading(tmp_path, aedat2([]) + struct.pack(">4I", word, 7, 0x8000, 8), "a.aedat")
+    assert rows(events) == [(7, 27, 107, 0)] and events.dropped == 0  # and no mark of synchronisation
+    with pytest.raises(ValueError, match="DAVIS240C"):
+        reading(tmp_path, aedat2(header="#!AER-DAT2.0\r\n# AEChip: ini.DAVIS240C\r\n"), "a.aedat")
+
+
+def test_aedat3_leaves_invalid_events_out_and_needs_whole_headers(tmp_path):
+    content = aedat3([[(5, 1, 1, 1)]])
+    invalid = content[:-8] + bytes([content[-8] & 0xFE]) + content[-7:]
+    assert len(reading(tmp_path, invalid, "a.aedat")) == 0
+    assert reading(tmp_path, aedat3(chip="DAVIS240C"), "a.aedat").width == 240
+    with pytest.raises(ValueError, match="packet at byte"):
+        reading(tmp_path, content + struct.pack("<2h6i", 1, 1, 8, 4, 0, 1, 2, 2), "a.aedat")
+
+
+def test_aedat4_damage_is_found(tmp_path):
+    content = aedat4(compression=1)
+    with pytest.raises(ValueError, match="packet at byte"):
+        reading(tmp_path, content.replace(b"\x04\x22\x4d\x18", b"\x04\x22\x4d\x19"), "a.aedat4")
+    with pytest.raises(ValueError, match="holds events"):
+        reading(tmp_path, content.replace(b">EVTS<", b">FRME<"), "a.aedat4")
+    with pytest.raises(ValueError, match="sensor"):
+        reading(tmp_path, content.replace(b"sizeX", b"sizeZ"), "a.aedat4")
+
+
+@pytest.mark.parametrize(
+    "module, name", [("h5py", "events.h5"), ("lz4.frame", "lz4.aedat4"), ("zstandard", "zstd.aedat4")]
+)
+def test_missing_packages_are_named(module, name, tmp_path, monkeypatch):
+    content = FORMATS[name]()
+
+    def missing(wanted):
+        assert wanted == module
+        raise ImportError(wanted)
+
+    monkeypatch.setattr(readers.importlib, "import_module", missing)
+    with pytest.raises(ValueError, match=r"pip install 'spikeformers\[events\]'"):
+        reading(tmp_path, content, name)
+
+
+def test_hdf5_layouts(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["CD/events"] = structured(("t", "x", "y", "p"))
+        file.attrs["geometry"] = "32x48"
+    events = read_events(path)
+    assert rows(events) == KNOWN and (events.width, events.height) == (32, 48)
+    with h5py.File(path, "w") as file:
+        for name, column in columns().items():
+            file[name + "s"] = column / 1e6 if name == "t" else column if name != "p" else column * 2 - 1
+        file.attrs["sensor_resolution"] = [48, 32]
+    events = read_events(path)
+    assert rows(events) == KNOWN and (events.width, events.height) == (32, 48)
+    with h5py.File(path, "w") as file:  # DSEC
+        for name, column in columns().items():
+            file[f"events/{name}"] = column.astype(np.uint32)
+        file["t_offset"] = 50_000_000_000
+    assert rows(read_events(path)) == [(t + 50_000_000_000, x, y, p) for t, x, y, p in KNOWN]
+    with h5py.File(path, "w") as file:
+        file["events"] = np.array(KNOWN)
+    with pytest.raises(ValueError, match="no columns t, x, y, p"):
+        read_events(path)
+
+
+def test_numpy_layouts(tmp_path):
+    want = columns()
+    assert (
+        rows(read_events(npz(tmp_path / "a.npz", ts=want["t"], xs=want["x"], ys=want["y"], pol=want["p"] > 0))) == KNOWN
+    )
+    assert rows(read_events(npz(tmp_path / "a.npz", events=structured(("timestamp", "x", "y", "polarity"))))) == KNOWN
+    seconds = npz(tmp_path / "a.npz", **{**want, "t": want["t"] / 1e6})
+    assert rows(read_events(seconds)) == KNOWN
+    whole = npz(tmp_path / "a.npz", **{name: column.astype(np.float64) for name, column in want.items()})
+    assert rows(read_events(whole)) == KNOWN
+    outside = npz(tmp_path / "a.npz", **{**want, "x": want["x"].astype(np.float32) * -1e30})
+    assert read_events(outside).dropped == sum(x > 0 for _, x, _, _ in KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"x": np.arange(3)}, "equally long"),
+        ({"x": np.full(6, 0.5)}, "fractions"),
+        ({"t": np.full(6, np.nan)}, "not finite"),
+        ({"t": np.full(6, 2**63, np.uint64)}, "times reach"),
+        ({"p": np.full(6, 7)}, "polarities reach"),
+        ({"y": np.full(6, "a")}, "not numbers"),
+    ],
+)
+def test_numpy_columns_that_are_no_events(change, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        read_events(npz(tmp_path / "a.npz", **{**columns(), **change}))
+
+
+def test_numpy_without_names_or_with_objects_is_an_error(tmp_path):
+    np.save(tmp_path / "a.npy", np.array(KNOWN))
+    with pytest.raises(ValueError, match="which column is which"):
+        read_events(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", np.array([{"t": 1}], object), allow_pickle=True)
+    with pytest.raises(ValueError, match="a.npy"):
+        read_events(tmp_path / "a.npy")
+
+
+def test_written_events_are_read_again(tmp_path):
+    t, x, y, p = np.array(KNOWN).T
+    events = Events(t + 2**40, x.astype(np.int32), y.astype(np.int32), p.astype(np.uint8), 32, None, 4)
+    path = tmp_path / "new" / "a.npz"
+    write_events(path, events)
+    again = read_events(path)
+    assert_valid(again)
+    for name in "txyp":
+        assert_array_equal(getattr(again, name), getattr(events, name))
+    assert (again.width, again.height, again.dropped) == (32, None, 4)
+    assert [file.name for file in path.parent.iterdir()] == ["a.npz"]
+    with np.load(path) as arrays:
+        assert arrays["x"].dtype == np.uint8 and arrays["t"].dtype == np.uint64
+    write_events(path, events[:0])
+    assert len(read_events(path)) == 0
+    with pytest.raises(ValueError, match="ends in .npz"):
+        write_events(tmp_path / "a.h5", events)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    path.write_bytes(b"old")
+
+    def fails(file, **arrays):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(readers.np, "savez_compressed", fails)
+    with pytest.raises(OSError, match="disk full"):
+        write_events(path, Events(*np.array(KNOWN).T))
+    assert path.read_bytes() == b"old" and [file.name for file in tmp_path.iterdir()] == ["a.npz"]
+
+
+def sample(name):
+    path = SAMPLES / name
+    if not path.exists():
+        pytest.skip(f"{name} is not there")
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nmnist_sample.bin",
+        "dat_sample.dat",
+        "aedat4_sample.aedat4",
+        "evt2_sample.raw",
+        "evt3_sample.raw",
+        "es_sample.es",
+    ],
+)
+def test_real_recordings(name):
+    if name.endswith(".aedat4"):
+        pytest.importorskip("lz4.frame")
+    events, want = read_events(sample(name)), json.loads((SAMPLES / "expected.json").read_text())[name]
+    assert_valid(events)
+    y = want["height"] - 1 - events.y if name.endswith(".es") else events.y  # expected.json has the rows as stored
+    ends = [[int(column[i]) for column in (events.t, events.x, y, events.p)] for i in (0, -1)]
+    assert len(events) == want["events"] and events.dropped == 0
+    assert ends == [want["first"], want["last"]]
+    assert (events.x.sum(), y.sum(), events.p.sum()) == (want["sum_x"], want["sum_y"], want["on"])
+    if events.width is not None:
+        assert (events.width, events.height) == (want["width"], want["height"])
+
+
+def test_real_evt3_equals_its_reference():
+    events = read_events(sample("evt3_sample.raw"))
+    with np.load(SAMPLES / "evt3_sample_events.npz") as want:
+        for name in "txyp":
+            assert_array_equal(getattr(events, name), want[name])
+
+
+@pytest.mark.parametrize(
+    "name", ["nmnist_sample.bin", "dat_sample.dat", "aedat4_sample.aedat4", "evt2_sample.raw", "es_sample.es"]
+)
+def test_real_recordings_cut_and_damaged(name, tmp_path):
+    if name.endswith(".aedat4"):
+        pytest.importorskip("lz4.frame")
+    content = sample(name).read_bytes()
+    whole, random = read_events(SAMPLES / name), np.random.default_rng(0)
+    for place in random.integers(len(content), size=6):
+        try:
+            events = reading(tmp_path, content[:place], name)
+        except ValueError:
+            assert place < 3000  # in the header
+        else:
+            assert_valid(events)
+            for column in "txyp":
+                assert_array_equal(getattr(events, column), getattr(whole, column)[: len(events)])
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(random.integers(8))
+        try:
+            assert_valid(reading(tmp_path, bytes(damaged), name))
+        except ValueError as error:
+            assert name in str(error)
