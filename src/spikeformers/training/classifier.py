@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ..data import TestSet, TrainingSet, test_loader, train_loader
 from ..data.loading import PADDING_LABEL, stable_seed
+from .parallel import shard
 from .recipe import Recipe, Training
 
 
@@ -58,6 +59,10 @@ class Classifier(L.LightningModule):
     def tested(self) -> nn.Module:
         """The model that is tested and exported: the average of its weights over time where the recipe has one."""
         return self.ema.module if hasattr(self, "ema") else self.model
+
+    def configure_model(self):
+        if self.recipe.trainer.strategy == "fsdp" and self.trainer.world_size > 1:
+            shard(self.model, self.device_mesh["data_parallel"])
 
     def on_fit_start(self):
         self._teacher = [teacher.to(self.device) for teacher in self._teacher]

@@ -13,6 +13,7 @@ from pathlib import Path
 import lightning as L
 import torch
 import yaml
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -23,6 +24,7 @@ from ..models._registry import write_atomically
 from .classifier import Classifier, seed_everything
 from .evaluation import evaluate, load_trained, per_step, save_trained
 from .initial import load_initial
+from .parallel import synchronise_norms
 from .recipe import Recipe, differences
 from .report import Report
 
@@ -198,6 +200,8 @@ def _module(recipe):
     model = create_model(recipe.model.name, **{**options, **recipe.model.kwargs})
     if recipe.model.weights:
         load_initial(model, recipe.model.weights)
+    if recipe.trainer.strategy == "fsdp" and training.ema:
+        raise ValueError("trainer.strategy fsdp divides the weights, of which training.ema needs a whole copy; leave one out")
     if getattr(model, "distillation", False) and not training.teacher:
         raise ValueError("the model has a distillation head, which needs a teacher to train; leave out distillation, or give "
                          "training.teacher")
@@ -211,6 +215,8 @@ def _module(recipe):
         raise ValueError(
             f"the model has {logits.shape[-1]} outputs for {len(train_set.classes)} classes; leave out num_classes"
         )
+    if recipe.trainer.sync_batchnorm and not _on_gpu(recipe):
+        synchronise_norms(model)
     model.to(memory_format=torch.channels_last)  # faster convolutions, most of all backwards on CPUs
     module = Classifier(model.train(), recipe, train_set, test_set)
     module.configure_optimizers()
@@ -227,8 +233,8 @@ def _trainer(recipe, report):
             accelerator=machine.accelerator,
             devices=devices,
             num_nodes=nodes,
-            strategy=machine.strategy,
-            sync_batchnorm=machine.sync_batchnorm,
+            strategy=_strategy(machine, devices, nodes),
+            sync_batchnorm=machine.sync_batchnorm and _on_gpu(recipe),
             deterministic=machine.deterministic,
             precision=recipe.training.precision,
             max_epochs=recipe.training.all_epochs,
@@ -244,6 +250,18 @@ def _trainer(recipe, report):
         )
     except (MisconfigurationException, TypeError) as error:
         raise ValueError(f"{error} (trainer.accelerator {machine.accelerator}, trainer.devices {devices})") from None
+
+
+def _strategy(machine, devices, nodes):
+    if machine.strategy != "fsdp" or devices == 1 == nodes:
+        return "auto" if machine.strategy == "fsdp" else machine.strategy
+    # "auto" for the data-parallel size would be the number of nodes
+    processes = (torch.cuda.device_count() if devices == "auto" else int(devices)) * nodes
+    return ModelParallelStrategy(processes, 1, save_distributed_checkpoint=False)
+
+
+def _on_gpu(recipe):
+    return recipe.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _write_config(folder, recipe):

@@ -76,8 +76,9 @@ class EventData:
         batch_size: recordings per optimiser step over all processes together.
         workers: processes that prepare frames beside each training process; the frames do not depend on it.
         strict: stop at a file that cannot be read instead of leaving it out with a warning.
-        folds: parts of the training samples for cross-validation, 1 for the data set's own split.
-        fold: the part that is tested, 1 to folds; the others train.
+        folds: if above 1, the training recordings are divided into so many parts, and one is tested on instead of the test
+            recordings.
+        fold: which of the parts is tested on, from 1; 0 trains all of them one after the other (cross-validation).
         repeats: times that a sample is drawn in a row, each with an augmentation of its own.
     """
 
@@ -101,7 +102,7 @@ class EventData:
     workers: int = 0
     strict: bool = False
     folds: int = 1
-    fold: int = 1
+    fold: int = 0
     repeats: int = 1
 
     def __post_init__(self):
@@ -126,8 +127,8 @@ class EventData:
             raise ValueError(f"data.hflip is {self.hflip}; it is a probability, give 0 to 1")
         if self.sensor is not None and (len(self.sensor) != 2 or min(self.sensor) < 1):
             raise ValueError(f"data.sensor is {self.sensor}; give its width and height in pixels")
-        if not 1 <= self.fold <= self.folds:
-            raise ValueError(f"data.fold is {self.fold}; give 1 to data.folds, which is {self.folds}")
+        if not 0 <= self.fold <= self.folds:
+            raise ValueError(f"data.fold is {self.fold}; give 1 to data.folds, which is {self.folds}, or 0 for all of them")
 
     @property
     def channels(self) -> int:

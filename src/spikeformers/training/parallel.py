@@ -1,0 +1,48 @@
+"""What several processes need beyond Lightning: batch statistics over all of them on any device, and FSDP2."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.nn.functional import all_reduce
+
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation over the samples of all processes, for devices that torch's own SyncBatchNorm does not serve, such as
+    CPUs. With it several processes compute what one does on the whole batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]; all processes must have batches of the same size."""
+        if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
+            return super().forward(x)
+        world = dist.get_world_size()
+        mean = all_reduce(x.mean((0, 2, 3))) / world
+        centred = x - mean[:, None, None]
+        variance = all_reduce(centred.square().mean((0, 2, 3))) / world
+        with torch.no_grad():
+            count = world * x.numel() / x.shape[1]
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
+def synchronise_norms(model: nn.Module) -> nn.Module:
+    """The model with its BatchNorm2d replaced by SyncBatchNorm2d, parameters and statistics kept; changed in place."""
+    for name, child in model.named_children():
+        if type(child) is nn.BatchNorm2d:
+            norm = SyncBatchNorm2d(child.num_features, child.eps, child.momentum)
+            norm.to(child.weight.device, child.weight.dtype).load_state_dict(child.state_dict())
+            setattr(model, name, norm.train(child.training))
+        else:
+            synchronise_norms(child)
+    return model
+
+
+def shard(model: nn.Module, mesh) -> None:
+    """Divides parameters, gradients and optimiser states among the processes of a one-dimensional device mesh (FSDP2), stage by
+    stage, so that no process holds more than one whole stage at a time."""
+    for stage in model.stages:
+        fully_shard(stage, mesh=mesh)
+    fully_shard(model, mesh=mesh)
