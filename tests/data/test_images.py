@@ -1,7 +1,6 @@
-"""Digits, folders and torchvision's sets as tensors: what is fixed, what is random, and who sees what."""
+"""Digits, folders, mosaics, shards and torchvision's sets as tensors."""
 
 import hashlib
-import random
 
 import numpy as np
 import pytest
@@ -9,16 +8,11 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from spikeformers.data import ImageData, TestSet, TrainingSet, test_loader, train_loader
+from spikeformers.data import ImageData, TestSet, TrainingSet, train_loader
 from spikeformers.data.images import Digits
-from spikeformers.data.loading import PADDING_LABEL, Shared, Shuffled
+from spikeformers.data.shards import write_shards
 
 GREY = {"channels": 1, "mean": (0.5,), "std": (0.25,)}
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return ImageData(img_size=16, batch_size=64, erase=0.5, **GREY)
 
 
 def folder(root, images=6, classes=("left", "right"), splits=("train", "val"), size=(12, 10)):
@@ -58,75 +52,6 @@ def test_images_become_the_channels_asked_for(tmp_path):
     grey = ImageData(img_size=4, channels=1, mean=(0,), std=(1,))
     assert colour.read(tmp_path / "red.png")[:, 0, 0].tolist() == [1.0, 0.0, 0.0]
     assert grey.read(tmp_path / "red.png")[:, 0, 0].tolist() == [pytest.approx(76 / 255)]  # 0.299 red
-
-
-def test_augmentation_depends_on_seed_epoch_and_index_only(digits):
-    images, again = TrainingSet(digits, seed=1), TrainingSet(digits, seed=1)
-    for i in (5, 9, 3):
-        again[i, 7]
-    random.seed(0), np.random.seed(0), torch.manual_seed(0)
-    assert torch.equal(images[3, 7][0], again[3, 7][0])
-    assert not torch.equal(images[3, 7][0], images[3, 8][0])
-    assert not torch.equal(images[3, 7][0], TrainingSet(digits, seed=2)[3, 7][0])
-
-
-def test_augmentation_leaves_the_random_numbers_of_training_alone(digits):
-    images = TrainingSet(digits, seed=1)
-    random.seed(0), np.random.seed(0), torch.manual_seed(0)
-    want = random.random(), np.random.rand(), torch.rand(1).item()
-    random.seed(0), np.random.seed(0), torch.manual_seed(0)
-    images[0, 0]
-    assert (random.random(), np.random.rand(), torch.rand(1).item()) == want
-
-
-def test_batches_do_not_depend_on_the_number_of_workers(digits):
-    alone = list(train_loader(TrainingSet(digits, seed=1), epoch=2))
-    helped = list(train_loader(TrainingSet(ImageData(**{**vars(digits), "workers": 2}), seed=1), epoch=2))
-    assert len(alone) == 1437 // 64
-    for (images, labels), (other_images, other_labels) in zip(alone, helped, strict=True):
-        assert torch.equal(images, other_images) and torch.equal(labels, other_labels)
-
-
-def test_the_order_changes_with_epoch_and_seed_and_repeats():
-    def order(seed, epoch):
-        sampler = Shuffled(100, 10, seed)
-        sampler.set_epoch(epoch)
-        return list(sampler)
-
-    assert order(1, 3) == order(1, 3)
-    assert {epoch for _, epoch in order(1, 3)} == {3}
-    orders = [[index for index, _ in order(*key)] for key in ((1, 3), (1, 4), (2, 3))]
-    assert all(sorted(indices) == list(range(100)) for indices in orders)
-    assert orders[0] != orders[1] and orders[0] != orders[2]
-
-
-@pytest.mark.parametrize("world", [2, 4])
-def test_processes_share_the_batches_of_one(world):
-    one = list(Shuffled(103, 20, seed=0))
-    shares = [list(Shuffled(103, 20, 0, rank, world)) for rank in range(world)]
-    assert len(one) == len(Shuffled(103, 20, seed=0)) == 100
-    local = 20 // world
-    for step in range(5):
-        joint = [key for share in shares for key in share[step * local : (step + 1) * local]]
-        assert sorted(joint) == sorted(one[step * 20 : (step + 1) * 20])
-
-
-@pytest.mark.parametrize(("size", "world"), [(10, 1), (10, 3), (2, 4), (12, 4)])
-def test_every_test_image_counts_once(size, world):
-    shares = [list(Shared(size, rank, world)) for rank in range(world)]
-    assert {len(share) for share in shares} == {len(Shared(size, 0, world))}
-    keys = [key for share in shares for key in share]
-    assert sorted(key for key in keys if key >= 0) == list(range(size))
-    assert {~key for key in keys if key < 0} <= {size - 1}
-
-
-def test_padding_carries_a_label_that_does_not_count(digits):
-    images = TestSet(digits)
-    assert images[359][1] in range(10)
-    assert images[~359][1] == PADDING_LABEL
-    assert torch.equal(images[359][0], images[~359][0])
-    labels = torch.cat([labels for rank in range(7) for _, labels in test_loader(images, rank, 7)])
-    assert (labels != PADDING_LABEL).sum() == 360 and len(labels) == 7 * 52
 
 
 def test_image_folders(tmp_path):
@@ -182,13 +107,6 @@ def test_splits_must_hold_the_same_classes(tmp_path):
         TestSet(ImageData("folder", str(tmp_path)))
 
 
-def test_batches_that_cannot_be_made(digits):
-    with pytest.raises(ValueError, match="cannot be shared by 3 processes; give a multiple of 3"):
-        train_loader(TrainingSet(digits, seed=0), rank=0, world=3)
-    with pytest.raises(ValueError, match="batch_size is 2000 but there are only 1437 training images"):
-        train_loader(TrainingSet(ImageData(**{**vars(digits), "batch_size": 2000}), seed=0))
-
-
 def test_files_that_are_no_images(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
@@ -202,3 +120,80 @@ def test_files_that_are_no_images(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             data.read(tmp_path / name)
+
+
+def mosaic(root, labels=(3, 1, 2, 0, 1, 1), arrays=None, tile=4):
+    """Two sheets of 2 x 2 tiles; tile i is grey 10 * i. The last two tiles are empty."""
+    for sheet in range(2):
+        pixels = np.zeros((2 * tile, 2 * tile, 3), np.uint8)
+        for place in range(4):
+            row, column = divmod(place, 2)
+            pixels[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile] = 10 * (4 * sheet + place)
+        for split in ("train", "test"):
+            Image.fromarray(pixels).save(root / f"{split}_{sheet:02d}.png")
+    labels = np.array(labels, np.uint8)
+    np.savez(root / "labels.npz", y_train=labels, y_test=labels[::-1], classes=["a", "b", "c", "d"], **(arrays or {}))
+
+
+@pytest.mark.parametrize("arrays", [{}, {"tile": 4}], ids=["inferred", "stated"])
+def test_mosaics(tmp_path, arrays):
+    mosaic(tmp_path, arrays=arrays)
+    data = ImageData("mosaics", str(tmp_path), img_size=4, **GREY)
+    training, test = data.source(training=True), data.source(training=False)
+    assert training.classes == ["a", "b", "c", "d"] and len(training) == len(test) == 6
+    assert [training[i][1] for i in range(6)] == [3, 1, 2, 0, 1, 1] and [test[i][1] for i in range(6)] == [1, 1, 0, 2, 1, 3]
+    assert [(training[i][0].size, training[i][0].getextrema()[0]) for i in range(6)] == [((4, 4), (10 * i,) * 2) for i in range(6)]
+    assert training.where(5).endswith("train_01.png")
+    assert TestSet(data)[2][0].unique().item() == pytest.approx((20 / 255 - 0.5) / 0.25)
+
+
+def test_mosaics_that_do_not_fit(tmp_path):
+    data = ImageData("mosaics", str(tmp_path))
+    with pytest.raises(ValueError, match=r"cannot read .*labels.npz .*mosaics look like"):
+        data.source(True)
+    mosaic(tmp_path, labels=range(9), arrays={"tile": 4})
+    with pytest.raises(ValueError, match="9 train labels for 8 tiles"):
+        data.source(True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "train_01.png")
+    with pytest.raises(ValueError, match="images of one size, not of"):
+        data.source(True)
+
+
+@pytest.mark.parametrize("size", [0, 60])
+def test_a_damaged_sheet_costs_its_tiles_only(tmp_path, size):
+    mosaic(tmp_path)
+    whole = (tmp_path / "train_01.png").read_bytes()
+    (tmp_path / "train_01.png").write_bytes(whole[:size])
+    training = TrainingSet(ImageData("mosaics", str(tmp_path), img_size=4, **GREY), 0)
+    with pytest.warns(UserWarning, match="cannot read .*train_01.png"):
+        labels = [training[i, 0][1] for i in range(6)]
+    assert labels == [3, 1, 2, 0, 3, 3] and training.left_out.startswith("2 of 6 could not be read")
+
+
+def test_padded_crops_shift_the_image():
+    data = ImageData(img_size=8, crop_padding=2, hflip=0.0, channels=1, mean=(0,), std=(1,))
+    augment = data.transform(training=True)
+    image = Image.new("L", (8, 8), 255)
+    empty = {int((augment(image) == 0).sum()) for _ in range(60)}
+    assert 0 in empty or 16 in empty
+    assert max(empty) == 64 - 36 and empty <= {64 - (8 - dx) * (8 - dy) for dx in range(3) for dy in range(3)}
+
+
+@pytest.mark.parametrize("policy", ["rand-m9-mstd0.5-inc1", "3a", "augmix-m5-w4-d2"])
+def test_policies_of_timm(policy):
+    augment = ImageData(img_size=16, auto_augment=policy).transform(training=True)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8))
+    assert augment(image).shape == (3, 16, 16) and not torch.equal(augment(image), augment(image))
+
+
+def test_shards_of_webdataset(tmp_path):
+    source = ImageData("folder", folder(tmp_path / "folder")).source(training=True)
+    for split in ("train", "val"):
+        write_shards(source, tmp_path / "shards", split, images_per_shard=5)
+    (tmp_path / "shards" / "classes.txt").write_text("left\nright\n")
+    data = ImageData("webdataset", str(tmp_path / "shards"), img_size=8, batch_size=4, **GREY)
+    training = TrainingSet(data, 0)
+    assert training.classes == ["left", "right"] and list(training.shards) == [5, 5, 2]
+    images, labels = next(iter(train_loader(training)))
+    assert images.shape == (4, 1, 8, 8) and labels.max() < 2
+    assert len(TestSet(data)) == 12

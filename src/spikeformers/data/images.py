@@ -1,5 +1,6 @@
 """Labelled images: scikit-learn's digits, image folders, mosaics, WebDataset shards, CIFAR and MNIST."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -283,10 +284,10 @@ class Mosaics:
             raise ValueError(f"no sheet {split}_* in {root}; {layout}")
         sizes = set()
         for path in self.sheets:
-            with Image.open(path) as sheet:
+            with contextlib.suppress(*UNREADABLE), Image.open(path) as sheet:  # who asks for a tile of it will see why
                 sizes.add(sheet.size)
-        if len(sizes) > 1:
-            raise ValueError(f"the sheets {split}_* in {root} have different sizes {sorted(sizes)}; all must be alike")
+        if len(sizes) != 1:
+            raise ValueError(f"the sheets {split}_* in {root} must be images of one size, not of {sorted(sizes)}")
         self.width, self.height = sizes.pop()
         self.tile = tile or self._side()
         self.per_sheet = (self.width // self.tile) * (self.height // self.tile)

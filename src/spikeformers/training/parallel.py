@@ -43,6 +43,7 @@ def synchronise_norms(model: nn.Module) -> nn.Module:
 def shard(model: nn.Module, mesh) -> None:
     """Divides parameters, gradients and optimiser states among the processes of a one-dimensional device mesh (FSDP2), stage by
     stage, so that no process holds more than one whole stage at a time."""
+    model.to(memory_format=torch.contiguous_format)  # FSDP2 takes no other
     for stage in model.stages:
         fully_shard(stage, mesh=mesh)
     fully_shard(model, mesh=mesh)
