@@ -108,9 +108,9 @@ class SpikingBackbone(nn.Module):
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict:
-        """timm's parameter groups for layer-wise learning rates: the stem, then every block (or stage)."""
+        """timm's parameter groups for layer-wise learning rates: the stem, then every block (or stage), last the head."""
         inside = [] if coarse else [(r"^stages\.(\d+)\.downsample", (-1,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
-        return {"stem": r"^(?:stem|tokenizer)", "blocks": [*inside, (r"^stages\.(\d+)", None), (r"^head", (99999,))]}
+        return {"stem": r"^(?:stem|tokenizer)", "blocks": [*inside, (r"^stages\.(\d+)", None)]}
 
     def sequence(self, x: Tensor) -> Tensor:
         """The input as [T, B, C, H, W], with T = 1 for a static image, checked."""

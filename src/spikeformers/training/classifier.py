@@ -168,11 +168,11 @@ def teacher_of(training: Training, num_classes: int) -> nn.Module:
         ValueError: timm does not know it or cannot load its weights, or it answers other classes.
     """
     try:
-        options = {"checkpoint_path": training.teacher_weights} if training.teacher_weights else {"pretrained": True}
-        teacher = timm.create_model(training.teacher, **options)
+        own = {"checkpoint_path": training.teacher_weights, "num_classes": num_classes}
+        teacher = timm.create_model(training.teacher, **(own if training.teacher_weights else {"pretrained": True}))
     except (RuntimeError, OSError) as error:  # what timm, PyTorch and the Hub raise
         raise ValueError(
-            f"cannot load the teacher {training.teacher} ({str(error).splitlines()[0]}); give a model of timm as "
+            f"cannot load the teacher {training.teacher} ({(str(error).splitlines() or ['no such file'])[0]}); give a model of timm as "
             "training.teacher, and where nothing can be downloaded its safetensors file as training.teacher_weights"
         ) from None
     if teacher.num_classes != num_classes:
