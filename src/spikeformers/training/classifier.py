@@ -103,7 +103,8 @@ class Classifier(L.LightningModule):
         logits = self.tested(x)
         real = labels != PADDING_LABEL
         if real.any():
-            count(self.test_sums, F.cross_entropy(logits[real], labels[real]), logits[real], labels[real])
+            logits, labels = logits[real].to(torch.promote_types(logits.dtype, torch.float32)), labels[real]
+            count(self.test_sums, F.cross_entropy(logits, labels), logits, labels)
 
     def configure_optimizers(self):
         training, batch_size = self.recipe.training, self.recipe.data.batch_size
@@ -202,6 +203,7 @@ def mix(mixup: Mixup, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def classification_loss(logits: Tensor, targets: Tensor, training: Training) -> Tensor:
     """Cross-entropy in nats of logits [B, classes] against probabilities [B, classes]; or TET's loss (Deng et al., ICLR 2022,
     Eq. 10) of logits [T, B, classes]: (1 - lambda) * mean over t of cross-entropy + lambda * mean of (logits - tet_mean)^2."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # not in the half precision of AMP
     if logits.ndim == 2:
         return F.cross_entropy(logits, targets)
     entropy = F.cross_entropy(logits.flatten(0, 1), targets.repeat(len(logits), 1))
@@ -215,7 +217,7 @@ def distillation_loss(logits: Tensor, taught: Tensor, training: Training) -> Ten
     Hard: cross-entropy with the teacher's likeliest class. Soft: the Kullback-Leibler divergence at temperature tau, times
     tau^2, divided by the number of logits (Touvron et al., ICML 2021).
     """
-    logits = logits if logits.ndim == 2 else logits.mean(0)
+    logits = (logits if logits.ndim == 2 else logits.mean(0)).to(torch.promote_types(logits.dtype, torch.float32))
     if training.distillation == "hard":
         return F.cross_entropy(logits, taught.argmax(-1))
     tau = training.distillation_tau

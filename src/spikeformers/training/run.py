@@ -13,6 +13,7 @@ from pathlib import Path
 import lightning as L
 import torch
 import yaml
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -58,7 +59,7 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
         raise ValueError(f"{folder} is not empty; continue its run with --resume or choose another --run_dir")
     with _threads(recipe.trainer.threads):
         if recipe.data.folds > 1 and recipe.data.fold == 0:
-            return _cross_validate(recipe, folder, runs, resume, first)
+            return _cross_validate(recipe, folder, runs, resume)
         return _train(recipe, folder, runs, resume, first)
 
 
@@ -86,27 +87,23 @@ def _train(recipe, folder, runs, resume, first):
     return summary
 
 
-def _cross_validate(recipe, folder, runs, resume, first):
+def _cross_validate(recipe, folder, runs, resume):
     """One run per fold, in FOLDER/fold_1, fold_2, ...; those that are finished are not run again."""
+    if _processes(recipe.trainer) != (1, 1):
+        raise ValueError("several processes cannot run one fold after the other; give data.fold 1, 2, ... and a --run_dir each")
     folds = [replace(recipe, data=replace(recipe.data, fold=k)) for k in range(1, recipe.data.folds + 1)]
     if not resume:
         TestSet(folds[0].data)  # what is wrong with the data is said before anything is written
-        if first:
-            folder = _make(folder, runs)
-            _write_config(folder, recipe)
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1 and folder is None:
-            raise ValueError("cross-validation by several processes needs a folder that all of them know; give --run_dir")
+        folder = _make(folder, runs)
+        _write_config(folder, recipe)
     summaries = []
     for k, fold in enumerate(folds, start=1):
         place = folder / f"fold_{k}"
         if (place / "summary.json").exists():
             summaries.append(json.loads((place / "summary.json").read_text()))
             continue
-        if first:
-            print(f"fold {k} of {len(folds)}", flush=True)
-        summaries.append(_train(fold, place, runs, (place / "config.yaml").exists(), first))
-    if not first:
-        return {}
+        print(f"fold {k} of {len(folds)}", flush=True)
+        summaries.append(_train(fold, place, runs, (place / "config.yaml").exists(), first=True))
     last = [summary["last_accuracy"] for summary in summaries]
     summary = {
         "run_dir": str(folder),
@@ -224,10 +221,7 @@ def _module(recipe):
 
 
 def _trainer(recipe, report):
-    machine, devices, nodes = recipe.trainer, recipe.trainer.devices, recipe.trainer.num_nodes
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    machine, (devices, nodes) = recipe.trainer, _processes(recipe.trainer)
     try:
         return L.Trainer(
             accelerator=machine.accelerator,
@@ -250,6 +244,17 @@ def _trainer(recipe, report):
         )
     except (MisconfigurationException, TypeError) as error:
         raise ValueError(f"{error} (trainer.accelerator {machine.accelerator}, trainer.devices {devices})") from None
+
+
+def _processes(machine):
+    """Processes per computer and computers: what torchrun or SLURM has started, otherwise the recipe's."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        per_node = int(os.environ["LOCAL_WORLD_SIZE"])
+        return per_node, int(os.environ["WORLD_SIZE"]) // per_node
+    if SLURMEnvironment.detect():
+        nodes = int(os.environ["SLURM_NNODES"])
+        return int(os.environ["SLURM_NTASKS"]) // nodes, nodes
+    return machine.devices, machine.num_nodes
 
 
 def _strategy(machine, devices, nodes):
