@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 from torch import nn
 from torchvision.utils import save_image
 
 from spikeformers import create_model, list_models
 from spikeformers.cli import main
+from spikeformers.data import ImageData
 
 RECIPE = str(Path(__file__).parents[1] / "recipes" / "digits.yaml")
 QUICK = [
@@ -193,3 +195,16 @@ def test_mistakes_with_a_checkpoint(trained, says, tmp_path, monkeypatch):
 def test_help(argv, capsys):
     assert main(argv) == 0
     assert "usage: spikeformers" in capsys.readouterr().out
+
+
+def test_shard_packs_folders_for_training(tmp_path, says, capsys):
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            for i in range(3):
+                Image.new("RGB", (8, 8), (i, i, i)).save(tmp_path / "images" / split / name / f"{i}.png")
+    assert main(["shard", str(tmp_path / "images"), str(tmp_path / "shards"), "--images", "4"]) == 0
+    assert capsys.readouterr().out.count("6 images in 2 shards: ") == 2
+    data = ImageData("webdataset", str(tmp_path / "shards"), img_size=8)
+    assert data.source(training=True).classes == ["cat", "dog"] and len(data.source(training=False)) == 6
+    assert "has train shards or a folder train already" in says("shard", str(tmp_path / "images"), str(tmp_path / "shards"))

@@ -206,12 +206,31 @@ def import_(argv):
     print(f"wrote {args.out} and {Path(args.out).with_suffix('.json')}")
 
 
+def shard(argv):
+    """Pack image folders into WebDataset shards, for data sets of ImageNet's size."""
+    parser = argparse.ArgumentParser(prog="spikeformers shard", description=shard.__doc__)
+    parser.add_argument("folder", help="images in FOLDER/train/CLASS/* and FOLDER/val/CLASS/*")
+    parser.add_argument("out", help="where the shards go; train on them with --data.name webdataset --data.root OUT")
+    parser.add_argument("--images", type=int, default=1000, help="images per shard (default: 1000)")
+    args = parser.parse_args(argv)
+
+    from .data.images import Folder
+    from .data.shards import write_shards
+
+    for split in ("train", "val"):
+        source = Folder(Path(args.folder), split)
+        paths = [Path(source.where(index)) for index in range(len(source))]
+        shards = write_shards(source, Path(args.out), split, images_per_shard=args.images, paths=paths)
+        print(f"{len(source):,} images in {len(shards)} shards: {shards[0]} ...")
+
+
 VERBS = {
     "train": train,
     "eval": evaluate,
     "predict": predict,
     "list": list_,
     "import": import_,
+    "shard": shard,
     "doctor": doctor,
 }
 

@@ -52,7 +52,7 @@ def config(recordings):
 
 
 def test_recordings_are_learned_tested_and_predicted(config, recordings, tmp_path, capsys):
-    config["training"] = {"epochs": 10, "lr": 0.01}
+    config["training"] = {"epochs": 30, "lr": 0.01}
     summary = train(Recipe.from_dict(config), tmp_path)
     assert "12 training and 6 test samples 4x2x16x16, 2 classes" in capsys.readouterr().out
     assert summary["last_accuracy"] == 1.0 and summary["test_samples"] == 6

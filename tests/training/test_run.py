@@ -2,12 +2,12 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,9 +18,9 @@ from spikeformers.models import create_model
 from spikeformers.neurons import Neuron
 from spikeformers.training.classifier import Classifier
 from spikeformers.training.evaluation import evaluate, load_trained
-from spikeformers.training.recipe import Recipe
+from spikeformers.training.recipe import Machine, Recipe
 from spikeformers.training.report import COLUMNS
-from spikeformers.training.run import as_text, train
+from spikeformers.training.run import _processes, as_text, train
 
 
 def rows(folder):
@@ -198,30 +198,64 @@ def test_a_run_killed_between_epochs_only_lacks_its_summary(uninterrupted, recip
     }
 
 
-def test_a_run_survives_sigkill(config, tmp_path):
-    """All three runs are commands, as a user's are: an epoch in this process, with another number of threads, rounds differently."""
-    config["training"]["epochs"] = 8
-    config["trainer"]["threads"] = 1
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_run_survives_sigkill(config, tmp_path, kills):
+    """Killed at random moments, within epochs and between them, and resumed each time. All runs are commands, as a user's are:
+    an epoch in this process, with another number of threads, rounds differently."""
+    config["training"]["epochs"] = 12 * kills
+    config["trainer"] |= {"threads": 1, "save_minutes": 1e-9}  # saved after every step
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(config))
     program = "import sys; from spikeformers.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "train", "--config", "two.yaml"]
-    folder = tmp_path / "runs" / "two" / "1"
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 120
-        while not (folder / "metrics.csv").exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    kept = len(rows(folder))
-    assert 1 <= kept < 8 and not (folder / "summary.json").exists()
+    command = [sys.executable, "-c", program, "train", "--config", "two.yaml", "--run_dir"]
+    folder, moments = tmp_path / "killed", np.random.default_rng(kills).uniform(0, 0.8, kills)
+    killed = 0
+    for moment in moments:
+        options = ["--resume"] if killed else []
+        process = subprocess.Popen([*command, "killed", *options], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        for line in process.stdout:
+            if "results of this run" in line:
+                break
+        time.sleep(moment)
+        killed += process.poll() is None
+        process.kill()
+        process.communicate()
+    assert killed == kills and not (folder / "summary.json").exists(), "the run ended before it was killed"
+    for name, options in (("killed", ["--resume"]), ("whole", [])):
+        subprocess.run([*command, name, *options], cwd=tmp_path, stdout=subprocess.DEVNULL, check=True, timeout=300)
+    assert rows(folder) == rows(tmp_path / "whole") and len(rows(folder)) == 12 * kills
+    assert last(folder)["state_dict"] == last(tmp_path / "whole")["state_dict"]
 
-    for options in (["--resume"], ["--run_dir", "whole"]):
-        subprocess.run([*command, *options], cwd=tmp_path, stdout=subprocess.DEVNULL, check=True, timeout=300)
-    assert rows(folder) == rows(tmp_path / "whole")
-    assert last(folder) == last(tmp_path / "whole")
+
+@pytest.mark.parametrize(
+    ("environment", "processes"),
+    [
+        ({}, (3, 2)),
+        ({"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, (4, 2)),
+        ({"SLURM_NTASKS": "8", "SLURM_NNODES": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_NAME": "train"}, (2, 4)),
+        ({"SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_JOB_NAME": "bash"}, (3, 2)),
+    ],
+    ids=["recipe", "torchrun", "SLURM", "a shell under SLURM"],
+)
+def test_who_says_how_many_processes_there_are(monkeypatch, environment, processes):
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    assert _processes(Machine(devices=3, num_nodes=2)) == processes
+
+
+def test_deterministic_mode_lasts_as_long_as_the_run(config, tmp_path, monkeypatch):
+    modes = []
+    step = Classifier.training_step
+    monkeypatch.setattr(
+        Classifier,
+        "training_step",
+        lambda *args: modes.append((torch.are_deterministic_algorithms_enabled(), torch.get_num_threads())) or step(*args),
+    )
+    before = torch.get_num_threads()
+    config["trainer"] |= {"deterministic": True, "threads": before + 1}
+    config["training"]["epochs"] = 1
+    train(Recipe.from_dict(config), tmp_path)
+    assert set(modes) == {(True, before + 1)}
+    assert (torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()) == (False, before)
 
 
 def test_folders_are_numbered_and_never_overwritten(config, tmp_path, monkeypatch):

@@ -57,7 +57,7 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
         _check_continues(folder, recipe)
     elif first and folder and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; continue its run with --resume or choose another --run_dir")
-    with _threads(recipe.trainer.threads):
+    with _settings(recipe.trainer):
         if recipe.data.folds > 1 and recipe.data.fold == 0:
             return _cross_validate(recipe, folder, runs, resume)
         return _train(recipe, folder, runs, resume, first)
@@ -315,14 +315,15 @@ def _check_continues(folder, recipe):
 
 
 @contextmanager
-def _threads(number):
-    """torch's number of CPU threads inside the block; 0 leaves it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
+def _settings(machine):
+    """torch's number of CPU threads, and whether it insists on deterministic algorithms, inside the block."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(machine.threads or threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Each is a list of recordings with labels that becomes frames of counts [T, 2, H,
 
 import os
 import shutil
+import urllib.request
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -573,7 +574,16 @@ def _download(name, root):
             os.replace(partial / folder, root / folder)
         except (OSError, RuntimeError) as error:
             raise ValueError(
-                f"cannot fetch {archive} of {name} ({error}); fetch {url} (md5 {md5}) by hand to {root / archive}, "
-                "or set data.root to where it is unpacked"
+                f"cannot fetch {archive} of {name} ({error}); fetch {url} ({_size(url)}, md5 {md5}) by hand to "
+                f"{root / archive}, or set data.root to where it is unpacked"
             ) from None
         shutil.rmtree(partial)
+
+
+def _size(url):
+    """What the server says of a file's size, for people; the publishers state none."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5) as answer:
+            return f"{int(answer.headers['Content-Length']):,} bytes"
+    except (OSError, TypeError, ValueError):
+        return "of a size that the server does not tell now"
