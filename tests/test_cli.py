@@ -208,3 +208,17 @@ def test_shard_packs_folders_for_training(tmp_path, says, capsys):
     data = ImageData("webdataset", str(tmp_path / "shards"), img_size=8)
     assert data.source(training=True).classes == ["cat", "dog"] and len(data.source(training=False)) == 6
     assert "has train shards or a folder train already" in says("shard", str(tmp_path / "images"), str(tmp_path / "shards"))
+
+
+def test_warnings_are_one_line_for_people(tmp_path):
+    """In a process of its own, as pytest catches warnings."""
+    program = "\n".join(
+        [
+            "import sys, warnings",
+            "from spikeformers import cli",
+            r"cli.VERBS['list'] = lambda argv: warnings.warn('an odd\nfile')",
+            "sys.exit(cli.main(['list']))",
+        ]
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stderr == "spikeformers: warning: an odd file\n"

@@ -10,6 +10,7 @@ import itertools
 import re
 import shlex
 import sys
+import warnings
 from pathlib import Path
 
 import yaml
@@ -30,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if argv[0] not in VERBS:
             raise ValueError(f"unknown verb {argv[0]!r}; {_meant(argv[0], VERBS)}")
-        VERBS[argv[0]](argv[1:])
+        with _plain_warnings():
+            VERBS[argv[0]](argv[1:])
         return 0
     except SystemExit as error:  # argparse has shown its help
         return error.code
@@ -233,6 +235,17 @@ VERBS = {
     "shard": shard,
     "doctor": doctor,
 }
+
+
+@contextlib.contextmanager
+def _plain_warnings():
+    """Warnings as one line for people, without the line of code that they come from."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_: f"spikeformers: warning: {' '.join(str(message).split())}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _data_of(argv, known=None):

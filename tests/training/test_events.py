@@ -138,8 +138,16 @@ def test_strict_stops_a_run_at_a_broken_recording(config, recordings, tmp_path, 
     (tmp_path / "data" / "train" / "left" / "3.npz").write_bytes(b"broken")
     config["data"]["root"], config["training"]["epochs"] = "data", 1
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
-    assert main(["train", "--config", "mine.yaml"]) == 0
+    with pytest.warns(UserWarning, match="cannot read data/train/left/3.npz"):
+        assert main(["train", "--config", "mine.yaml"]) == 0
     out = capsys.readouterr()
     assert "left out     training samples: 1 of 12 could not be read and were left out: data/train/left/3.npz" in out.out
     assert main(["train", "--config", "mine.yaml", "--strict"]) == 2
     assert "data/train/left/3.npz" in capsys.readouterr().err
+
+
+def test_what_does_not_fit_is_said_before_the_first_fold(config, tmp_path):
+    config["data"]["folds"], config["model"]["name"] = 3, "spikingformer_dvs_2_265"
+    with pytest.raises(ValueError, match="unknown model .*did you mean .*spikingformer_dvs_2_256"):
+        train(Recipe.from_dict(config), runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

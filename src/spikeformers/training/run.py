@@ -93,7 +93,7 @@ def _cross_validate(recipe, folder, runs, resume):
         raise ValueError("several processes cannot run one fold after the other; give data.fold 1, 2, ... and a --run_dir each")
     folds = [replace(recipe, data=replace(recipe.data, fold=k)) for k in range(1, recipe.data.folds + 1)]
     if not resume:
-        TestSet(folds[0].data)  # what is wrong with the data is said before anything is written
+        _module(folds[0])  # what does not fit is said before anything is written
         folder = _make(folder, runs)
         _write_config(folder, recipe)
     summaries = []

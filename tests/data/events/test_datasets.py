@@ -422,7 +422,8 @@ def test_a_failed_download_says_what_to_fetch_by_hand(tmp_path, site, monkeypatc
         md5 = archive(folder / "Train.zip", "Others")
     url = f"{address}/Train.zip"
     monkeypatch.setitem(datasets.DOWNLOADS, "nmnist", [("Train", "Train.zip", url, md5)])
-    with pytest.raises(ValueError, match=f"nmnist .*{url} .md5 {md5}. by hand to .*data/Train.zip"):
+    size = "of a size .*" if offer == "nothing" else f"{(folder / 'Train.zip').stat().st_size:,} bytes"
+    with pytest.raises(ValueError, match=f"nmnist .*{url} .{size}, md5 {md5}. by hand to .*data/Train.zip"):
         EventData("nmnist", str(tmp_path / "data"), download=True).source(training=True)
     assert not (tmp_path / "data" / "Train").exists()
 
@@ -443,3 +444,13 @@ def test_workers_prepare_the_same_batches(tmp_path):
         helped = list(train_loader(TrainingSet(EventData(**{**vars(data), "workers": 2}), seed=1)))
     for (frames, labels), (other_frames, other_labels) in zip(alone, helped, strict=True):
         assert torch.equal(frames, other_frames) and torch.equal(labels, other_labels)
+
+
+def test_a_recording_of_another_sensor_is_refused(tmp_path):
+    large = Events(np.arange(10), np.arange(30, 40, dtype=np.int32), np.zeros(10, np.int32), np.ones(10, np.uint8), 64, 64)
+    write_events(tmp_path / "large.npz", large)
+    with pytest.raises(ValueError, match="only 4 of the 10 events in .*large.npz lie on a sensor of 34x34 pixels"):
+        EventData("nmnist", time_steps=2).read(tmp_path / "large.npz")
+    with pytest.warns(UserWarning, match="4 events are cut off or outside"):
+        frames = EventData("nmnist", time_steps=2, sensor=(36, 36)).read(tmp_path / "large.npz")
+    assert frames.sum() == 6

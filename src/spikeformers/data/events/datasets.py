@@ -196,11 +196,20 @@ class EventData:
         return integrate(events, self.time_steps, split_by=self.split_by, duration=self.duration, size=own)
 
     def within(self, events: Events, where: str | Path) -> tuple[Events, tuple[int, int]]:
-        """The events on the sensor, with a warning that counts the others, and the sensor's height and width."""
+        """The events on the sensor, with a warning that counts the others, and the sensor's height and width.
+
+        Raises:
+            ValueError: nothing states the sensor's size, or most events lie outside it.
+        """
         width, height = self.sensor or SENSORS.get(self.name) or (events.width, events.height)
         if width is None or height is None:
             raise ValueError(f"{where} does not state its sensor's size; give data.sensor, such as [346, 260]")
-        events = inside(events, (height, width))
+        given, events = len(events), inside(events, (height, width))
+        if 2 * len(events) < given:
+            raise ValueError(
+                f"only {len(events):,} of the {given:,} events in {where} lie on a sensor of {width}x{height} pixels; "
+                "give a recording of such a sensor, or data.sensor"
+            )
         if events.dropped:
             warnings.warn(
                 f"{where}: {events.dropped} events are cut off or outside the sensor of {width}x{height} pixels; "
@@ -475,9 +484,9 @@ SOURCES = {
 
 
 LAYOUTS = {
-    "nmnist": "N-MNIST lies in {root}/Train/DIGIT/*.bin and {root}/Test/DIGIT/*.bin: give data.download to fetch it",
+    "nmnist": "N-MNIST lies in {root}/Train/DIGIT/*.bin and {root}/Test/DIGIT/*.bin: --data.download true fetches it",
     "dvs128_gesture": "DVS128 Gesture is behind a form of IBM Research: fetch DvsGesture.tar.gz by hand and unpack it into {root}",
-    "cifar10_dvs": "CIFAR10-DVS lies in {root}/airplane/*.aedat and nine folders more: give data.download to fetch it",
+    "cifar10_dvs": "CIFAR10-DVS lies in {root}/airplane/*.aedat and nine folders more: --data.download true fetches it",
     "ncaltech101": "N-Caltech101 lies in {root}/Caltech101/CLASS/*.bin: fetch Caltech101.zip (md5 "
     "66201824eabb0239c7ab992480b50ba3) by hand, as www.garrickorchard.com/datasets/n-caltech101 says, and unpack it there",
     "har_dvs": "HAR-DVS lies in {root}/action_001/* and so on, train_label.txt and test_label.txt beside: fetch it by hand, as "
