@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from spikeformers.training.classifier import Classifier
 from spikeformers.training.recipe import Recipe
 from spikeformers.training.run import train
 
@@ -22,7 +23,7 @@ def free_port():
         return s.getsockname()[1]
 
 
-def train_with_large_norms(config, folder):
+def train_with_large_norms(config, folder, resume=False):
     """Batch norms amplify, as an untrained network hardly spikes otherwise and its gradients would agree by being zero.
 
     float64, because in float32 the sums of 10 and of 5 images round differently, and a spike that flips is no rounding error
@@ -36,22 +37,39 @@ def train_with_large_norms(config, folder):
         nn.init.constant_(self.weight, 10.0)
 
     nn.BatchNorm2d.reset_parameters = amplify
-    return train(Recipe.from_dict(config), folder)
+    return train(Recipe.from_dict(config), folder, resume=resume)
 
 
-def worker(rank, port, config, folder):
-    """One of two processes as torchrun starts them."""
+def interrupt():
+    """Training stops at the second step of the second epoch."""
+    step = Classifier.training_step
+
+    def interrupted(self, batch, index):
+        if self.current_epoch == index == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, index)
+
+    Classifier.training_step = interrupted
+
+
+def worker(rank, port, config, folder, part):
+    """One of two processes as torchrun starts them; `part` is the whole run, its start, which is interrupted, or its end."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0")
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="test")
     from lightning.pytorch.utilities import rank_zero_only
 
     rank_zero_only.rank = rank  # torchrun sets the environment before Lightning is imported
-    assert bool(train_with_large_norms(config, folder)) == (rank == 0)
+    if part == "start":
+        interrupt()
+        with pytest.raises(KeyboardInterrupt):
+            train_with_large_norms(config, folder)
+        os._exit(0)  # the other process may be waiting for this one
+    assert bool(train_with_large_norms(config, folder, resume=part == "end")) == (rank == 0)
 
 
-def run_two_processes(config, folder):
+def run_two_processes(config, folder, part="whole"):
     """`worker` in two fresh interpreters, which run this file: nothing has to be importable by name."""
-    arguments = [str(free_port()), json.dumps(config), str(folder)]
+    arguments = [str(free_port()), json.dumps(config), str(folder), part]
     workers = [
         subprocess.Popen([sys.executable, __file__, str(rank), *arguments], stderr=subprocess.PIPE, text=True)
         for rank in range(2)
@@ -72,9 +90,11 @@ def curve(config):
     return config
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_follow_the_curve_of_one(curve, tmp_path, monkeypatch, strategy):
-    run_two_processes(curve | {"trainer": curve["trainer"] | {"strategy": strategy}}, tmp_path / "two")
+@pytest.mark.parametrize(("strategy", "parts"), [("ddp", ["whole"]), ("fsdp", ["start", "end"])])
+def test_two_processes_follow_the_curve_of_one(curve, tmp_path, monkeypatch, strategy, parts):
+    """Interrupted or not."""
+    for part in parts:
+        run_two_processes(curve | {"trainer": curve["trainer"] | {"strategy": strategy}}, tmp_path / "two", part)
     monkeypatch.setattr(nn.BatchNorm2d, "reset_parameters", nn.BatchNorm2d.reset_parameters)  # restored after the test
     try:
         summary = train_with_large_norms(curve, tmp_path / "one")
@@ -96,4 +116,4 @@ def test_two_processes_follow_the_curve_of_one(curve, tmp_path, monkeypatch, str
 
 
 if __name__ == "__main__":
-    worker(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4])
+    worker(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]), *sys.argv[4:])

@@ -335,7 +335,12 @@ def _quiet():
         logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The '.*dataloader' does not have many workers")
+            for message in (
+                "The '.*dataloader' does not have many workers",
+                "You're resuming from a checkpoint that ended before the epoch ended",  # the sampler knows where it was
+                "Found .* module.* in eval mode at the start of training",  # the averaged weights are meant to be
+            ):
+                warnings.filterwarnings("ignore", message)
             for category in (DeprecationWarning, FutureWarning):  # between Lightning and torch, not the user's affair
                 warnings.simplefilter("ignore", category)
             yield
