@@ -44,7 +44,10 @@ def main(argv: list[str] | None = None) -> int:
             print(f"\nspikeformers: stopped; {error}", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
-        print(f"spikeformers: {' '.join(str(error).split())}", file=sys.stderr)
+        message = str(error)
+        if message.startswith("Caught "):  # in a worker of a DataLoader, whose traceback ends in what happened
+            message = message.rstrip().rpartition("\n")[2].partition(": ")[2]
+        print(f"spikeformers: {' '.join(message.split())}", file=sys.stderr)
         return 2
 
 

@@ -1,7 +1,10 @@
 """From samples to batches: what is fixed, what is random, who sees what, and what becomes of broken files."""
 
+import errno
 import random
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -176,6 +179,29 @@ def damaged(tmp_path):
         (tmp_path / split / "dark" / "1.png").write_bytes(whole[: len(whole) // 2])
         (tmp_path / split / "light" / "3.png").write_text("no image")
     return tmp_path
+
+
+def test_an_image_that_claims_to_be_huge_is_broken(damaged):
+    path = damaged / "train" / "dark" / "0.png"
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", 100_000, 100_000)  # width and height in the header
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+    training = TrainingSet(ImageData("folder", str(damaged), img_size=8, **GREY), 0)
+    with pytest.warns(UserWarning, match="cannot read .*dark/0.png .*exceeds limit"):
+        training[0, 0]
+
+
+def test_the_machines_trouble_is_not_the_files(damaged, monkeypatch):
+    training = TrainingSet(ImageData("folder", str(damaged), img_size=8, **GREY), 0)
+
+    def fail(index):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(type(training.source), "__getitem__", lambda self, index: fail(index))
+    with pytest.raises(OSError, match="Too many open files"):
+        training[0, 0]
+    assert training.left_out == ""
 
 
 @pytest.mark.parametrize("workers", [0, 2])

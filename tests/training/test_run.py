@@ -286,6 +286,7 @@ def test_folders_are_numbered_and_never_overwritten(config, tmp_path, monkeypatc
         ("model", {"name": "spikingformer_cifar_2_256", "kwargs": {"in_chans": 3}}, "1 channels and this model takes 3"),
         ("data", {"batch_size": 50}, "batch_size is 50 but there are only 20"),
         ("data", {"img_size": 2}, "resize it to at least"),
+        ("data", {"batch_size": 5}, "data.batch_size 5 must be a multiple of 2"),
         ("training", {"optimizer": "adamv"}, "adamv"),
         ("training", {"precision": "8"}, "Precision '8' is invalid"),
         ("trainer", {"accelerator": "gpus"}, "gpus"),

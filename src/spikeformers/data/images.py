@@ -169,7 +169,7 @@ class ImageData:
             raise ValueError(f"no image file {path}; check the path") from None
         except UnidentifiedImageError:
             raise ValueError(f"{path} is not an image that Pillow can read; give a PNG, JPEG, WebP or the like") from None
-        except OSError as error:
+        except UNREADABLE as error:
             raise ValueError(f"cannot read the image {path} ({error}); check that it is a complete image file") from None
 
 
@@ -266,8 +266,8 @@ class Mosaics:
     """Square images side by side on large sheets, a compact way to keep many small ones.
 
     ROOT/train_*.webp (or .png), ROOT/test_*.webp: sheets in the order of their names, tiles row by row. ROOT/labels.npz:
-    `y_train`, `y_test` with a label per tile, `classes` with the names, and optionally `tile`, the tiles' side in pixels;
-    otherwise the largest side with which the sheets hold all labels. The sheets are decoded once and kept in memory.
+    `y_train`, `y_test` with a label per tile, `classes` with the names, and `tile`, the tiles' side in pixels, which may be left
+    out where the tiles fill all rows of the sheets. The sheets are decoded once and kept in memory.
     """
 
     def __init__(self, root: Path, split: str):
@@ -278,7 +278,7 @@ class Mosaics:
                 self.labels = labels[f"y_{split}"].tolist()
                 self.classes = [str(name) for name in labels["classes"]]
                 tile = int(labels["tile"]) if "tile" in labels else None
-        except (OSError, ValueError, KeyError) as error:
+        except (*UNREADABLE, KeyError) as error:
             raise ValueError(f"cannot read {root / 'labels.npz'} ({error}); {layout}") from None
         if not self.sheets:
             raise ValueError(f"no sheet {split}_* in {root}; {layout}")
@@ -297,10 +297,13 @@ class Mosaics:
 
     def _side(self):
         for side in range(min(self.width, self.height), 0, -1):
-            fits = self.width % side == self.height % side == 0
-            if fits and self.width * self.height // side**2 * len(self.sheets) >= len(self.labels):
+            empty = self.width * self.height // side**2 * len(self.sheets) - len(self.labels)
+            if self.width % side == self.height % side == 0 and 0 <= empty < self.width // side:
                 return side
-        raise ValueError(f"{len(self.labels)} labels for {len(self.sheets)} sheets of {self.width}x{self.height} pixels")
+        raise ValueError(
+            f"{len(self.labels)} labels do not say how large the tiles of {len(self.sheets)} sheets of "
+            f"{self.width}x{self.height} pixels are; add their side in pixels to labels.npz as tile"
+        )
 
     def _decoded(self, path: Path) -> np.ndarray | None:
         """Tiles [n, side, side, 3] in uint8; None if the sheet cannot be read: whoever asks for a tile of it will see why."""

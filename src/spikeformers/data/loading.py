@@ -4,6 +4,7 @@ Configurations (`ImageData`, `EventData`) say which samples there are and how th
 """
 # Shapes: T time steps, B batch, C channels, H W pixels.
 
+import errno
 import hashlib
 import math
 import random
@@ -13,13 +14,17 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 PADDING_LABEL = -100  # torch's cross_entropy leaves such samples out; so must whoever counts
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error)  # what decoders raise at broken files
+# what decoders raise at broken files
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, BadZipFile, Image.DecompressionBombError)
+NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM)  # the machine's trouble, which no sample is to blame for
 
 
 class Source(Protocol):
@@ -147,6 +152,8 @@ class _Samples(Dataset):
                 sample, label = self.source[self.indices[place]]
                 return sample, label, place == index
             except UNREADABLE as error:
+                if getattr(error, "errno", None) in NOT_THE_FILE:
+                    raise
                 where = self.source.where(self.indices[place])
                 if self.data.strict:
                     raise ValueError(f"cannot read {where} ({error}); mend it, or leave out --strict") from error

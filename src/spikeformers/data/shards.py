@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .._files import umask, write_atomically
 from .loading import Source
 
 __all__ = ["ShardImages", "write_shards"]
@@ -175,7 +176,7 @@ def index_of(shard: Path) -> ShardIndex:
     columns = [list(column) for column in zip(*samples, strict=True)] or [[], [], [], []]
     entry = {**made_from, **dict(zip(("names", "offsets", "sizes", "labels"), columns, strict=True))}
     with contextlib.suppress(OSError):  # a read-only or full disk: the index serves this process only
-        _write(cache, json.dumps(entry).encode())
+        write_atomically(cache, json.dumps(entry).encode())
     return _arrays(*columns)
 
 
@@ -288,9 +289,9 @@ def write_shards(
                     content, extension = _encoded(source, index, paths)
                     _add(tar, f"{index:08d}.{extension}", content)
                     _add(tar, f"{index:08d}.cls", str(int(source.labels[index])).encode())
-        os.chmod(folder, 0o777 & ~_umask())  # mkdtemp makes private ones
+        os.chmod(folder, 0o777 & ~umask())  # mkdtemp makes private ones
         if known is None:
-            _write(root / "classes.txt", "".join(f"{name}\n" for name in classes).encode())
+            write_atomically(root / "classes.txt", "".join(f"{name}\n" for name in classes).encode())
         os.rename(folder, root / split)
     except BaseException:
         shutil.rmtree(folder)
@@ -320,22 +321,3 @@ def _add(tar, name, content):
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, BytesIO(content))
-
-
-def _write(path, content):
-    """Writes a file under a temporary name in the same folder, then renames it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -5,7 +5,6 @@ import fnmatch
 import inspect
 import json
 import os
-import tempfile
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,8 @@ import timm.models
 from safetensors import SafetensorError
 from timm.models import build_model_with_cfg
 from torch import nn
+
+from .._files import write_atomically
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {}
 
@@ -129,23 +130,3 @@ def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, st
     state = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}
     write_atomically(path, safetensors.torch.save(state, metadata))
     write_atomically(_configuration(path), (json.dumps(config, indent=2) + "\n").encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name in the same folder, then renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

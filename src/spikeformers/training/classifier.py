@@ -16,7 +16,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ..data import TestSet, TrainingSet, test_loader, train_loader
 from ..data.loading import PADDING_LABEL, stable_seed
-from .parallel import shard
+from ..models.published import read_state_dict
+from .parallel import shard, share_buffers
 from .recipe import Recipe, Training
 
 
@@ -56,6 +57,10 @@ class Classifier(L.LightningModule):
         return self.model(x)
 
     @property
+    def sample_sets(self) -> dict[str, TrainingSet | TestSet]:
+        return {"training": self.train_set, "test": self.test_set}
+
+    @property
     def tested(self) -> nn.Module:
         """The model that is tested and exported: the average of its weights over time where the recipe has one."""
         return self.ema.module if hasattr(self, "ema") else self.model
@@ -70,6 +75,14 @@ class Classifier(L.LightningModule):
 
     def on_train_epoch_start(self):
         self.sums = torch.zeros(3, device=self.device)
+
+    def on_train_batch_start(self, batch, batch_idx):
+        self.share_buffers()
+
+    def share_buffers(self):
+        """Gives all processes the first one's batch statistics, as DDP does by itself; those are what is tested and saved."""
+        if self.recipe.trainer.strategy == "fsdp" and self.trainer.world_size > 1:
+            share_buffers(self.model)
 
     def training_step(self, batch, batch_idx):
         seed_everything(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank)
@@ -96,6 +109,7 @@ class Classifier(L.LightningModule):
             self.ema.update(self.model)
 
     def on_validation_epoch_start(self):
+        self.share_buffers()
         self.test_sums = torch.zeros(3, device=self.device)
 
     def validation_step(self, batch, _):
@@ -144,6 +158,10 @@ class Classifier(L.LightningModule):
         checkpoint["batches_done"] = 0 if ended else progress.current.processed
         checkpoint["first_epoch"] = self.current_epoch + int(ended)
         checkpoint["sums"] = self.trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
+        checkpoint["unreadable"] = {
+            name: self.trainer.strategy.reduce(samples.unreadable.to(self.device).float(), reduce_op="sum").nonzero()
+            for name, samples in self.sample_sets.items()
+        }
         checkpoint["recipe"] = self.recipe.as_dict()
         checkpoint["model_config"] = dict(self.model.config)
         checkpoint["known"] = {"data": checkpoint["recipe"]["data"], "classes": self.classes}
@@ -151,7 +169,9 @@ class Classifier(L.LightningModule):
     def on_load_checkpoint(self, checkpoint):
         self.first_epoch, self.batches_done = checkpoint["first_epoch"], checkpoint["batches_done"]
         if self.global_rank == 0:  # the other processes' share is in it
-            self.sums = checkpoint["sums"]
+            self.sums = checkpoint["sums"].to(self.device)
+        for name, samples in self.sample_sets.items():
+            samples.unreadable[checkpoint["unreadable"][name].flatten().cpu()] = True
 
 
 def seed_everything(*key):
@@ -169,9 +189,12 @@ def teacher_of(training: Training, num_classes: int) -> nn.Module:
         ValueError: timm does not know it or cannot load its weights, or it answers other classes.
     """
     try:
-        own = {"checkpoint_path": training.teacher_weights, "num_classes": num_classes}
-        teacher = timm.create_model(training.teacher, **(own if training.teacher_weights else {"pretrained": True}))
-    except (RuntimeError, OSError) as error:  # what timm, PyTorch and the Hub raise
+        if training.teacher_weights:
+            teacher = timm.create_model(training.teacher, num_classes=num_classes)
+            teacher.load_state_dict(read_state_dict(training.teacher_weights))
+        else:
+            teacher = timm.create_model(training.teacher, pretrained=True)
+    except (RuntimeError, OSError, ValueError) as error:  # what timm, PyTorch and the Hub raise
         raise ValueError(
             f"cannot load the teacher {training.teacher} ({(str(error).splitlines() or ['no such file'])[0]}); give a model of timm as "
             "training.teacher, and where nothing can be downloaded its safetensors file as training.teacher_weights"

@@ -71,8 +71,12 @@ def load_trained(path: str | Path) -> Trained:
         model = create_model(architecture, **config)
         model.load_state_dict(weights)
     data = known.get("data")
+    try:
+        data = data and data_type(data["name"])(**data)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path} describes its data in words that this version does not know ({error})") from None
     model.to(memory_format=torch.channels_last)
-    return Trained(model.eval(), data_type(data["name"])(**data) if data else None, known.get("classes"))
+    return Trained(model.eval(), data, known.get("classes"))
 
 
 def save_trained(trained: Trained, path: Path):

@@ -15,17 +15,18 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         """[B, C, H, W] -> [B, C, H, W]; all processes must have batches of the same size."""
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
             return super().forward(x)
-        world = dist.get_world_size()
+        world, given = dist.get_world_size(), x.dtype
+        x = x.to(torch.promote_types(given, torch.float32))  # statistics never in the half precision of AMP
         mean = all_reduce(x.mean((0, 2, 3))) / world
         centred = x - mean[:, None, None]
         variance = all_reduce(centred.square().mean((0, 2, 3))) / world
         with torch.no_grad():
             count = world * x.numel() / x.shape[1]
             self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+            self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+            self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(given)
 
 
 def synchronise_norms(model: nn.Module) -> nn.Module:
@@ -47,3 +48,16 @@ def shard(model: nn.Module, mesh) -> None:
     for stage in model.stages:
         fully_shard(stage, mesh=mesh)
     fully_shard(model, mesh=mesh)
+
+
+@torch.no_grad()
+def share_buffers(model: nn.Module) -> None:
+    """Gives all processes the first one's buffers, such as running batch statistics."""
+    by_type = {}
+    for buffer in model.buffers():
+        by_type.setdefault(buffer.dtype, []).append(buffer)
+    for buffers in by_type.values():
+        joined = torch.cat([buffer.flatten() for buffer in buffers])
+        dist.broadcast(joined, 0)
+        for buffer, part in zip(buffers, joined.split([buffer.numel() for buffer in buffers]), strict=True):
+            buffer.copy_(part.view_as(buffer))

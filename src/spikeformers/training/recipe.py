@@ -183,13 +183,13 @@ class Recipe:
 def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
     """The options in which two recipes promise different results, as {"training.lr": (old, new)}.
 
-    What only says where it runs is left out: trainer.*, and the data's WHEREABOUTS.
+    What only says where it runs is left out: trainer.* but the batch statistics, and the data's WHEREABOUTS.
     """
     a, b = _flat(old.as_dict()), _flat(new.as_dict())
     return {
         key: (a.get(key), b.get(key))
         for key in {**a, **b}
-        if a.get(key) != b.get(key) and not key.startswith("trainer.") and key not in WHEREABOUTS
+        if a.get(key) != b.get(key) and (not key.startswith("trainer.") or key == "trainer.sync_batchnorm") and key not in WHEREABOUTS
     }
 
 

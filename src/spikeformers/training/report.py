@@ -12,7 +12,7 @@ import lightning as L
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from ..models._registry import write_atomically
+from .._files import write_atomically
 from .classifier import peak_lr
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
@@ -32,6 +32,7 @@ class Report(L.Callback):
         self.kept = 0  # epochs that last.ckpt holds
         self.spent = 0.0  # seconds of the epoch under way before the run was continued
         self.save_minutes = save_minutes
+        self.ask_every = 20  # steps between two questions whether to save, for which processes wait for each other
 
     @property
     def best(self) -> dict:
@@ -110,7 +111,7 @@ class Report(L.Callback):
         late = time.monotonic() - self.saved > 60 * self.save_minutes
         if trainer.world_size == 1:
             return late
-        asked = (batch_idx + 1) // trainer.accumulate_grad_batches % 20 == 0  # asking makes the processes wait for each other
+        asked = (batch_idx + 1) // trainer.accumulate_grad_batches % self.ask_every == 0
         return asked and trainer.strategy.broadcast(late)
 
     def on_train_epoch_end(self, trainer, module):
@@ -134,6 +135,7 @@ class Report(L.Callback):
     def save(self, trainer, epoch_ended: bool = False):
         """Writes last.ckpt; after an epoch before it best.ckpt, if this epoch is the best, and metrics.csv. All processes
         must call this."""
+        trainer.lightning_module.share_buffers()
         temporary = (self.folder or Path()) / "last.ckpt.tmp"
         trainer.save_checkpoint(temporary)
         if self.folder:
@@ -168,7 +170,7 @@ class Report(L.Callback):
         )
 
     def on_train_end(self, trainer, module):
-        for samples in (module.train_set, module.test_set):  # what any process could not read
+        for samples in module.sample_sets.values():  # what any process could not read
             broken = trainer.strategy.reduce(samples.unreadable.to(module.device).float(), reduce_op="sum")
             samples.unreadable |= broken.cpu() > 0
 

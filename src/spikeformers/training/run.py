@@ -18,10 +18,10 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from .._files import write_atomically
 from ..data import TestSet, TrainingSet, train_loader
 from ..data.loading import collate
 from ..models import create_model
-from ..models._registry import write_atomically
 from .classifier import Classifier, seed_everything
 from .evaluation import evaluate, load_trained, per_step, save_trained
 from .initial import load_initial
@@ -66,16 +66,16 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
 def _train(recipe, folder, runs, resume, first):
     report = Report(recipe.trainer.save_minutes)
     with _quiet():
-        trainer = _trainer(recipe, report)
-    module = _module(recipe)
+        trainer = _trainer(recipe, report, runs)
+    last = folder / "last.ckpt" if resume and (folder / "last.ckpt").exists() else None
+    module = _module(recipe, trainer.num_devices * trainer.num_nodes, started=last is not None)
     if first and not resume:
         folder = _make(folder, runs)
         _write_config(folder, recipe)
     report.folder = folder if first else None
-    last = folder / "last.ckpt" if resume else None
     try:
         with _quiet():
-            trainer.fit(module, ckpt_path=last if last and last.exists() else None, weights_only=True)
+            trainer.fit(module, ckpt_path=last, weights_only=True)
         if not first:
             return {}
         left_out = {"training": module.train_set.left_out, "test": module.test_set.left_out}
@@ -89,11 +89,13 @@ def _train(recipe, folder, runs, resume, first):
 
 def _cross_validate(recipe, folder, runs, resume):
     """One run per fold, in FOLDER/fold_1, fold_2, ...; those that are finished are not run again."""
-    if _processes(recipe.trainer) != (1, 1):
+    with _quiet():
+        trainer = _trainer(recipe, Report(), runs)
+    if trainer.num_devices * trainer.num_nodes > 1:
         raise ValueError("several processes cannot run one fold after the other; give data.fold 1, 2, ... and a --run_dir each")
     folds = [replace(recipe, data=replace(recipe.data, fold=k)) for k in range(1, recipe.data.folds + 1)]
     if not resume:
-        _module(folds[0])  # what does not fit is said before anything is written
+        _module(folds[0], processes=1)  # what does not fit is said before anything is written
         folder = _make(folder, runs)
         _write_config(folder, recipe)
     summaries = []
@@ -184,18 +186,19 @@ def as_text(summary: dict) -> str:
     )
 
 
-def _module(recipe):
-    """The classifier with its data, tried on one sample so that what does not fit is said before anything is written."""
+def _module(recipe, processes, started=False):
+    """The classifier with its data, tried on one sample so that what does not fit is said before anything is written. The
+    weights that a run starts from are not needed where it has `started`."""
     data, training = recipe.data, recipe.training
     train_set, test_set = TrainingSet(data, recipe.seed), TestSet(data)
-    train_loader(train_set, accumulate=training.accumulate)
+    train_loader(train_set, world=processes, accumulate=training.accumulate)
     *steps, channels, _, _ = data.shape
     options = {"num_classes": len(train_set.classes), "in_chans": channels}
     if steps:
         options["time_steps"] = steps[0]
     seed_everything(recipe.seed)
     model = create_model(recipe.model.name, **{**options, **recipe.model.kwargs})
-    if recipe.model.weights:
+    if recipe.model.weights and not started:
         load_initial(model, recipe.model.weights)
     if recipe.trainer.strategy == "fsdp" and training.ema:
         raise ValueError("trainer.strategy fsdp divides the weights, of which training.ema needs a whole copy; leave one out")
@@ -204,15 +207,18 @@ def _module(recipe):
                          "training.teacher")
     if training.teacher and steps:
         raise ValueError("a teacher of timm looks at images, not at sequences of event frames; leave out training.teacher")
-    if (training.mixup or training.cutmix) and data.batch_size // training.accumulate % 2:
-        raise ValueError(f"mixup and cutmix mix pairs of samples; data.batch_size must be even, not {data.batch_size}")
+    parts = processes * training.accumulate
+    if (training.mixup or training.cutmix) and data.batch_size // parts % 2:
+        raise ValueError(
+            f"mixup and cutmix mix pairs of samples; data.batch_size {data.batch_size} must be a multiple of {2 * parts}"
+        )
     with torch.no_grad():
         logits = model.eval()(collate([test_set[0]])[0])
     if logits.shape[-1] != len(train_set.classes):
         raise ValueError(
             f"the model has {logits.shape[-1]} outputs for {len(train_set.classes)} classes; leave out num_classes"
         )
-    if recipe.trainer.sync_batchnorm and not _on_gpu(recipe):
+    if recipe.trainer.sync_batchnorm and not _by_lightning(recipe):
         synchronise_norms(model)
     model.to(memory_format=torch.channels_last)  # faster convolutions, most of all backwards on CPUs
     module = Classifier(model.train(), recipe, train_set, test_set)
@@ -220,7 +226,7 @@ def _module(recipe):
     return module
 
 
-def _trainer(recipe, report):
+def _trainer(recipe, report, runs):
     machine, (devices, nodes) = recipe.trainer, _processes(recipe.trainer)
     try:
         return L.Trainer(
@@ -228,13 +234,15 @@ def _trainer(recipe, report):
             devices=devices,
             num_nodes=nodes,
             strategy=_strategy(machine, devices, nodes),
-            sync_batchnorm=machine.sync_batchnorm and _on_gpu(recipe),
+            sync_batchnorm=machine.sync_batchnorm and _by_lightning(recipe),
             deterministic=machine.deterministic,
             precision=recipe.training.precision,
             max_epochs=recipe.training.all_epochs,
             accumulate_grad_batches=recipe.training.accumulate,
             gradient_clip_val=recipe.training.clip_grad or None,
             use_distributed_sampler=False,
+            plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,  # --resume does it
+            default_root_dir=runs,  # where Lightning looks for checkpoints of SLURM, and not in the working directory
             num_sanity_val_steps=0,
             callbacks=[report],
             logger=False,
@@ -265,8 +273,10 @@ def _strategy(machine, devices, nodes):
     return ModelParallelStrategy(processes, 1, save_distributed_checkpoint=False)
 
 
-def _on_gpu(recipe):
-    return recipe.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+def _by_lightning(recipe):
+    """Whether Lightning synchronises batch normalisation: it does so under DDP, with torch's layer, which needs a GPU."""
+    on_gpu = recipe.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return on_gpu and recipe.trainer.strategy != "fsdp"
 
 
 def _write_config(folder, recipe):

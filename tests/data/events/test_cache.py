@@ -42,7 +42,7 @@ def test_frames_come_back_in_the_smallest_integers(cache, recording, largest, ki
     back = cache.load(recording)
     np.testing.assert_array_equal(back, frames)
     assert back.dtype == kind
-    assert not list(cache.folder.rglob("*.tmp"))
+    assert not list(cache.folder.rglob(".*"))
 
 
 def test_names_depend_on_all_that_decides_the_frames(tmp_path, cache, recording):
@@ -94,27 +94,34 @@ def test_nothing_of_the_data_is_run(cache, recording):
     assert cache.load(recording) is None
 
 
-def _write_for_ever(folder, root, path):
+def _write_until_killed(folder, root, path, whole, reached):
+    """Stores frames `whole` times, and stops at the moment before the next are renamed."""
     cache = FrameCache(folder, root, PARAMETERS)
-    while True:
-        cache.store(path, None, counts(shape=(4, 2, 200, 200)))
+    for value in range(whole):
+        cache.store(path, None, counts() + value)
+
+    def stop(*names):
+        reached.set()
+        time.sleep(60)
+
+    os.replace = stop
+    cache.store(path, None, counts() + whole)
 
 
-def test_a_killed_writer_leaves_whole_frames_or_none(tmp_path, cache, recording):
+@pytest.mark.parametrize("whole", [0, 1, 2])
+def test_a_killed_writer_leaves_whole_frames_or_none(tmp_path, cache, recording, whole):
     context = multiprocessing.get_context("fork")
-    want, found = counts(shape=(4, 2, 200, 200)), 0
-    for attempt in range(6):
-        writer = context.Process(target=_write_for_ever, args=(cache.folder, tmp_path, recording))
-        writer.start()
-        time.sleep(0.03 + 0.013 * attempt)
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.join()
-        back = cache.load(recording)
-        if back is not None:
-            np.testing.assert_array_equal(back, want)
-            found += 1
-    assert found, "no writer came as far as one file"
-    assert list(cache.folder.rglob("*.tmp")), "no writer was killed while it wrote"
+    reached = context.Event()
+    writer = context.Process(target=_write_until_killed, args=(cache.folder, tmp_path, recording, whole, reached))
+    writer.start()
+    assert reached.wait(20)
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    back = cache.load(recording)
+    assert back is None if whole == 0 else np.array_equal(back, counts() + whole - 1)
+    assert len([path for path in cache.folder.rglob(".*") if path.is_file()]) == 1  # what the writer was at
+    cache.store(recording, None, counts())
+    np.testing.assert_array_equal(cache.load(recording), counts())
 
 
 def _write_and_read(folder, root, path, times, queue):
@@ -144,12 +151,12 @@ def test_a_full_disk_costs_one_warning(cache, recording, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez_compressed", full)
+    monkeypatch.setattr(os, "fdopen", full)
     with pytest.warns(UserWarning, match="No space left") as warned:
         cache.store(recording, None, counts())
         cache.store(recording, None, counts())
     assert len(warned) == 1
-    assert cache.load(recording) is None and not list(cache.folder.rglob("*.tmp"))
+    assert cache.load(recording) is None and not list(cache.folder.rglob(".*"))
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):

@@ -454,3 +454,12 @@ def test_a_recording_of_another_sensor_is_refused(tmp_path):
     with pytest.warns(UserWarning, match="4 events are cut off or outside"):
         frames = EventData("nmnist", time_steps=2, sensor=(36, 36)).read(tmp_path / "large.npz")
     assert frames.sum() == 6
+
+def test_packed_recordings_that_are_damaged(tmp_path):
+    np.savez(tmp_path / "nmnist.npz", train_t=np.zeros(3), train_offsets=np.array([0, 3]))
+    data = EventData("nmnist", str(tmp_path))
+    with pytest.raises(ValueError, match="lacks the arrays train_x, train_y, train_p, train_labels"):
+        data.source(training=True)
+    (tmp_path / "nmnist.npz").write_bytes((tmp_path / "nmnist.npz").read_bytes()[:200])
+    with pytest.raises(ValueError, match="cannot read .*nmnist.npz .*fetch it again"):
+        data.source(training=True)

@@ -3,13 +3,15 @@
 import hashlib
 import json
 import os
-import uuid
 import warnings
 import zlib
+from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+
+from ..._files import write_atomically
 
 VERSION = 1  # of the frames: a change of a reader or of `integrate` that alters frames raises it
 BROKEN = (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zlib.error, BadZipFile)
@@ -20,7 +22,7 @@ class FrameCache:
     file's path below `root`, size and time of modification. Whoever changes one of these gets other frames.
 
     Several processes may use one folder: a file is written under a temporary name and renamed when it is complete, so
-    that a writer that is killed leaves at most a *.tmp behind. A file that cannot be read is as good as none.
+    that a writer that is killed leaves at most a hidden temporary file behind. A file that cannot be read is as good as none.
 
     Args:
         folder: where the frames lie; made if missing.
@@ -63,14 +65,11 @@ class FrameCache:
         file = self.file(path, span)
         largest = frames.max(initial=0)
         small = frames.astype(next(kind for kind in (np.uint8, np.uint16, np.int32) if largest <= np.iinfo(kind).max))
-        temporary = file.with_suffix(f".{uuid.uuid4().hex}.tmp")
+        content = BytesIO()
+        np.savez_compressed(content, frames=small)
         try:
-            file.parent.mkdir(exist_ok=True)
-            with open(temporary, "xb") as out:
-                np.savez_compressed(out, frames=small)
-            os.replace(temporary, file)
+            write_atomically(file, content.getvalue())
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             if not self.full:
                 warnings.warn(
                     f"frames are not cached in {self.folder} ({error}); training goes on without", stacklevel=2

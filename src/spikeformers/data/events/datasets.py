@@ -6,6 +6,7 @@ Each is a list of recordings with labels that becomes frames of counts [T, 2, H,
 
 import os
 import shutil
+import tempfile
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterable
@@ -21,7 +22,7 @@ from torchvision.datasets import utils
 from ..loading import UNREADABLE
 from ._events import Events
 from .augment import Augment
-from .cache import FrameCache
+from .cache import BROKEN, FrameCache
 from .frames import inside, integrate, rescale
 from .readers import SUFFIXES, read_events
 
@@ -360,14 +361,20 @@ class PackedNMNIST:
     def __init__(self, data: EventData, training: bool):
         self.data, self.path = data, Path(data.root, "nmnist.npz")
         split = "train" if training else "test"
-        with np.load(self.path, allow_pickle=False) as arrays:
-            if f"{split}_offsets" not in arrays:
-                raise ValueError(
-                    f"{self.path} holds no {split} recordings; give --data.folds 5 to cross-validate on those that it holds"
-                )
-            self.columns = [arrays[f"{split}_{key}"] for key in "txyp"]
-            self.offsets = arrays[f"{split}_offsets"].tolist()
-            self.labels = arrays[f"{split}_labels"].tolist()
+        names = [f"{split}_{key}" for key in ("t", "x", "y", "p", "offsets", "labels")]
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                held = {name: arrays[name] for name in names if name in arrays}
+        except BROKEN as error:
+            raise ValueError(f"cannot read {self.path} ({error}); fetch it again, or set data.root") from None
+        if not held:
+            raise ValueError(
+                f"{self.path} holds no {split} recordings; give --data.folds 5 to cross-validate on those that it holds"
+            )
+        if missing := [name for name in names if name not in held]:
+            raise ValueError(f"{self.path} lacks the arrays {', '.join(missing)}; fetch it again, or set data.root")
+        *self.columns, offsets, labels = held.values()
+        self.offsets, self.labels = offsets.tolist(), labels.tolist()
 
     def __len__(self):
         return len(self.labels)
@@ -574,19 +581,25 @@ def _download(name, root):
     for folder, archive, url, md5 in DOWNLOADS[name]:
         if (root / folder).is_dir():
             continue
-        partial = root / f"{folder}.partial"
+        partial = None
         try:
             root.mkdir(parents=True, exist_ok=True)
-            utils.download_url(url, str(root), archive, md5)
-            shutil.rmtree(partial, ignore_errors=True)
-            utils.extract_archive(str(root / archive), str(partial))
-            os.replace(partial / folder, root / folder)
+            partial = Path(tempfile.mkdtemp(dir=root, prefix=f".{folder}."))  # other processes may be fetching it too
+            placed = utils.check_integrity(str(root / archive), md5)
+            if not placed:
+                utils.download_url(url, str(partial), archive, md5)
+            utils.extract_archive(str((root if placed else partial) / archive), str(partial / "unpacked"))
+            os.rename(partial / "unpacked" / folder, root / folder)
         except (OSError, RuntimeError) as error:
+            if (root / folder).is_dir():  # another process was faster
+                continue
             raise ValueError(
                 f"cannot fetch {archive} of {name} ({error}); fetch {url} ({_size(url)}, md5 {md5}) by hand to "
                 f"{root / archive}, or set data.root to where it is unpacked"
             ) from None
-        shutil.rmtree(partial)
+        finally:
+            if partial:
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def _size(url):

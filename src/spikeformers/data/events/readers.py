@@ -6,16 +6,16 @@ a file needs them.
 """
 
 import importlib
-import os
 import re
 import struct
-import uuid
 import xml.etree.ElementTree as xml
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
+from ..._files import write_atomically
 from ._events import Events
 
 SUFFIXES: tuple[str, ...] = (
@@ -93,14 +93,9 @@ def write_events(path: str | Path, events: Events) -> None:
         raise ValueError(f"events are written as .npz, not {path.name!r}; give a path that ends in .npz")
     columns = {name: _compact(getattr(events, name)) for name in "txyp"}
     about = {name: getattr(events, name) for name in ("width", "height", "dropped") if getattr(events, name)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "xb") as file:
-            np.savez_compressed(file, **columns, **about)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = BytesIO()
+    np.savez_compressed(content, **columns, **about)
+    write_atomically(path, content.getvalue())
 
 
 def _compact(values):
