@@ -147,7 +147,7 @@ def test_train_without_its_extra(says, monkeypatch):
         (["train", "--config", RECIPE, "--epochs", "3"], "unknown option --epochs; did you mean --training.epochs?"),
         (["train", "--config", RECIPE, "--data.batch", "3"], "unknown option --data.batch; did you mean --data.batch_size"),
         (["train", "--config", RECIPE, "--training.lr", "fast"], "option training.lr: Expected a float. Got value: fast"),
-        (["train", "--config", RECIPE, "--data.name", "digit"], "option data.name: Expected a Literal['digits'"),
+        (["train", "--config", RECIPE, "--data.name", "digit"], "unknown data set 'digit' as data.name; did you mean digits?"),
         (["train", "--config", RECIPE, "--data.channels", "3"], "data.mean has 1 numbers for 3 channel(s)"),
         (["train", "--config", RECIPE, "--model.name", "meta_spikeformer"], "did you mean meta_spikeformer_"),
         (["train", "--config", RECIPE, "--model.kwargs.heads", "3"], "has no option 'heads'; it has dims"),

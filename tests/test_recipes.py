@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from spikeformers.models import create_model
 from spikeformers.training.classifier import peak_lr
@@ -33,14 +35,31 @@ def test_a_recipe_fits_its_model(path):
     with torch.device("meta"):
         model = create_model(recipe.model.name, **{"in_chans": channels, **recipe.model.kwargs}).eval()
         assert model(torch.zeros(*steps, 1, channels, height, width)).shape == (1, model.num_classes)
-    assert recipe.data.transform(training=True)
+    sample = np.zeros(recipe.data.shape, np.int32) if steps else Image.new("RGB", (300, 240))
+    assert recipe.data.transform(training=True)(sample).shape == recipe.data.shape
     assert (recipe.model.kwargs.get("distillation", False)) == bool(recipe.training.teacher)
 
 
-@pytest.mark.parametrize(
-    ("name", "lr"),
-    [("meta_spikeformer_imagenet_t1", 2.4e-3), ("meta_spikeformer_imagenet_t4", 1.5e-5), ("spikingformer_cifar10", 5e-4)],
-)
-def test_published_learning_rates(name, lr):
+# epochs + cool-down, warm-up, highest and lowest learning rate, batch, weight decay, erasing, mixup, cutmix, T
+PUBLISHED = {
+    "spikingformer_cifar10": (400, 10, 20, 5e-4, 1e-5, 64, 0.06, 0.25, 0.5, 0.0, 4),
+    "spikingformer_cifar100": (400, 10, 20, 5e-4, 1e-5, 64, 0.06, 0.25, 0.5, 0.0, 4),
+    "spikingformer_imagenet": (300, 10, 20, 5e-4, 1e-5, 288, 0.05, 0.25, 0.8, 1.0, 4),
+    "spikingformer_cifar10dvs": (96, 10, 10, 1e-3, 1e-5, 16, 0.06, None, 0.5, 0.0, 16),
+    "spikingformer_dvs128": (192, 10, 10, 1e-3, 1e-5, 16, 0.06, None, 0.5, 0.0, 16),
+    "meta_spikeformer_imagenet_t1": (200, 0, 10, 2.4e-3, 1e-6, 1024, 0.05, 0.25, 0.0, 0.0, 1),
+    "meta_spikeformer_imagenet_t4": (20, 0, 2, 1.5e-5, 1e-6, 192, 0.05, 0.25, 0.0, 0.0, 4),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_settings(name):
     recipe = recipe_of(next(path for path in RECIPES if path.stem == name))
-    assert peak_lr(recipe.training, recipe.data.batch_size) == pytest.approx(lr)
+    data, training = recipe.data, recipe.training
+    steps = data.time_steps if hasattr(data, "time_steps") else recipe.model.kwargs["time_steps"]
+    assert (
+        *(training.epochs, training.cooldown_epochs, training.warmup_epochs),
+        *(pytest.approx(peak_lr(training, data.batch_size)), training.min_lr, data.batch_size, training.weight_decay),
+        *(getattr(data, "erase", None), training.mixup, training.cutmix, steps),
+    ) == PUBLISHED[name]
+    assert training.label_smoothing == 0.1 and training.precision == "16-mixed"

@@ -58,6 +58,7 @@ def train(argv):
 
     from .training.recipe import Machine, Model, Recipe, Training
 
+    argv = _with_recipe_of_the_run(argv)
     parser = ArgumentParser(
         prog="spikeformers train", description=train.__doc__, exit_on_error=False, allow_abbrev=False
     )
@@ -243,29 +244,46 @@ VERBS = {
 @contextlib.contextmanager
 def _plain_warnings():
     """Warnings as one line for people, without the line of code that they come from."""
-    before = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_: f"spikeformers: warning: {' '.join(str(message).split())}\n"
+
+    def show(message, *_, **__):
+        print(f"spikeformers: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    before, warnings.showwarning = warnings.showwarning, show  # Lightning replaces the formatter
     try:
         yield
     finally:
-        warnings.formatwarning = before
+        warnings.showwarning = before
+
+
+def _with_recipe_of_the_run(argv):
+    """The options of `train --resume --run_dir FOLDER`, which need no recipe: that of the run lies in its folder."""
+    options = [option.partition("=")[0] for option in argv]
+    if "--resume" not in options or "--run_dir" not in options or {"--config", "--model.name"} & set(options):
+        return argv
+    place = options.index("--run_dir")
+    folder = argv[place].partition("=")[2] or "".join(argv[place + 1 : place + 2])
+    recipe = Path(folder) / "config.yaml"
+    return ["--config", str(recipe), *argv] if recipe.is_file() else argv
 
 
 def _data_of(argv, known=None):
     """The configuration class, of images or of events, of the data set that the options or their recipe name."""
-    from .data import data_type
+    from .data import data_names, data_type
 
     name = known
     for option, value in itertools.pairwise([*argv, ""]):
         option, equals, given = option.partition("=")
         value = given if equals else value
         if option == "--data.name":
-            return data_type(value)
+            name = value
+            break
         if option == "--config" and Path(value).is_file():
             with contextlib.suppress(yaml.YAMLError):  # the parser will say what is wrong with it
                 recipe = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
                 data = recipe.get("data") if isinstance(recipe, dict) else None
                 name = data.get("name", name) if isinstance(data, dict) else name
+    if name is not None and name not in data_names():
+        raise ValueError(f"unknown data set {name!r} as data.name; {_meant(name, data_names())}")
     return data_type(name)
 
 
@@ -305,7 +323,10 @@ def _parsed(parser, argv):
     if found := re.match(r"Option '(.+)' is not accepted", message):
         raise ValueError(f"unknown key {found[1]}; {_meant('--' + found[1], known)} {help_}")
     if "required: model.name" in message:
-        raise ValueError("which model? give a recipe, such as --config recipes/digits.yaml, or --model.name NAME")
+        raise ValueError(
+            "which model? give a recipe, such as --config recipes/digits.yaml, or --model.name NAME; to continue a run "
+            "without naming its recipe, give --resume --run_dir FOLDER"
+        )
     message = re.sub(r"<class '(\w+)'>", r"\1", message.replace("typing.", ""))
     raise ValueError(re.sub(r'Parser key "(.*)":', r"option \1:", message) + f" {help_}")
 

@@ -94,7 +94,7 @@ def test_padding_carries_a_label_that_does_not_count(digits):
 def test_batches_that_cannot_be_made(digits):
     with pytest.raises(ValueError, match="cannot be shared by 3 processes; give a multiple of 3"):
         train_loader(TrainingSet(digits, seed=0), rank=0, world=3)
-    with pytest.raises(ValueError, match="batch_size is 2000 but there are only 1437 training images"):
+    with pytest.raises(ValueError, match="batch_size is 2000 but there are only 1437 training samples"):
         train_loader(TrainingSet(ImageData(**{**vars(digits), "batch_size": 2000}), seed=0))
 
 

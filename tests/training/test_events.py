@@ -1,7 +1,7 @@
 """Event recordings from the file to the summary: training, folds, testing and predicting."""
 
-import contextlib
 import json
+import re
 import shutil
 import signal
 
@@ -97,7 +97,7 @@ def test_folds_are_run_one_after_the_other_and_resumed(config, tmp_path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(Classifier, "training_step", interrupted)
-        with pytest.raises(KeyboardInterrupt, match="1 of 2 epochs are kept in .*fold_2"):
+        with pytest.raises(KeyboardInterrupt, match="1 of 3 folds are finished, and of fold 2 1 of 2 epochs are kept in .*fold_2"):
             train(recipe, tmp_path / "parts")
     started = []
     monkeypatch.setattr(Classifier, "on_train_start", lambda self: started.append((self.recipe.data.fold, self.current_epoch)))
@@ -141,10 +141,9 @@ def test_strict_stops_a_run_at_a_broken_recording(workers, config, recordings, t
     config["data"] |= {"root": "data", "workers": workers}
     config["training"]["epochs"] = 1
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
-    warned = contextlib.nullcontext() if workers else pytest.warns(UserWarning, match="cannot read data/train/left/3.npz")
-    with warned:  # workers print theirs themselves
-        assert main(["train", "--config", "mine.yaml"]) == 0
+    assert main(["train", "--config", "mine.yaml"]) == 0
     out = capsys.readouterr()
+    assert workers or "spikeformers: warning: cannot read data/train/left/3.npz" in out.err  # workers print theirs themselves
     assert "left out     training samples: 1 of 12 could not be read and were left out: data/train/left/3.npz" in out.out
     assert main(["train", "--config", "mine.yaml", "--strict"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
@@ -175,3 +174,39 @@ def test_what_was_left_out_is_still_known_after_a_resumption(config, recordings,
     summary = train(recipe, tmp_path / "run", resume=True)
     assert summary["left_out"]["training"].startswith("1 of 12") and summary["left_out"]["test"].startswith("1 of 6")
     assert summary["test_samples"] == 5
+
+
+def test_a_run_continues_without_its_recipe(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+
+    def killed(*args):
+        raise KeyboardInterrupt("2 of 2 epochs are kept")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("spikeformers.training.run.summarize", killed)
+        assert main(["train", "--config", "mine.yaml", "--run_dir", "here"]) == 130
+    assert main(["train", "--resume", "--run_dir", "here"]) == 0
+    assert (tmp_path / "here" / "summary.json").exists()
+    assert main(["eval", "here"]) == 0
+    capsys.readouterr()
+    assert main(["train", "--resume"]) == 2
+    assert "give --resume --run_dir FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data.name", "event"], "unknown data set 'event' as data.name; did you mean events"),
+        (["--model.kwargs.depth", "two"], "model.kwargs {.*} do not fit spikingformer_dvs_2_256"),
+        (["--training.optimizer", "adamx"], "training.optimizer is 'adamx' .*did you mean .*adam"),
+        (["--data.batch_size", "40"], "data.batch_size is 40 but there are only 12 training samples; give fewer"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_mistakes_are_named(config, tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    assert main(["train", "--config", "mine.yaml", *options]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1

@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 PADDING_LABEL = -100  # torch's cross_entropy leaves such samples out; so must whoever counts
@@ -155,8 +155,10 @@ class _Samples(Dataset):
                 if getattr(error, "errno", None) in NOT_THE_FILE:
                     raise
                 where = self.source.where(self.indices[place])
+                if isinstance(error, UnidentifiedImageError):
+                    error = "no image that Pillow can read"
                 if self.data.strict:
-                    raise ValueError(f"cannot read {where} ({error}); mend it, or leave out --strict") from error
+                    raise ValueError(f"cannot read {where} ({error}); mend it, or leave out --strict") from None
                 warnings.warn(f"cannot read {where} ({error}); it is left out", stacklevel=2)
                 self.unreadable[place] = True
         raise ValueError(f"none of the {len(self)} samples can be read, such as {self.source.where(self.indices[index])}")
@@ -278,7 +280,7 @@ def train_loader(
             f"give a multiple of {world * accumulate}"
         )
     if len(samples) < data.batch_size:
-        raise ValueError(f"data.batch_size is {data.batch_size} but there are only {len(samples)} training images")
+        raise ValueError(f"data.batch_size is {data.batch_size} but there are only {len(samples)} training samples; give fewer")
     sampler = Shuffled(len(samples), data.batch_size, samples.seed, rank, world, epoch, data.repeats, samples.shards)
     size = data.batch_size // world // accumulate
     sampler.done = done * size

@@ -1,5 +1,6 @@
 """The Lightning module that trains a classifier."""
 
+import difflib
 import math
 import random
 
@@ -8,7 +9,7 @@ import numpy as np
 import timm
 import torch
 from timm.data import Mixup
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -131,6 +132,10 @@ class Classifier(L.LightningModule):
                 layer_decay=training.layer_decay if training.layer_decay != 1 else None,
                 **training.optimizer_kwargs,
             )
+        except (AssertionError, ValueError) as error:  # what timm makes of a name that it does not know
+            close = difflib.get_close_matches(training.optimizer, list_optimizers(), 3)
+            hint = f"did you mean {', '.join(close)}?" if close else "timm.optim.list_optimizers() shows all"
+            raise ValueError(f"training.optimizer is {training.optimizer!r} ({error}); {hint}") from None
         except TypeError as error:
             raise ValueError(
                 f"the optimiser {training.optimizer} does not take training.optimizer_kwargs {training.optimizer_kwargs} ({error})"

@@ -46,12 +46,14 @@ class Trained:
 
 
 def load_trained(path: str | Path) -> Trained:
-    """Reads best.ckpt or last.ckpt of a run, or a .safetensors file with its .json beside it.
+    """Reads best.ckpt or last.ckpt of a run, the former also by its folder, or a .safetensors file with its .json beside it.
 
     Raises:
         ValueError: there is no such file, or it is none of these.
     """
     path = Path(path)
+    if (path / "best.ckpt").is_file():
+        path = path / "best.ckpt"
     if not path.is_file():
         raise ValueError(f"no checkpoint {path}; training leaves best.ckpt and last.ckpt in its run folder")
     if path.suffix == ".safetensors":

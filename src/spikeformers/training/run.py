@@ -105,7 +105,10 @@ def _cross_validate(recipe, folder, runs, resume):
             summaries.append(json.loads((place / "summary.json").read_text()))
             continue
         print(f"fold {k} of {len(folds)}", flush=True)
-        summaries.append(_train(fold, place, runs, (place / "config.yaml").exists(), first=True))
+        try:
+            summaries.append(_train(fold, place, runs, (place / "config.yaml").exists(), first=True))
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(f"{k - 1} of {len(folds)} folds are finished, and of fold {k} {error}") from None
     last = [summary["last_accuracy"] for summary in summaries]
     summary = {
         "run_dir": str(folder),
@@ -167,6 +170,7 @@ def as_text(summary: dict) -> str:
             ]
         )
     rates, samples = summary["firing_rates"], f"{summary['test_samples']:,} test samples"
+    silent = sum(rate == 0 for rate in rates.values())
     width = max(map(len, rates), default=0)
     last, best = f"{summary['last_accuracy']:.2%}", f"{summary['accuracy']:.2%}"
     return "\n".join(
@@ -178,6 +182,8 @@ def as_text(summary: dict) -> str:
             f"accuracy     {last} of {samples} after the last epoch, {best} after the best ({summary['best_epoch']})",
             f"by step      {per_step(summary['accuracy_per_step'])}",
             f"firing rate  {summary['firing_rate']:.4f} on average over {len(rates)} layers of neurons",
+            *[f"silent       {silent} layers never fire: batch statistics settle over some hundred steps, until then tests "
+              "stay near chance"] * (silent > 0),
             f"parameters   {summary['parameters']:,}",
             f"seconds      {summary['seconds']:.1f} for {summary['epochs']} epochs",
             *(f"left out     {split} samples: {text}" for split, text in summary["left_out"].items() if text),
@@ -197,7 +203,10 @@ def _module(recipe, processes, started=False):
     if steps:
         options["time_steps"] = steps[0]
     seed_everything(recipe.seed)
-    model = create_model(recipe.model.name, **{**options, **recipe.model.kwargs})
+    try:
+        model = create_model(recipe.model.name, **{**options, **recipe.model.kwargs})
+    except TypeError as error:  # an option of another type than it should be
+        raise ValueError(f"model.kwargs {recipe.model.kwargs} do not fit {recipe.model.name}: {error}") from None
     if recipe.model.weights and not started:
         load_initial(model, recipe.model.weights)
     if recipe.trainer.strategy == "fsdp" and training.ema:
@@ -348,6 +357,7 @@ def _quiet():
             for message in (
                 "The '.*dataloader' does not have many workers",
                 "You're resuming from a checkpoint that ended before the epoch ended",  # the sampler knows where it was
+                "You passed .*AMP with fp16 is not supported on CPU",  # recipes are meant for GPUs first
                 "Found .* module.* in eval mode at the start of training",  # the averaged weights are meant to be
             ):
                 warnings.filterwarnings("ignore", message)

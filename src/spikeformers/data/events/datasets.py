@@ -204,9 +204,11 @@ class EventData:
         """
         width, height = self.sensor or SENSORS.get(self.name) or (events.width, events.height)
         if width is None or height is None:
-            raise ValueError(f"{where} does not state its sensor's size; give data.sensor, such as [346, 260]")
+            raise ValueError(
+                f"{where} does not state its sensor's size; give its width and height, such as --data.sensor [346,260]"
+            )
         given, events = len(events), inside(events, (height, width))
-        if 2 * len(events) < given:
+        if len(events) < 0.75 * given:  # a stray event is noise, more are another camera
             raise ValueError(
                 f"only {len(events):,} of the {given:,} events in {where} lie on a sensor of {width}x{height} pixels; "
                 "give a recording of such a sensor, or data.sensor"

@@ -34,9 +34,11 @@ def integrate(
     Returns:
         Counts [T, 2, H, W], int32.
     Raises:
-        ValueError: unknown split_by, or no duration for split_by="duration".
+        ValueError: unknown split_by, no duration for split_by="duration", or no size.
     """
     height, width = size
+    if height is None or width is None:
+        raise ValueError(f"size is {size}: the recording does not state its sensor's; give height and width in pixels")
     kept = inside(events, size)
     if kept.dropped > events.dropped:
         warnings.warn(
