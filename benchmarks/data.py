@@ -70,7 +70,7 @@ def events_to_frames(rounds: int):
             )
 
 
-def images_while_training(name: str, data: ImageData, model: torch.nn.Module, steps: int, workers: int):
+def images_while_training(name: str, data: ImageData, model: torch.nn.Module, half: bool, steps: int, workers: int):
     """Trains some steps and reports how much of the time went into waiting for the next batch."""
     data.workers = workers
     torch.set_num_threads(1)
@@ -81,7 +81,9 @@ def images_while_training(name: str, data: ImageData, model: torch.nn.Module, st
         begin = time.perf_counter()
         images, labels = next(batches)
         loaded = time.perf_counter()
-        F.cross_entropy(model(images), labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = F.cross_entropy(model(images), labels)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         waits.append(loaded - begin)
@@ -122,13 +124,15 @@ def image_loading(folder: Path, steps: int):
                 noise.save(large / split / str(label) / f"{i}.jpg", quality=90)
     cifar = ImageData(**{**recipe["data"], "root": str(small)})
     imagenet = ImageData("folder", str(large), img_size=224, auto_augment="rand-m9-mstd0.5-inc1", erase=0.25, batch_size=2)
-    for name, data, model, number in (
-        ("32x32, recipes/cifar10_cpu.yaml", cifar, create_model(recipe["model"]["name"], **recipe["model"]["kwargs"]), steps),
-        ("224x224, RandAugment, meta_spikeformer_15m T=1", imagenet, create_model("meta_spikeformer_15m", time_steps=1), steps),
+    bfloat16 = recipe["training"]["precision"] == "bf16-mixed"
+    small_model = create_model(recipe["model"]["name"], **recipe["model"]["kwargs"])
+    for name, data, model, half in (
+        ("32x32, recipes/cifar10_cpu.yaml", cifar, small_model, bfloat16),
+        ("224x224, RandAugment, meta_spikeformer_15m T=1", imagenet, create_model("meta_spikeformer_15m", time_steps=1), False),
     ):
         loading_alone(name, data, 8)
         for workers in (0, 1):
-            images_while_training(name, data, model, number, workers)
+            images_while_training(name, data, model, half, steps, workers)
 
 
 def main():
