@@ -219,11 +219,16 @@ def test_accumulated_gradients_make_the_same_step(config, tmp_path):
     assert_close(weights[1], weights[0], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("switch", ["checkpointing", "compile"])
-def test_switches_of_speed_and_memory_leave_the_result(config, tmp_path, switch):
+@pytest.mark.parametrize("switch", ["checkpointing", "compile", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_switches_of_speed_and_memory_leave_the_result(config, tmp_path, monkeypatch, switch):
+    """Compiled with the graphs run as they are, which takes seconds, and in the slow test by torch's own compiler."""
     config["training"] |= {"epochs": 1, "precision": "64-true"}
     train(Recipe.from_dict(config), tmp_path / "plain")
-    config["training"][switch] = True
+    compiled, compile_ = [], torch.nn.Module.compile
+    backend = {"backend": "eager"} if switch == "compile" else {}
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self) or compile_(self, **backend))
+    config["training"]["checkpointing" if switch == "checkpointing" else "compile"] = True
     train(Recipe.from_dict(config), tmp_path / "switched")
+    assert len(compiled) == (switch != "checkpointing")
     plain, switched = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("plain", "switched"))
     assert_close(switched["state_dict"], plain["state_dict"], rtol=0, atol=1e-6)
