@@ -14,6 +14,7 @@ import platform
 import random
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
@@ -26,27 +27,26 @@ import spikeformers
 from spikeformers.neurons import Neuron
 
 
-class SpikingJellyLIF(neuron.LIFNode):
-    """SpikingJelly's node with the constants of one of ours, reset before every call."""
+def lif_node(ours: Neuron) -> neuron.LIFNode:
+    """SpikingJelly's module with the constants of one of ours; of this very type, since its PrecisionConfig passes subclasses
+    over. Its state has to be reset before every call of a model."""
+    return neuron.LIFNode(
+        tau=ours.tau,
+        v_threshold=ours.v_threshold,
+        v_reset=0.0,
+        surrogate_function=surrogate.Sigmoid(ours.alpha),
+        detach_reset=True,
+        step_mode="m",
+    )
 
-    def __init__(self, ours: Neuron):
-        super().__init__(
-            tau=ours.tau,
-            v_threshold=ours.v_threshold,
-            v_reset=0.0,
-            surrogate_function=surrogate.Sigmoid(ours.alpha),
-            detach_reset=True,
-            step_mode="m",
-        )
 
-
-def with_spikingjelly(model: nn.Module) -> nn.Module:
-    """A copy of the model with SpikingJelly's neurons."""
+def with_neurons(model: nn.Module, make: Callable[[Neuron], nn.Module]) -> nn.Module:
+    """A copy of the model with make(neuron) in place of every neuron."""
     model = copy.deepcopy(model)
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, Neuron):
-                setattr(parent, name, SpikingJellyLIF(child))
+                setattr(parent, name, make(child))
     return model
 
 
@@ -141,9 +141,9 @@ def main() -> None:
     channels_last = copy.deepcopy(ours).to(memory_format=torch.channels_last)
     contenders = {
         "spikeformers": ours,
-        "SpikingJelly": with_spikingjelly(ours),
+        "SpikingJelly": with_neurons(ours, lif_node),
         "spikeformers, channels_last": channels_last,
-        "SpikingJelly, channels_last": with_spikingjelly(channels_last),
+        "SpikingJelly, channels_last": with_neurons(channels_last, lif_node),
     }
     images = {name: image.to(memory_format=torch.channels_last) if "," in name else image for name in contenders}
     print(

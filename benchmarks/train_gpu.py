@@ -23,26 +23,14 @@ import time
 from collections.abc import Callable
 
 import torch
-from model import LiveTensors
-from spikingjelly.activation_based import functional, neuron, surrogate
+from model import LiveTensors, lif_node, with_neurons
+from spikingjelly.activation_based import functional, surrogate
 from spikingjelly.activation_based.precision import PrecisionConfig, prepare_model_for_precision
 from torch import Tensor, nn
 
 import spikeformers
 from spikeformers.kernels.lif import status
 from spikeformers.neurons import Neuron
-
-
-def lif_node(ours: Neuron) -> neuron.LIFNode:
-    """SpikingJelly's module; of this very type, since its PrecisionConfig passes subclasses over."""
-    return neuron.LIFNode(
-        tau=ours.tau,
-        v_threshold=ours.v_threshold,
-        v_reset=0.0,
-        surrogate_function=surrogate.Sigmoid(ours.alpha),
-        detach_reset=True,
-        step_mode="m",
-    )
 
 
 class LIFFunction(nn.Module):
@@ -58,13 +46,9 @@ class LIFFunction(nn.Module):
         return functional.lif_multi_step(x, v, self.tau, True, self.v_threshold, 0.0, self.surrogate, True)[0]
 
 
-def with_neurons(model: nn.Module, make: Callable[[Neuron], nn.Module]) -> nn.Module:
-    """A copy of the model with make(neuron) in place of every neuron."""
-    model = copy.deepcopy(model)
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, Neuron):
-                setattr(parent, name, make(child))
+def peer(model: nn.Module, make: Callable[[Neuron], nn.Module]) -> nn.Module:
+    """A copy of the model with make(neuron) in place of every neuron, as fast as it can be."""
+    model = with_neurons(model, make)
     model.keep_compact_spikes = False  # works with our kernel only, and would cost the others time
     return model
 
@@ -188,8 +172,8 @@ def main() -> None:
     ours = ours.to(options.device, memory_format=layout).train()
     models = {
         "spikeformers": ours,
-        "SpikingJelly, LIFNode": with_neurons(ours, lif_node),
-        "SpikingJelly, lif_multi_step": with_neurons(ours, LIFFunction),
+        "SpikingJelly, LIFNode": peer(ours, lif_node),
+        "SpikingJelly, lif_multi_step": peer(ours, LIFFunction),
     }
     if not options.compile:  # which keeps spikes as it likes
         models["spikeformers, spikes kept whole"] = copy.deepcopy(ours)
@@ -210,7 +194,7 @@ def main() -> None:
     if on_gpu and precision == torch.bfloat16:
         name = "SpikingJelly, PrecisionConfig"
         config = PrecisionConfig(mode="bf16", neuron_storage="bf16")
-        models[name] = prepare_model_for_precision(with_neurons(ours, lif_node), options.device, config).model
+        models[name] = prepare_model_for_precision(peer(ours, lif_node), options.device, config).model
         print(f"{name}: keeps potentials in bfloat16, so its spikes may differ")
 
     torch.backends.cudnn.benchmark = True

@@ -1,5 +1,6 @@
 """Writing files whole or not at all."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -17,6 +18,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes indented JSON as `write_atomically` does."""
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def umask() -> int:

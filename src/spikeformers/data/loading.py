@@ -13,6 +13,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Protocol
 from zipfile import BadZipFile
 
@@ -101,7 +102,8 @@ def fold_of(labels: Sequence[int], folds: int) -> np.ndarray:
 
 
 class _Samples(Dataset):
-    """The readable samples of a source, tensors of `shape` [C, H, W] or [T, C, H, W]. `unreadable` marks those that were not, in all worker processes together."""
+    """The readable samples of a source, tensors of `shape` [C, H, W] or [T, C, H, W]. `unreadable` marks those that were not,
+    in all worker processes together."""
 
     training: bool
 
@@ -115,11 +117,15 @@ class _Samples(Dataset):
             tested = fold_of(self.source.labels, data.folds) == data.fold
             (indices,) = np.nonzero(~tested if self.training else tested)
             self.indices = indices.tolist()
-        self.shape = data.shape
         self.unreadable = torch.zeros(len(self.indices), dtype=torch.bool).share_memory_()
 
     def __len__(self):
         return len(self.indices)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Of a tensor; some data sets have to open a file to know it."""
+        return self.data.shape
 
     @property
     def shards(self) -> Sequence[int] | None:

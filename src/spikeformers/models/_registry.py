@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from timm.models import build_model_with_cfg
 from torch import nn
 
-from .._files import write_atomically
+from .._files import write_atomically, write_json
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {}
 
@@ -129,4 +129,4 @@ def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, st
         config["distillation"] = model.distillation
     state = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}
     write_atomically(path, safetensors.torch.save(state, metadata))
-    write_atomically(_configuration(path), (json.dumps(config, indent=2) + "\n").encode())
+    write_json(_configuration(path), config)

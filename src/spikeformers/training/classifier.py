@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..data import TestSet, TrainingSet, test_loader, train_loader
 from ..data.loading import PADDING_LABEL, stable_seed
 from ..models.published import read_state_dict
-from .parallel import shard, share_buffers
+from .parallel import at_least_float32, shard, share_buffers
 from .recipe import Recipe, Training
 
 
@@ -118,7 +118,7 @@ class Classifier(L.LightningModule):
         logits = self.tested(x)
         real = labels != PADDING_LABEL
         if real.any():
-            logits, labels = logits[real].to(torch.promote_types(logits.dtype, torch.float32)), labels[real]
+            logits, labels = at_least_float32(logits[real]), labels[real]
             count(self.test_sums, F.cross_entropy(logits, labels), logits, labels)
 
     def configure_optimizers(self):
@@ -163,10 +163,11 @@ class Classifier(L.LightningModule):
         checkpoint["batches_done"] = 0 if ended else progress.current.processed
         checkpoint["first_epoch"] = self.current_epoch + int(ended)
         checkpoint["sums"] = self.trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
-        checkpoint["unreadable"] = {
-            name: self.trainer.strategy.reduce(samples.unreadable.to(self.device).float(), reduce_op="sum").nonzero()
-            for name, samples in self.sample_sets.items()
-        }
+        checkpoint["unreadable"] = {}
+        for name, samples in self.sample_sets.items():  # what any process could not read
+            broken = self.trainer.strategy.reduce(samples.unreadable.to(self.device).float(), reduce_op="sum")
+            samples.unreadable |= broken.cpu() > 0
+            checkpoint["unreadable"][name] = samples.unreadable.nonzero()
         checkpoint["recipe"] = self.recipe.as_dict()
         checkpoint["model_config"] = dict(self.model.config)
         checkpoint["known"] = {"data": checkpoint["recipe"]["data"], "classes": self.classes}
@@ -176,7 +177,7 @@ class Classifier(L.LightningModule):
         if self.global_rank == 0:  # the other processes' share is in it
             self.sums = checkpoint["sums"].to(self.device)
         for name, samples in self.sample_sets.items():
-            samples.unreadable[checkpoint["unreadable"][name].flatten().cpu()] = True
+            samples.unreadable[checkpoint["unreadable"][name].flatten()] = True
 
 
 def seed_everything(*key):
@@ -231,7 +232,7 @@ def mix(mixup: Mixup, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def classification_loss(logits: Tensor, targets: Tensor, training: Training) -> Tensor:
     """Cross-entropy in nats of logits [B, classes] against probabilities [B, classes]; or TET's loss (Deng et al., ICLR 2022,
     Eq. 10) of logits [T, B, classes]: (1 - lambda) * mean over t of cross-entropy + lambda * mean of (logits - tet_mean)^2."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # not in the half precision of AMP
+    logits = at_least_float32(logits)
     if logits.ndim == 2:
         return F.cross_entropy(logits, targets)
     entropy = F.cross_entropy(logits.flatten(0, 1), targets.repeat(len(logits), 1))
@@ -245,7 +246,7 @@ def distillation_loss(logits: Tensor, taught: Tensor, training: Training) -> Ten
     Hard: cross-entropy with the teacher's likeliest class. Soft: the Kullback-Leibler divergence at temperature tau, times
     tau^2, divided by the number of logits (Touvron et al., ICML 2021).
     """
-    logits = (logits if logits.ndim == 2 else logits.mean(0)).to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits if logits.ndim == 2 else logits.mean(0))
     if training.distillation == "hard":
         return F.cross_entropy(logits, taught.argmax(-1))
     tau = training.distillation_tau

@@ -7,6 +7,11 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.nn.functional import all_reduce
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """For losses and batch statistics, which are never computed in the half precision of AMP."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation over the samples of all processes, for devices that torch's own SyncBatchNorm does not serve, such as
     CPUs. With it several processes compute what one does on the whole batch."""
@@ -16,7 +21,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
             return super().forward(x)
         world, given = dist.get_world_size(), x.dtype
-        x = x.to(torch.promote_types(given, torch.float32))  # statistics never in the half precision of AMP
+        x = at_least_float32(x)
         mean = all_reduce(x.mean((0, 2, 3))) / world
         centred = x - mean[:, None, None]
         variance = all_reduce(centred.square().mean((0, 2, 3))) / world

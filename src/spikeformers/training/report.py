@@ -169,11 +169,6 @@ class Report(L.Callback):
             flush=True,
         )
 
-    def on_train_end(self, trainer, module):
-        for samples in module.sample_sets.values():  # what any process could not read
-            broken = trainer.strategy.reduce(samples.unreadable.to(module.device).float(), reduce_op="sum")
-            samples.unreadable |= broken.cpu() > 0
-
     def teardown(self, trainer, module, stage):
         if hasattr(self, "writer"):
             self.writer.close()

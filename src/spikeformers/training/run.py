@@ -18,7 +18,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from .._files import write_atomically
+from .._files import write_atomically, write_json
 from ..data import TestSet, TrainingSet, train_loader
 from ..data.loading import collate
 from ..models import create_model
@@ -35,8 +35,8 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
     and summary.json in the run folder.
 
     An interrupted run loses at most the minutes since it last saved (trainer.save_minutes); continued, it ends with the same
-    weights and metrics as one that was never interrupted. The best epoch is chosen by the test images' accuracy, so its accuracy flatters a little; the
-    last epoch's is not chosen by anything.
+    weights and metrics as one that was never interrupted. The best epoch is chosen by the test samples' accuracy, so its
+    accuracy flatters a little; the last epoch's is not chosen by anything.
 
     Args:
         recipe: what to train, on what, how.
@@ -78,7 +78,7 @@ def _train(recipe, folder, runs, resume, first):
             trainer.fit(module, ckpt_path=last, weights_only=True)
         if not first:
             return {}
-        left_out = {"training": module.train_set.left_out, "test": module.test_set.left_out}
+        left_out = {name: samples.left_out for name, samples in module.sample_sets.items()}
         summary = summarize(folder, report, module.test_set, trainer.strategy.root_device, left_out)
     except (KeyboardInterrupt, SystemExit):  # Lightning makes the former the latter, and shuts its ears to Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -122,7 +122,7 @@ def _cross_validate(recipe, folder, runs, resume):
         "epochs": summaries[0]["epochs"],
         "seconds": sum(summary["seconds"] for summary in summaries),
     }
-    write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    write_json(folder / "summary.json", summary)
     return summary
 
 
@@ -149,7 +149,7 @@ def summarize(folder: Path, report: Report, test_set: TestSet, device: torch.dev
         "firing_rates": result.firing_rates,
         "left_out": left_out,
     }
-    write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    write_json(folder / "summary.json", summary)
     return summary
 
 
@@ -198,7 +198,7 @@ def _module(recipe, processes, started=False):
     data, training = recipe.data, recipe.training
     train_set, test_set = TrainingSet(data, recipe.seed), TestSet(data)
     train_loader(train_set, world=processes, accumulate=training.accumulate)
-    *steps, channels, _, _ = data.shape
+    *steps, channels, _, _ = train_set.shape
     options = {"num_classes": len(train_set.classes), "in_chans": channels}
     if steps:
         options["time_steps"] = steps[0]
