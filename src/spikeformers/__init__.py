@@ -1,6 +1,18 @@
 """Spiking vision transformers for PyTorch."""
 
 from .models import create_model, list_models, load_published, save_model
+from .profiling import audit, estimate, profile
+from .transforms import merge
 
-__all__ = ["__version__", "create_model", "list_models", "load_published", "save_model"]
+__all__ = [
+    "__version__",
+    "audit",
+    "create_model",
+    "estimate",
+    "list_models",
+    "load_published",
+    "merge",
+    "profile",
+    "save_model",
+]
 __version__ = "0.1.0"

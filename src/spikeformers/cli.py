@@ -98,7 +98,6 @@ def evaluate(argv):
     _need("train", "jsonargparse")
     from jsonargparse import ArgumentParser
 
-    from .data import TestSet
     from .training import evaluation
 
     parser = ArgumentParser(
@@ -111,18 +110,8 @@ def evaluate(argv):
     if not argv or argv[0].startswith("-"):
         raise ValueError("give the checkpoint first: spikeformers eval CKPT, then options such as --data.root FOLDER")
     trained = evaluation.load_trained(argv[0])
-    data_class = _data_of(argv, trained.data and trained.data.name)
-    parser.add_class_arguments(data_class, "data")
-    if isinstance(trained.data, data_class):
-        parser.set_defaults({f"data.{key}": value for key, value in vars(trained.data).items()})
-    elif len(argv) == 1:
-        raise ValueError(f"{argv[0]} does not name its images; give --data.name, --data.root and so on")
-    data = data_class(**_parsed(parser, argv)["data"])
-    images = TestSet(data)
-    if trained.classes not in (None, images.classes):
-        raise ValueError(f"the checkpoint knows the classes {trained.classes}, but the images have {images.classes}")
-    if trained.model.num_classes != len(images.classes):
-        raise ValueError(f"the model knows {trained.model.num_classes} classes, but the images have {len(images.classes)}")
+    data, _ = _data_and_options(parser, argv, trained)
+    images = _test_set(trained, data)
     result = evaluation.evaluate(trained.model, images, evaluation.best_device())
     print(f"accuracy     {result.accuracy:.2%} of {result.samples:,} test samples ({data.name})")
     print(f"by step      {evaluation.per_step(result.accuracy_per_step)}")
@@ -130,6 +119,44 @@ def evaluate(argv):
     print(f"firing rate  {result.firing_rate:.4f} on average over {len(result.firing_rates)} layers of neurons")
     if images.left_out:
         print(f"left out     {images.left_out}")
+
+
+def profile(argv):
+    """Count a checkpoint's operations and energy on test samples, audit it, and write a report page."""
+    names, options = _names_and_options("profile", argv)
+    if len(names) > 1:
+        raise ValueError(f"profile takes one checkpoint, not {len(names)}; spikeformers compare takes several")
+    result, *others = _profiles("profile", profile.__doc__, names[0], options)
+    if others:
+        raise ValueError("profile takes one --time_steps; spikeformers compare takes several")
+    print(result)
+    if folder := _report_folder(options):
+        result.write(folder)
+        print(f"wrote {Path(folder) / 'report.html'}, and profile.json and layers.csv beside it")
+
+
+def compare(argv):
+    """Profile several checkpoints, or one at several --time_steps, and write a page with them side by side."""
+    names, options = _names_and_options("compare", argv)
+
+    from .profiling import compare as write
+
+    folder = _report_folder(options) or "comparison"
+    reports, maps = [], []
+    for name in names:
+        saved = Path(name) / "profile.json" if Path(name).is_dir() else Path(name)
+        if saved.suffix == ".json" and saved.is_file():
+            reports.append(_json(saved, "a profile that `spikeformers profile --report` wrote", "totals"))
+            maps.append([])
+            continue
+        for result in _profiles("compare", compare.__doc__, name, options):
+            print(result, flush=True)
+            reports.append(result.to_dict())
+            maps.append(result.maps)
+    if len(reports) < 2:
+        raise ValueError("there is only one profile; give several checkpoints, or several --time_steps such as [1,2,4]")
+    write(reports, folder, maps)
+    print(f"wrote {Path(folder) / 'report.html'}, and comparison.csv and profiles.json beside it")
 
 
 def predict(argv):
@@ -233,6 +260,8 @@ def shard(argv):
 VERBS = {
     "train": train,
     "eval": evaluate,
+    "profile": profile,
+    "compare": compare,
     "predict": predict,
     "list": list_,
     "import": import_,
@@ -285,6 +314,170 @@ def _data_of(argv, known=None):
     if name is not None and name not in data_names():
         raise ValueError(f"unknown data set {name!r} as data.name; {_meant(name, data_names())}")
     return data_type(name)
+
+
+def _data_and_options(parser, argv, trained):
+    """Parses argv with the options of the data that they or the checkpoint name, the checkpoint's being the defaults: the data's
+    configuration and all options."""
+    data_class = _data_of(argv, trained.data and trained.data.name)
+    parser.add_class_arguments(data_class, "data")
+    if isinstance(trained.data, data_class):
+        parser.set_defaults({f"data.{key}": value for key, value in vars(trained.data).items()})
+    elif not any(option.startswith("--data.") for option in argv):
+        raise ValueError(f"{argv[0]} does not name its images; give --data.name, --data.root and so on")
+    options = _parsed(parser, argv)
+    return data_class(**options["data"]), options
+
+
+def _test_set(trained, data):
+    """The test samples, whose classes must be those of the model."""
+    from .data import TestSet
+
+    samples = TestSet(data)
+    if trained.classes not in (None, samples.classes):
+        raise ValueError(f"the checkpoint knows the classes {trained.classes}, but the images have {samples.classes}")
+    if trained.model.num_classes != len(samples.classes):
+        raise ValueError(f"the model knows {trained.model.num_classes} classes, but the images have {len(samples.classes)}")
+    return samples
+
+
+def _profiling_parser(verb, help_):
+    """The options of profile and compare, those of the data aside."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog=f"spikeformers {verb}", description=help_, exit_on_error=False, allow_abbrev=False)
+    many = {"nargs": "+"} if verb == "compare" else {}
+    where = ", or folders that `profile --report` wrote" if many else "; with --rates a model's name"
+    parser.add_argument("checkpoint", type=str, help=f"best.ckpt, last.ckpt or a .safetensors file{where}", **many)
+    parser.add_argument("--preset", type=str, default="exact", help="exact, spikingformer or meta_spikeformer: how energy is counted")
+    parser.add_argument("--switches", type=str, default="", help="of the preset, such as repconv=trained,strict=True (docs/energy.md)")
+    parser.add_argument("--samples", type=int, default=1000, help="how many test samples, evenly spread; 0 for all")
+    parser.add_argument("--time_steps", type=int | list[int] | None, help="T, if not that of the checkpoint; compare takes several")
+    parser.add_argument("--rates", type=str | None, help="estimate from these rates: a number, JSON {module: rate} or a profile.json")
+    parser.add_argument("--input_shape", type=list[int] | None, help="of an estimate, if not the model's own, such as [3,224,224]")
+    parser.add_argument("--mac", type=float, default=4.6, help="pJ of a multiplication with addition")
+    parser.add_argument("--ac", type=float, default=0.9, help="pJ of an addition")
+    parser.add_argument("--neuron", type=float, default=0.0, help="pJ of one neuron's update at one time step")
+    parser.add_argument("--report", type=str | None, help="folder for report.html and the numbers behind it")
+    return parser
+
+
+def _names_and_options(verb, argv):
+    """The words in front of the first option, and the rest. Shows the help if that is asked for."""
+    _need("train", "jsonargparse")
+    count = next((i for i, word in enumerate(argv) if word.startswith("-")), len(argv))
+    if {"-h", "--help"} & set(argv):
+        parser = _profiling_parser(verb, VERBS[verb].__doc__)
+        parser.add_class_arguments(_data_of(argv), "data")
+        parser.parse_args(["--help"])
+    if not count:
+        raise ValueError(f"give the checkpoint first: spikeformers {verb} CKPT, then options such as --report FOLDER")
+    return argv[:count], argv[count:]
+
+
+def _report_folder(options):
+    """What --report says, wherever it stands."""
+    for option, value in itertools.pairwise([*options, ""]):
+        option, equals, given = option.partition("=")
+        if option == "--report":
+            return given if equals else value
+    return None
+
+
+def _profiles(verb, help_, name, argv):
+    """Yields the profile of a checkpoint, one for each of the --time_steps."""
+    from .profiling import Constants, estimate, profile
+    from .training import evaluation
+
+    parser, argv = _profiling_parser(verb, help_), [name, *argv]
+    if any(word.partition("=")[0] == "--rates" for word in argv):
+        options = _parsed(parser, argv)
+    else:
+        trained = evaluation.load_trained(name)
+        data, options = _data_and_options(parser, argv, trained)
+    steps = options["time_steps"]
+    if options["samples"] < 0 or any(T < 1 for T in (steps if isinstance(steps, list) else [steps or 1])):
+        raise ValueError("--samples must be at least 0, and --time_steps at least 1")
+    constants = Constants(options["mac"], options["ac"], options["neuron"])
+    how = {"preset": options["preset"], "constants": constants, **_switches(options["switches"])}
+    for T in steps if isinstance(steps, list) else [steps]:
+        title = name if T is None else f"{name}, T = {T}"
+        if options["rates"] is not None:
+            model = _model_to_estimate(name, T)
+            shape = options["input_shape"] or _input_shape(model, T)
+            yield estimate(model, shape, _rates(options["rates"]), title=title, **how)
+            continue
+        if T is not None and hasattr(data, "time_steps"):
+            data.time_steps = T
+        elif T is not None:
+            trained.model.time_steps = T
+        yield _measured(trained, data, options["samples"], profile, title=title, **how)
+
+
+def _measured(trained, data, limit, profile, **how):
+    """The profile on up to `limit` samples, evenly spread since test samples lie class by class."""
+    from torch.utils.data import DataLoader, Subset
+
+    from .data.loading import collate
+    from .training.evaluation import best_device
+
+    samples = _test_set(trained, data)
+    step = max(1, len(samples) // limit) if limit else 1
+    chosen = Subset(samples, range(0, len(samples), step)[: limit or None])
+    batches = DataLoader(chosen, min(data.batch_size, 64), num_workers=data.workers, collate_fn=collate)
+    result = profile(trained.model.to(best_device()), batches, classes=samples.classes, **how)
+    result.data, result.checkpoint = data.name, how["title"].partition(", T = ")[0]
+    if samples.left_out:
+        print(f"left out     {samples.left_out}")
+    return result
+
+
+def _model_to_estimate(name, time_steps):
+    from .models import create_model
+    from .training.evaluation import load_trained
+
+    if Path(name).exists() or name.endswith((".ckpt", ".safetensors")):
+        model = load_trained(name).model
+        model.time_steps = time_steps or model.time_steps
+        return model
+    return create_model(name, **({"time_steps": time_steps} if time_steps else {}))
+
+
+def _input_shape(model, time_steps):
+    """[C, H, W] as the model's configuration says; [T, C, H, W] for event cameras, whose models see no static images."""
+    shape = list(model.pretrained_cfg["input_size"])
+    return [time_steps or model.time_steps, *shape] if shape[0] == 2 else shape
+
+
+def _rates(text):
+    """Firing rates by module name from the command line."""
+    with contextlib.suppress(ValueError):
+        return {"": float(text)}
+    rates = _json(Path(text), "firing rates {module: rate} or a profile.json")
+    if isinstance(rates.get("layers"), list):
+        rows = [row for row in rates["layers"] if row["kind"] == "binary" and not row["type"].startswith(("SDSA", "matmul", "product"))]
+        return {row["name"]: row["rate"] for row in [*rates["neurons"], *rows] if row["rate"] is not None}
+    return rates
+
+
+def _switches(text):
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    if any(not equals for _, equals, _ in pairs):
+        raise ValueError(f"--switches is {text!r}; write them as repconv=trained,strict=True")
+    return {key.strip(): _literal(value) for key, _, value in pairs}
+
+
+def _json(path, what, *keys):
+    """A JSON object from a file."""
+    import json
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path} as {what} ({error})") from None
+    if not isinstance(content, dict) or any(key not in content for key in keys):
+        raise ValueError(f"{path} does not hold {what}")
+    return content
 
 
 def _need(extra, *modules):

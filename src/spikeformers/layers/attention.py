@@ -31,6 +31,14 @@ def spike_attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
     return counts.reshape(q.shape)
 
 
+class PerHead(nn.ModuleList):
+    """Neurons with different thresholds, one for each head: what merging makes of SDSA-4's neuron."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, C, H, W] -> spikes [T, B, C, H, W]; the first C / h channels belong to the first neuron, and so on"""
+        return torch.cat([neuron(head) for neuron, head in zip(self, x.chunk(len(self), 2), strict=True)], 2)
+
+
 class SpikingSelfAttention(nn.Module):
     """Self-attention between spikes, SDSA-1 to SDSA-4 of Yao et al. (ICLR 2024); SDSA-3 is also the SSA of Spikingformer.
 
@@ -48,6 +56,9 @@ class SpikingSelfAttention(nn.Module):
         out_projection: the same for the output; `projection` if None.
         neuron: makes a spiking neuron with the given threshold.
         operator: 1, 2, 3 or 4.
+
+    Attributes:
+        scaled: whether the counts of SDSA-3 and SDSA-4 are scaled; False once `merge` has put the scale into attn_lif's threshold.
     """
 
     def __init__(
@@ -75,6 +86,7 @@ class SpikingSelfAttention(nn.Module):
             self.v, self.v_lif = projection(dim), neuron(1.0)
         if operator == 4:
             self.log2_threshold = nn.Parameter(torch.full((num_heads,), 2.0))
+        self.scaled = operator >= 3
         self.attn_lif = neuron(0.5)
         self.proj = (out_projection or projection)(dim)
 
@@ -85,7 +97,7 @@ class SpikingSelfAttention(nn.Module):
             keys = k * self.v_lif(self.v(x)) if self.operator == 1 else k
             return self.proj(q * self.attn_lif(keys.sum((3, 4), keepdim=True)))
         counts = spike_attention(q, k, self.v_lif(self.v(x)), self.num_heads)
-        return self.proj(self.attn_lif(counts * self._scale(counts)))
+        return self.proj(self.attn_lif(counts * self._scale(counts) if self.scaled else counts))
 
     def _scale(self, counts: Tensor) -> Tensor | float:
         """What brings the threshold in counts to the neuron's 0.5, per channel."""

@@ -9,6 +9,14 @@ from torch.nn import functional
 from .residual import per_step
 
 
+class PerStep(nn.Sequential):
+    """Layers without state, one after the other, at every time step: what merging leaves of ConvBN and RepConv."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, C, H, W] -> [T, B, C', H', W']"""
+        return per_step(super().forward, x)
+
+
 class ConvBN(nn.Module):
     """Convolution and batch normalisation, at every time step.
 

@@ -214,7 +214,10 @@ class SpikingBackbone(nn.Module):
             Logits [B, classes] or [T, B, classes]; with a distillation head a pair of them in train mode and their mean in
             eval mode.
         """
-        x = self.head_drop(self.head_lif(x.mean((3, 4))))
+        x = x.mean((3, 4))
+        if isinstance(self.head_lif, nn.Identity) and not per_step:
+            x = x.mean(0, keepdim=True)  # nothing fires any more, so the classifier need not run T times
+        x = self.head_drop(self.head_lif(x))
         heads = [nn.Identity()] if pre_logits else [self.head, self.head_kd] if self.distillation else [self.head]
         logits = [head(x) if per_step else head(x).mean(0) for head in heads]
         if len(logits) == 1:

@@ -123,7 +123,10 @@ def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, st
     if path.suffix != ".safetensors":
         raise ValueError(f"the file must end in .safetensors, not {path.name!r}")
     if not hasattr(model, "config"):
-        raise ValueError("this model carries no configuration; make it with create_model")
+        raise ValueError(
+            "this model carries no configuration; make it with create_model. A merged model has none: "
+            "save the unmerged model, and merge after loading"
+        )
     config = {**model.config, "num_classes": model.num_classes, "in_chans": model.in_chans, "time_steps": model.time_steps}
     if model.distillation or "distillation" in config:
         config["distillation"] = model.distillation

@@ -63,6 +63,24 @@ _SPIKINGFORMER = [
     (r"head\.(weight|bias)", r"head.\1"),
 ]
 
+# neurons and groups of layers, which no state dict names
+_NEURONS = {
+    Spikingformer: [
+        (r"block\.(\d+)\.attn\.(q|k|v|attn)_lif", r"stages.\1.attention.branch.\2_lif"),
+        (r"block\.(\d+)\.attn\.proj_lif", r"stages.\1.attention.lif"),
+        (r"block\.(\d+)\.mlp\.(?:mlp|fc)1_lif", r"stages.\1.mlp.lif"),
+        (r"block\.(\d+)\.mlp\.(?:mlp|fc)2_lif", r"stages.\1.mlp.branch.lif"),
+    ],
+    MetaSpikeFormer: [
+        (r"block([34])\.(\d+)\.attn\.head_lif", r"stages.\1.blocks.\2.attention.lif"),
+        (r"block([34])\.(\d+)\.attn\.(q|k|v|attn)_lif", r"stages.\1.blocks.\2.attention.branch.\3_lif"),
+        (r"block([34])\.(\d+)\.attn\.(q|k|v|proj)_conv", r"stages.\1.blocks.\2.attention.branch.\3"),
+        (r"block([34])\.(\d+)\.mlp\.fc1_lif", r"stages.\1.blocks.\2.mlp.lif"),
+        (r"block([34])\.(\d+)\.mlp\.fc2_lif", r"stages.\1.blocks.\2.mlp.branch.lif"),
+        ("lif", "head_lif"),
+    ],
+}
+
 # wrappers around a state dict, and around its names
 _CONTAINERS = ("model", "state_dict")
 _PREFIXES = ("module.", "model.", "levels.")
@@ -283,6 +301,20 @@ def _translate(model: nn.Module, name: str) -> str | None:
         return ours
     inner = _first_match(_META_SPIKEFORMER_BLOCK, block[2])
     return None if inner is None else block[1] + inner
+
+
+def module_name(model: nn.Module, name: str) -> str | None:
+    """Our name for a module of the published code, as its logs write it; None if there is none.
+
+    Neurons are known as well as layers: they have no weights, so state dicts do not name them.
+    """
+    if not isinstance(model, (Spikingformer, MetaSpikeFormer)):
+        return None
+    ours = _first_match(_NEURONS[type(model)], name)
+    if ours is None:
+        parameter = _translate(model, f"{name}.weight")
+        ours = parameter.removesuffix(".weight") if parameter else None
+    return ours
 
 
 def _not_in_weights(model: nn.Module) -> dict[str, object]:

@@ -1,0 +1,161 @@
+"""Whether a network needs additions only: every product that real data goes through, and what it multiplies."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from torch import Tensor, nn
+
+from .operations import PRODUCTS, Operation, Recorder, record
+
+_ADVICE = {
+    "normalisation": ("scales by real numbers", "merge(model) folds it into the convolution or linear layer before it"),
+    "scale": (
+        "multiplies by a constant",
+        "fold it into the next threshold or the weights; merge(model) does so for attention",
+    ),
+    "product": ("multiplies two operands of which neither is a spike", "put a spiking neuron in front of one of them"),
+    "matmul": ("multiplies two operands of which neither is a spike", "put a spiking neuron in front of one of them"),
+    "function": ("is a real-valued function", "replace it by additions, comparisons or a spiking neuron"),
+    "escape": ("cannot be followed", "keep values in torch; register constants as buffers of the module"),
+}
+_FED = {
+    "real": (
+        "reads real numbers",
+        "put a spiking neuron in front, or merge it with what comes before: merge(model, 'neuromorphic') does so in RepConv and SepConv",
+    ),
+    "integer": (
+        "reads integers, so every value is several additions",
+        "put a spiking neuron in front, for example by membrane shortcuts (shortcut='ms')",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An operation that is not plain addition.
+
+    Attributes:
+        module: path of the module that computes it.
+        operation: the operator for people.
+        operands: what is multiplied: kinds of data, "weight" or "number".
+        share: of all operations of the network, in [0, 1].
+        reason, remedy: why it counts, and what can be done about it.
+    """
+
+    module: str
+    operation: str
+    operands: tuple[str, ...]
+    share: float
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        where = self.module or "(the model itself)"
+        return (
+            f"{where}: {self.operation} of {' x '.join(self.operands)} ({self.share:.3%}) {self.reason}; {self.remedy}"
+        )
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What `audit` found.
+
+    Attributes:
+        operations: how many operations compute with data.
+        offending: those that need multiplications, largest share first.
+        allowed: the exceptions that deployment knows how to deal with: the first layer's analog input, and averages, whose
+            constant factor belongs into the next threshold or is dropped before an argmax.
+        silent: places that read nothing but zeros, so that their inputs were judged by the operators before them.
+        samples: how many samples went through.
+    """
+
+    operations: int
+    offending: tuple[Finding, ...]
+    allowed: tuple[Finding, ...]
+    silent: tuple[str, ...]
+    samples: int
+
+    @property
+    def additions_only(self) -> bool:
+        return not self.offending
+
+    @property
+    def verdict(self) -> str:
+        """One sentence for people."""
+        exceptions = ", ".join(dict.fromkeys(f"{f.module or 'model'} ({f.reason})" for f in self.allowed))
+        if self.additions_only:
+            text = f"additions only in all {self.operations} operations" + f", except {exceptions}" * bool(exceptions)
+        else:
+            share = sum(finding.share for finding in self.offending)
+            text = f"not additions only: {len(self.offending)} of {self.operations} operations multiply, {share:.2%} of the work"
+        if self.silent:
+            text += f"; {len(self.silent)} read nothing but zeros here and were judged by their place"
+        return text
+
+    def __str__(self) -> str:
+        groups = (("offending", self.offending), ("allowed", self.allowed))
+        return "\n".join([self.verdict] + [f"  {name}: {finding}" for name, found in groups for finding in found])
+
+    def to_dict(self) -> dict:
+        """For JSON."""
+        fields = asdict(self)
+        return {"additions_only": self.additions_only, "verdict": self.verdict, **fields}
+
+
+def audit(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> Audit:
+    """Follows data through a model in eval mode, and says which of its operations are not additions.
+
+    An operation is additions only if one side of each of its products is 0 or 1 (or -1): a spike selects the other side, and
+    nothing is multiplied. Sums, comparisons, pooling by maximum, spiking neurons and moving values about are additions or
+    less. Everything else counts: convolutions, linear layers and matrix products of real or integer operands, products and
+    scalings, normalisations, real functions, and operators or values that cannot be followed. Functional calls are seen like
+    modules. What an operand holds is looked up in its values, over all inputs.
+
+    Args:
+        model: any model; it is left as it was.
+        inputs: [B, ...] or [T, B, C, H, W], or several of them.
+
+    Raises:
+        ValueError: there are no inputs.
+    """
+    return judge(record(model, [inputs] if isinstance(inputs, Tensor) else inputs))
+
+
+def judge(recorder: Recorder) -> Audit:
+    """The audit of what a recorder saw."""
+    counted = [operation for operation in recorder.operations.values() if operation.category != "neuron"]
+    everything = sum(operation.dense + operation.additions + operation.biases for operation in counted) or 1
+    first = next((operation for operation in counted if operation.category in ("convolution", "linear")), None)
+    offending, allowed, silent = [], [], []
+    for operation in counted:
+        finding = _finding(operation, everything, operation is first)
+        if operation.category == "average":
+            allowed.append(finding)
+        elif operation.category in (*PRODUCTS, "function", "escape") and not _adds(operation):
+            (allowed if operation is first and operation.category != "escape" else offending).append(finding)
+        if any(operand.levels and not any(operand.levels) for operand in operation.data):
+            silent.append(operation.module)
+    by_share = sorted(offending, key=lambda finding: -finding.share)
+    operations = sum(operation.category not in ("escape",) for operation in counted)
+    return Audit(operations, tuple(by_share), tuple(allowed), tuple(dict.fromkeys(silent)), recorder.samples)
+
+
+def _adds(operation: Operation) -> bool:
+    return operation.spike_fed and operation.category not in ("normalisation", "function", "escape")
+
+
+def _finding(operation: Operation, everything: float, first: bool) -> Finding:
+    operands = tuple(operand.kind if operand.role == "data" else operand.role for operand in operation.operands)
+    if operation.category == "average":
+        reason, remedy = "an average: additions and one constant factor", "fold the factor into the next threshold"
+    elif first:
+        reason, remedy = (
+            "the analog input of the first layer",
+            "give the network spikes if the hardware takes nothing else",
+        )
+    elif operation.category in ("convolution", "linear"):
+        reason, remedy = _FED["integer" if operation.data and operation.data[0].kind == "integer" else "real"]
+    else:
+        reason, remedy = _ADVICE.get(operation.category, ("", ""))
+    share = (operation.dense + operation.additions) / everything
+    return Finding(operation.module, operation.name, operands, share, reason, remedy)
