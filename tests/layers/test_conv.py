@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from spikeformers.layers import ChannelMixer, ConvBN, RepConv, per_step
+from spikeformers.layers import ChannelMixer, ConvBN, PerStep, RepConv, per_step
 from spikeformers.neurons import LIF
 
 
@@ -148,3 +148,9 @@ def test_per_step_treats_steps_as_samples():
     x = torch.randn(3, 2, 4)
     assert_close(per_step(lambda z: z.cumsum(1), x), x.cumsum(2))
     assert per_step(lambda z: z[:, :1], x).shape == (3, 2, 1)
+
+
+def test_per_step_layers_follow_one_another():
+    layers = PerStep(nn.Conv2d(4, 6, 3), nn.Conv2d(6, 2, 1, bias=False))
+    x = torch.randn(3, 2, 4, 5, 7)
+    assert_close(layers(x), torch.stack([layers[1](layers[0](step)) for step in x]))

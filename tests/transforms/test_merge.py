@@ -356,7 +356,9 @@ def test_scales_become_thresholds(neuron, operator):
     if operator == 4:
         nn.init.uniform_(layer.log2_threshold, 0.5, 3.5)
     layer.double()
-    x = 4 * torch.rand(6, 8, 8, 3, 4, dtype=torch.float64) * torch.linspace(0.5, 1, 8)[:, None, None, None]  # some are quiet
+    x = (
+        4 * torch.rand(6, 8, 8, 3, 4, dtype=torch.float64) * torch.linspace(0.5, 1, 8)[:, None, None, None]
+    )  # some are quiet
     weights = torch.randn_like(x)
     results = []
     for attention in (merge(layer), layer):
@@ -452,17 +454,15 @@ def test_other_normalisations_stay(layers):
 
 @torch.no_grad()
 def test_shared_layers():
-    """One convolution behind which two normalisations stand, and one pair that is used twice."""
-    conv, pair = nn.Conv2d(4, 4, 3, padding=1), nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
-    attention = SpikingSelfAttention(4, 2, lambda channels: nn.Identity(), lambda th: LIF(2.0, th))
-    model = nn.Sequential(conv, nn.BatchNorm2d(4), pair, nn.Sequential(conv, nn.BatchNorm2d(4)), pair)
-    randomise(model)
+    """One convolution in front of two normalisations is folded twice, a layer that is used twice once."""
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    model = randomise(nn.Sequential(conv, nn.BatchNorm2d(4), nn.Sequential(conv, nn.BatchNorm2d(4))))
     x = torch.randn(2, 4, 5, 6, dtype=torch.float64)
-    merged = merge(model)
-    assert_close(merged(x), model(x), rtol=0, atol=1e-12)
-    assert merged[2] is merged[4] and merged[0] is not merged[3][0]
-    twice = merge(nn.Sequential(attention, attention))
-    assert twice[0] is twice[1] and twice[0].attn_lif.v_threshold == 4.0
+    assert_close(merge(model)(x), model(x), rtol=0, atol=1e-12)
+
+    layer, attention = RepConv(4), SpikingSelfAttention(4, 2, lambda channels: nn.Identity(), lambda th: LIF(2.0, th))
+    merged = merge(nn.Sequential(layer, attention, layer, attention))
+    assert merged[0] is merged[2] and merged[1] is merged[3] and merged[1].attn_lif.v_threshold == 4.0
 
 
 @torch.no_grad()

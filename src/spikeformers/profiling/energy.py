@@ -211,9 +211,10 @@ def _meta_spikeformer(
         dense = operation.dense / operation.samples
         layer = _layer(operation, dense)
         parent = next((name for name in chains if f"{operation.module}.".startswith(f"{name}.")), None)
-        if place == 0:
-            layer.mac = layer.dense = dense / operation.steps * (counts.time_steps if first_conv_steps == "T" else 1)
-            layer.steps = counts.time_steps if first_conv_steps == "T" else 1
+        if place == 0:  # of a sequence it reads every frame anyway
+            repeats = counts.time_steps // operation.steps if first_conv_steps == "T" else 1
+            layer.mac = layer.dense = dense * repeats
+            layer.steps = operation.steps * repeats
         elif parent in merged and (whole := _merged(merged[parent], parent, operation, layer)) is not None:
             if whole.dense:
                 layers.append(_charge(counts, operation, whole, integers))

@@ -131,8 +131,8 @@ def _three_digits(number: float) -> str:
 
 def _breakable(name: str) -> Markup:
     """A module's name that may wrap behind its dots, the path before the last part in grey; other text as it is."""
-    if " " in name:
-        return escape(name)
+    if not name or " " in name:
+        return escape(name or "(the model itself)")
     *path, last = name.split(".")
     before = Markup("").join(escape(part) + Markup(".<wbr>") for part in path)
     return Markup('<span class="path">{}</span>{}').format(before, last)
@@ -213,7 +213,9 @@ def _stages(report: dict) -> list[dict]:
                 "mac": sum(layer["mac"] for layer in layers),
                 "rate": sum(layer["rate"] * layer["dense"] for layer in spiking) / dense if dense else None,
                 "rates": [
-                    (item["name"], item["rate_per_step"], item["dense"]) for item in spiking if item["rate_per_step"]
+                    (item["name"], item["rate_per_step"], item["dense"])
+                    for item in spiking
+                    if item["rate_per_step"] and item["dense"]
                 ],
             }
         )
@@ -222,7 +224,7 @@ def _stages(report: dict) -> list[dict]:
 
 def _mean_per_step(rates: Iterable[tuple[str, Sequence[float], float]]) -> list[float]:
     """At each step the mean of the layers that have one, weighted by their dense operations."""
-    rates = [(steps, dense) for _, steps, dense in rates if dense]
+    rates = [(steps, dense) for _, steps, dense in rates]
     means = []
     for step in range(max((len(steps) for steps, _ in rates), default=0)):
         there = [(steps[step], dense) for steps, dense in rates if step < len(steps)]

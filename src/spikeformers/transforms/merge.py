@@ -159,7 +159,7 @@ def _(attention: SpikingSelfAttention, choices: Choices) -> nn.Module:
     if attention.operator == 3:
         attention.attn_lif = _behind_scale(attention.attn_lif, 0.125)
     else:
-        scales = [0.5 * 2.0**-2 for log2 in attention.log2_threshold.tolist()]
+        scales = [0.5 * 2.0**-log2 for log2 in attention.log2_threshold.tolist()]
         attention.attn_lif = PerHead(_behind_scale(attention.attn_lif, scale) for scale in scales)
         del attention.log2_threshold
     attention.scaled = False
@@ -190,13 +190,11 @@ def _affine(bn: nn.Module) -> tuple[Tensor, Tensor]:
 def _foldable(layer: nn.Module, bn: nn.Module) -> bool:
     """Whether bn, which follows the layer directly, can go into it.
 
-    Subclasses may compute something else, a weight that is no parameter is computed in every call (weight_norm), and without
-    running statistics bn takes those of the batch.
+    Subclasses may compute something else, and without running statistics bn takes those of the batch.
     """
     if type(layer) not in FOLDABLE or type(bn) not in NORMS or bn.running_mean is None:
         return False
-    outputs = layer.out_features if type(layer) is nn.Linear else layer.out_channels
-    return bn.num_features == outputs and "weight" in dict(layer.named_parameters(recurse=False))
+    return bn.num_features == (layer.out_features if type(layer) is nn.Linear else layer.out_channels)
 
 
 def _fold(layer: nn.Module, bn: nn.Module) -> nn.Module:

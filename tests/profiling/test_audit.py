@@ -1,0 +1,186 @@
+"""The spike-driven audit: what passes, what is found, and what tries to hide."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from spikeformers import audit, merge
+from spikeformers.neurons import LIF
+
+
+def modules(findings):
+    return {finding.module for finding in findings}
+
+
+def test_merged_meta_spikeformer_needs_additions_only(meta, images):
+    unmerged, merged = audit(meta(), images), audit(merge(meta(), "neuromorphic"), images)
+    assert merged.additions_only and "additions only" in merged.verdict
+    assert modules(merged.allowed) == {"stem.conv", ""}  # the analog image, and averages over pixels and time
+    assert not merged.silent
+    assert not unmerged.additions_only and "not additions only" in unmerged.verdict
+
+
+def test_what_an_unmerged_network_multiplies(meta, images):
+    found = audit(meta(), images).offending
+    kinds = {(finding.module, finding.operation): finding.operands for finding in found}
+    branch = "stages.0.blocks.0.sep_conv.branch"
+    assert kinds[f"{branch}.project.conv", "convolution 1x1"] == ("real", "weight")
+    assert (f"{branch}.depthwise", "depthwise convolution 7x7") not in kinds  # reads spikes
+    assert ("stages.3.blocks.0.attention.branch.q.project", "convolution 1x1") in kinds
+    assert ("stages.3.blocks.0.attention.branch.q.expand", "convolution 1x1") not in kinds
+    assert kinds["stages.3.blocks.0.attention.branch", "scaling"] == ("integer", "number")
+    assert kinds["stages.1.downsample.conv_bn.bn", "batch normalisation"] == ("real",)
+    assert all(finding.remedy for finding in found)
+    shares = [finding.share for finding in found]
+    assert shares == sorted(shares, reverse=True) and 0 < sum(shares) < 1
+
+
+def test_cpu_merging_leaves_real_inputs(meta, images):
+    found = audit(merge(meta(), "cpu"), images).offending
+    assert {finding.operation for finding in found} == {"convolution 1x1", "depthwise convolution 3x3"}
+
+
+def test_sew_shortcuts_are_integers(spikingformer, images):
+    merged = audit(merge(spikingformer(shortcut="sew"), "neuromorphic"), images)
+    kinds = {finding.module: finding.operands[0] for finding in merged.offending}
+    assert kinds["stages.0.mlp.branch.fc1.conv"] == kinds["stages.1.attention.branch.q.conv"] == "integer"
+    assert "stages.0.attention.branch.q.conv" not in kinds
+    assert any("shortcut='ms'" in finding.remedy for finding in merged.offending)
+    membrane = audit(merge(spikingformer(), "neuromorphic"), images)
+    assert modules(membrane.offending) == {"head"}  # no neuron in front of the published classifier
+
+
+def test_the_first_layer_is_allowed_once(meta):
+    events = (torch.rand(2, 4, 3, 16, 12) < 0.2).float()
+    assert modules(audit(merge(meta(), "neuromorphic"), events).allowed) == {""}  # events are spikes already
+
+
+class Cheat(nn.Module):
+    """An honest spiking network, and between its convolution and its end whatever `trick` does."""
+
+    def __init__(self, trick):
+        super().__init__()
+        self.conv, self.lif, self.conv2, self.trick = nn.Conv2d(3, 8, 3), LIF(), nn.Conv2d(8, 8, 3), trick
+        self.gain = nn.Parameter(torch.ones(8, 1, 1))
+        self.plain = torch.tensor(0.7)
+
+    def forward(self, x):
+        current = self.conv(x)
+        spikes = self.lif(torch.stack([current, current]))
+        return self.trick(self, self.conv2(spikes.flatten(0, 1)).unflatten(0, (2, -1)))
+
+
+def inplace(model, u):
+    u[:, :, 0].mul_(0.5)
+    return u
+
+
+def through_zeros(model, u):
+    blank = u.new_zeros(u.shape)
+    blank[:, :1] = u[:, :1]
+    return blank * model.gain
+
+
+def rank_one(model, u):
+    """Timestep shrinkage: scores times one map, which the next convolution reads."""
+    total = model.lif(u).sum(0)
+    frames = torch.stack([total * 0.25, total * 0.75])
+    return model.conv2(frames.flatten(0, 1))
+
+
+CHEATS = {
+    "a gain of one": (lambda m, u: u * m.gain, "scaling"),
+    "an unregistered tensor": (lambda m, u: u * m.plain, "scaling"),
+    "a number": (lambda m, u: u / 3, "scaling"),
+    "in place": (inplace, "scaling"),
+    "through zeros": (through_zeros, "scaling"),
+    "alpha": (lambda m, u: torch.add(u, u, alpha=0.3), "scaling (alpha of add)"),
+    "functional convolution": (lambda m, u: F.conv2d(u.flatten(0, 1), m.conv2.weight), "convolution 3x3"),
+    "functional linear": (lambda m, u: F.linear(u.transpose(2, 4), m.gain[:, :, 0].expand(-1, 8)), "linear"),
+    "einsum": (lambda m, u: torch.einsum("tbchw,c->tbhw", u, m.gain[:, 0, 0]), "linear"),
+    "matmul": (lambda m, u: u @ u.transpose(-1, -2), "matmul"),
+    "product": (lambda m, u: u * u, "product"),
+    "gate": (lambda m, u: u * torch.sigmoid(u), "sigmoid"),
+    "square": (lambda m, u: u**2, "pow"),
+    "lerp": (lambda m, u: torch.lerp(u, u, 0.3), "lerp"),
+    "softmax": (lambda m, u: u.softmax(-1), "softmax"),
+    "attention": (lambda m, u: F.scaled_dot_product_attention(u, u, u), "matmul"),
+    "division": (lambda m, u: 1 / u, "reciprocal"),
+    "numpy": (lambda m, u: torch.from_numpy(u.numpy() * 0.3) + u, "a tensor made by Python or NumPy"),
+    "numpy at the end": (lambda m, u: torch.from_numpy(u.numpy() * 0.3), "output made by Python or NumPy"),
+    "python": (lambda m, u: u * float(u.mean()), "value read by Python"),
+    "an operator of its own": (
+        lambda m, u: torch.ops.spikeformers.lif_backward(u, None, u, None, None, 2.0, 1, 1.0, False, 0, 4.0)[0],
+        "spikeformers::lif_backward",
+    ),
+    "scaled spikes": (lambda m, u: m.conv2((m.lif(u) * 0.3).flatten(0, 1)), "convolution 3x3"),
+    "average pooling": (lambda m, u: m.conv2(F.avg_pool2d(m.lif(u).flatten(0, 1), 2)), "convolution 3x3"),
+    "timestep shrinkage": (rank_one, "convolution 3x3"),
+}
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_planted_multiplications_are_named(name):
+    trick, operation = CHEATS[name]
+    torch.manual_seed(0)
+    found = audit(Cheat(trick), 3 * torch.randn(2, 3, 16, 16))
+    assert not found.additions_only
+    assert operation in [finding.operation for finding in found.offending], found
+
+
+HONEST = {
+    "nothing": lambda m, u: u,
+    "masks": lambda m, u: u * m.lif(u),
+    "comparisons": lambda m, u: torch.where(u > 0, F.max_pool2d(u.flatten(0, 1), 3, 1, 1).unflatten(0, (2, -1)), u.relu()),
+    "sums": lambda m, u: u + u.sum(2, keepdim=True) - u.flip(0) + 1,
+    "attention of spikes": lambda m, u: (m.lif(u) @ m.lif(u).transpose(-1, -2)) @ m.lif(u),
+    "moving": lambda m, u: torch.cat([u[:1], u.roll(1, 0)[1:]]).permute(0, 1, 3, 4, 2).contiguous(),
+    "constants by themselves": lambda m, u: u + (m.gain * 0.3).exp(),
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_additions_pass(name):
+    torch.manual_seed(0)
+    found = audit(Cheat(HONEST[name]), 3 * torch.randn(2, 3, 16, 16))
+    assert found.additions_only, found
+
+
+def test_kinds_are_joined_over_all_inputs():
+    """A layer that reads spikes in one batch and counts in the next does not read spikes."""
+
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.lif, self.conv = nn.Conv2d(1, 1, 1), LIF(tau=1.0), nn.Conv2d(1, 1, 1)
+            nn.init.ones_(self.stem.weight), nn.init.zeros_(self.stem.bias)
+
+        def forward(self, x):
+            spikes = self.lif(self.stem(x)[None])[0]
+            return self.conv(spikes + spikes.roll(1, -1))
+
+    lone, pair = torch.tensor([[[[1.0, 0, 0, 0]]]]), torch.tensor([[[[1.0, 1, 0, 0]]]])
+    model = Sum()
+    assert audit(model, lone).additions_only
+    assert [finding.operands for finding in audit(model, [lone, pair]).offending] == [("integer", "weight")]
+
+
+def test_silence_proves_nothing(meta, images):
+    """Where only zeros arrive, the operators decide what could have come, and the verdict says so."""
+    model = meta()
+    for module in model.modules():
+        if isinstance(module, LIF):
+            module.v_threshold = 1e9
+    found = audit(model, images)
+    assert "stages.0.blocks.0.sep_conv.branch.project.conv" in modules(found.offending)
+    assert found.silent and "nothing but zeros" in found.verdict
+
+
+def test_report_in_words_and_json(meta, images):
+    import json
+
+    found = audit(meta(), images)
+    assert str(found).count("\n") == len(found.offending) + len(found.allowed)
+    content = json.loads(json.dumps(found.to_dict()))
+    assert content["additions_only"] is False and content["offending"][0]["module"] == found.offending[0].module
