@@ -207,7 +207,7 @@ def _stages(report: dict) -> list[dict]:
         stages.append(
             {
                 "name": name,
-                "layers": [_bar(layer["name"], layer, report["constants"]) for layer in layers],
+                "layers": [_bar(label, layer, report["constants"]) for label, layer in zip(_labels(layers), layers, strict=True)],
                 "energy_mj": sum(layer["energy_mj"] for layer in layers),
                 "ac": sum(layer["ac"] for layer in layers),
                 "mac": sum(layer["mac"] for layer in layers),
@@ -220,6 +220,12 @@ def _stages(report: dict) -> list[dict]:
             }
         )
     return stages
+
+
+def _labels(layers: Sequence[dict]) -> list[str]:
+    """Names of layers, with their type where a module computes several times."""
+    names = [layer["name"] for layer in layers]
+    return [f"{layer['name']} ({layer['type']})" if names.count(layer["name"]) > 1 else layer["name"] for layer in layers]
 
 
 def _mean_per_step(rates: Iterable[tuple[str, Sequence[float], float]]) -> list[float]:
