@@ -70,6 +70,69 @@ def test_eval_agrees_with_the_summary(trained, capsys):
         assert f"firing rate  {summary['firing_rate']:.4f}" in out
 
 
+def test_profile_measures_what_eval_measures(trained, capsys, tmp_path):
+    summary = json.loads((trained / "summary.json").read_text())
+    checkpoint, report = str(trained / "best.ckpt"), tmp_path / "report"
+    assert main(["profile", checkpoint, "--samples", "0", "--preset", "meta_spikeformer", "--report", str(report)]) == 0
+    out, err = capsys.readouterr()
+    written = json.loads((report / "profile.json").read_text())
+    assert err == "" and f"wrote {report / 'report.html'}" in out and "360 samples" in out
+    assert f"accuracy     {summary['accuracy']:.2%}" in out and written["accuracy"] == summary["accuracy"]
+    rates = {neuron["name"]: round(neuron["rate"], 6) for neuron in written["neurons"]}
+    assert rates == pytest.approx(summary["firing_rates"], abs=1e-6)
+    assert written["data"] == "digits" and written["checkpoint"] == checkpoint
+    assert written["audit_merged"]["additions_only"] and "<title>" in (report / "report.html").read_text()
+    options = ["--preset", "meta_spikeformer", "--rates", str(report / "profile.json")]
+    assert main(["profile", checkpoint, "--input_shape", "[1,16,16]", *options]) == 0
+    assert f"{written['totals']['energy_mj']:.4g} mJ" in capsys.readouterr().out
+
+
+def test_compare_time_steps_and_reports(trained, capsys, tmp_path):
+    checkpoint, report = str(trained / "best.ckpt"), str(tmp_path / "report")
+    few = ["--samples", "20"]
+    assert main(["profile", checkpoint, "--report", report, *few]) == 0
+    assert main(["compare", checkpoint, report, "--time_steps", "[1,2]", "--report", str(tmp_path / "both"), *few]) == 0
+    assert "comparison.csv" in capsys.readouterr().out
+    profiles = json.loads((tmp_path / "both" / "profiles.json").read_text())["profiles"]
+    assert [found["time_steps"] for found in profiles] == [1, 2, profiles[2]["time_steps"]]
+    assert [found["samples"] for found in profiles] == [20, 20, 20]
+    assert profiles[0]["totals"]["energy_mj"] < profiles[1]["totals"]["energy_mj"]
+    assert main(["compare", report]) == 2
+    assert "there is only one profile" in capsys.readouterr().err
+    assert "compared" in (tmp_path / "both" / "report.html").read_text()
+
+
+def test_estimate_of_a_model(capsys):
+    assert main(["profile", "spikingformer_8_512", "--rates", "0.2", "--preset", "spikingformer"]) == 0
+    out, _ = capsys.readouterr()
+    assert "estimated from rates that were given" in out and "33.46 G dense" in out
+    assert main(["profile", "spikingformer_dvs_2_256", "--rates", "0.1", "--time_steps", "10"]) == 0
+    assert "10 time steps" in capsys.readouterr().out
+
+
+def test_mistakes_with_profiles(trained, says, tmp_path):
+    checkpoint = str(trained / "best.ckpt")
+    (tmp_path / "rates.json").write_text("[1]")
+    for argv, message in [
+        (["profile"], "give the checkpoint first"),
+        (["profile", "--preset", "exact"], "give the checkpoint first"),
+        (["profile", checkpoint, checkpoint], "spikeformers compare takes several"),
+        (["profile", checkpoint, "--preset", "exakt"], "choose one of exact, spikingformer, meta_spikeformer"),
+        (["profile", checkpoint, "--switches", "integers"], "repconv=trained"),
+        (["profile", checkpoint, "--switches", "integers=all"], "'mac', 'levels'"),
+        (["profile", checkpoint, "--samples", "-1"], "--samples"),
+        (["profile", checkpoint, "--time_steps", "[1,2]"], "compare takes several"),
+        (["profile", checkpoint, "--sampels", "1"], "--samples"),
+        (["profile", "meta_spikeformer_15"], "spikeformers list"),
+        (["profile", "meta_spikeformer_15m"], "--rates 0.2 for an estimate"),
+        (["profile", "meta_spikeformer_15", "--rates", "0.2"], "did you mean meta_spikeformer_15m"),
+        (["profile", "meta_spikeformer_15m", "--rates", str(tmp_path / "rates.json")], "firing rates"),
+        (["profile", "meta_spikeformer_15m", "--rates", "20"], "divide percentages"),
+        (["compare", str(tmp_path / "rates.json"), checkpoint], "spikeformers profile --report"),
+    ]:
+        assert message in says(*argv), argv
+
+
 def test_predict_names_the_likeliest_classes(trained, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     digits = load_digits().images

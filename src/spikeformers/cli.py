@@ -393,6 +393,8 @@ def _profiles(verb, help_, name, argv):
     if any(word.partition("=")[0] == "--rates" for word in argv):
         options = _parsed(parser, argv)
     else:
+        if not Path(name).exists() and not Path(name).suffix:
+            _must_be_a_checkpoint(name)
         trained = evaluation.load_trained(name)
         data, options = _data_and_options(parser, argv, trained)
     steps = options["time_steps"]
@@ -412,6 +414,14 @@ def _profiles(verb, help_, name, argv):
         elif T is not None:
             trained.model.time_steps = T
         yield _measured(trained, data, options["samples"], profile, title=title, **how)
+
+
+def _must_be_a_checkpoint(name):
+    from .models import list_models
+
+    if name in list_models():
+        raise ValueError(f"{name} is a model without trained weights; give a checkpoint of it, or --rates 0.2 for an estimate")
+    raise ValueError(f"there is no checkpoint {name}, and no model of that name (spikeformers list shows all)")
 
 
 def _measured(trained, data, limit, profile, **how):

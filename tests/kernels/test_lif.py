@@ -216,17 +216,22 @@ def test_only_the_input_is_kept_for_backward():
     assert [t.data_ptr() for t in kept if t is not None] == [x.data_ptr()]
 
 
-def test_result_does_not_depend_on_the_number_of_threads():
+@pytest.fixture
+def set_num_threads():
+    """`torch.set_num_threads` for the length of a test."""
+    threads = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(threads)
+
+
+def test_result_does_not_depend_on_the_number_of_threads(set_num_threads):
     x = (2 * torch.randn(4, 100_003)).requires_grad_()
     grad = torch.randn(4, 100_003)
-    threads, results = torch.get_num_threads(), []
-    try:
-        for n in (1, 2, 3):
-            torch.set_num_threads(n)
-            s, _ = lif(x)
-            results.append((s, *autograd.grad(s, x, grad)))
-    finally:
-        torch.set_num_threads(threads)
+    results = []
+    for n in (1, 2, 3):
+        set_num_threads(n)
+        s, _ = lif(x)
+        results.append((s, *autograd.grad(s, x, grad)))
     assert_close(results[0], results[1], rtol=0, atol=0)
     assert_close(results[0], results[2], rtol=0, atol=0)
 
@@ -315,7 +320,8 @@ def test_native_kernel_is_built_where_there_is_a_compiler():
     assert native.load()[0] is not None, native.load()[1]
 
 
-def test_learnable_tau_sums_over_all_threads():
+def test_learnable_tau_sums_over_all_threads(set_num_threads):
+    set_num_threads(3)
     x = (2 * torch.randn(4, 20_001, dtype=torch.float64)).requires_grad_()
     grads = torch.randn(4, 20_001, dtype=torch.float64), torch.randn(20_001, dtype=torch.float64)
     (_, got), (_, want) = both(x, None, grads, tau=torch.tensor(1.8, dtype=torch.float64))

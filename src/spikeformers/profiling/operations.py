@@ -65,7 +65,7 @@ class Values:
         steps: T, over which the leading axis runs slowest.
         kind: one of KINDS, None until it is wanted.
         counts: how many are not zero [T, ...], with the pixels' axes behind T if there are any.
-        levels: sum of their absolute values [T].
+        levels: sum of their absolute values [T]; of real values how many are not zero.
         expected: the kind that follows from the operators alone, which counts where all values are zero.
         neuron: name of the neuron that emitted them, "" for others.
         version: of the tensor when it was measured.
@@ -88,7 +88,7 @@ def kind_of(x: Tensor) -> str:
         probe = x[:1].flatten()[:4096]  # the first of a batch tells most analog tensors apart
         if not torch.equal(probe, probe.round()):
             return "real"
-        if torch.equal(x * x, x) and float(x.max()) <= 1:  # infinity is its own square
+        if torch.equal(x * x, x) and math.isfinite(x.sum(dtype=torch.float32)):  # infinity is its own square
             return "binary"
     low, high = map(float, x.aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -105,7 +105,7 @@ def widest(kinds: Sequence[str]) -> str:
 @dataclass
 class Operand:
     """One side of a product. Per time step, summed over all samples: `active`, how many values are not zero, `levels`, the sum of
-    their absolute values; `size` counts all values of all steps."""
+    their absolute values (of real ones how many are not zero); `size` counts all values of all steps."""
 
     role: str  # "data", "weight" (anything that does not depend on the input), or "number"
     kind: str = "binary"
@@ -122,7 +122,8 @@ class Operand:
 
     @property
     def rate(self) -> float | None:
-        """Mean of the absolute values: for spikes the share of ones. None if nothing was measured."""
+        """Mean of the absolute values, for spikes the share of ones; of real values the share that is not zero. None if nothing was
+        measured."""
         return sum(self.levels) / self.size if self.size and self.levels else None
 
     @property
@@ -275,7 +276,7 @@ class Recorder(TorchDispatchMode):
         active = rows if values.kind == "binary" and x.is_floating_point() else (rows != 0).float()
         summed = math.prod(rows.shape[axis] for axis in over)
         values.counts = active.sum(over, dtype=torch.float64 if summed > 2**24 else torch.float32).double()
-        if values.kind == "binary":
+        if values.kind in ("binary", "real"):
             values.levels = values.counts.view(steps, -1).sum(1)
         else:
             values.levels = rows.abs().sum(over, dtype=torch.float32).double().view(steps, -1).sum(1)
