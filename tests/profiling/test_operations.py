@@ -82,6 +82,7 @@ def test_a_convolution_worked_by_hand():
     assert convolution.name == "convolution 3x3" and convolution.steps == 2 and convolution.shape == (2, 3, 3)
     assert convolution.dense == 2 * 9 * 9 * 2
     assert convolution.biases == 2 * 9 * 2
+    assert convolution.unpadded == 2 * 2 * (9 + 4 * 6 + 4 * 4)  # the centre, the sides and the corners, twice
     assert convolution.effective == 2 * (9 + 4 + 6)
     data, weight = convolution.operands
     assert (data.role, data.kind, weight.role) == ("data", "binary", "weight")

@@ -127,7 +127,8 @@ class Counts:
         if self.given is None:
             return operation.effective / operation.samples
         spikes = [operand for operand in operation.data if operand.kind in ("binary", "ternary")]
-        return operation.dense / operation.samples * math.prod(self.given(operation, operand) for operand in spikes)
+        possible = (operation.unpadded or operation.dense) / operation.samples
+        return possible * math.prod(self.given(operation, operand) for operand in spikes)
 
     @property
     def weighted(self) -> list[Operation]:

@@ -143,7 +143,8 @@ class Operation:
         index: how many operations this module has begun before, in one forward pass.
         operands: the sides of a product, or the tensors of a function.
         dense: products if every value counts, without bias; for functions and normalisations one per output.
-        effective: products of which both sides are not zero, borders being no values.
+        unpadded: products if every value counts but the zeros of the padding.
+        effective: products of which both sides are not zero.
         additions: additions outside of products: residual sums, averages.
         biases: additions of biases.
         steps: time steps that the operation runs for, 1 if its input does not depend on time.
@@ -157,6 +158,7 @@ class Operation:
     index: int
     operands: list[Operand] = field(default_factory=list)
     dense: float = 0.0
+    unpadded: float = 0.0
     effective: float = 0.0
     additions: float = 0.0
     biases: float = 0.0
@@ -441,13 +443,29 @@ class Recorder(TorchDispatchMode):
 
     def _count_convolution(self, operation: Operation, args, out: Tensor) -> None:
         x, weight, bias, stride, padding, dilation, transposed, _, groups = args[:9]
-        products = (x if transposed else out).numel() * weight[0].numel()
-        operation.dense += products
+        operation.dense += (x if transposed else out).numel() * weight[0].numel()
         if bias is not None:
             operation.biases += out.numel()
+        fans = []  # along each axis, how many products each place takes part in
+        for axis, size in enumerate(x.shape[2:]):
+            key = (
+                size,
+                out.shape[2 + axis],
+                weight.shape[2 + axis],
+                stride[axis],
+                padding[axis],
+                dilation[axis],
+                transposed,
+            )
+            if key not in self.fan_outs:
+                self.fan_outs[key] = fan_out(*key)
+            fans.append(self.fan_outs[key])
+        channels = weight.shape[1] if transposed else weight.shape[0] // groups  # of the output, for one of the input
+        unpadded = x.shape[0] * x.shape[1] * channels * math.prod(float(fan.sum()) for fan in fans)
+        operation.unpadded += unpadded
         values = self._values(x)
         if x.is_meta or not values.data:
-            operation.effective += products
+            operation.effective += unpadded
         elif self._values(weight).data or not self._is_full(weight):
             ones = [(z != 0).to(torch.float32) for z in (x, weight)]
             operation.effective += float(torch.ops.aten.convolution(*ones, None, *args[3:9]).sum(dtype=torch.float64))
@@ -456,20 +474,9 @@ class Recorder(TorchDispatchMode):
             if counts is None or counts.shape[1:] != x.shape[2:]:
                 counts = (x != 0).sum((0, 1), dtype=torch.float64)[None]
             counts = counts.sum(0)
-            for axis, size in enumerate(x.shape[2:]):
-                key = (
-                    size,
-                    out.shape[2 + axis],
-                    weight.shape[2 + axis],
-                    stride[axis],
-                    padding[axis],
-                    dilation[axis],
-                    transposed,
-                )
-                if key not in self.fan_outs:
-                    self.fan_outs[key] = fan_out(*key).to(counts.device)
-                counts = torch.tensordot(self.fan_outs[key], counts, dims=([0], [0]))
-            operation.effective += float(counts) * (weight.shape[1] if transposed else weight.shape[0] // groups)
+            for fan in fans:
+                counts = torch.tensordot(fan.to(counts.device), counts, dims=([0], [0]))
+            operation.effective += float(counts) * channels
 
     def _count_matmul(self, operation: Operation, name: str, args, out: Tensor) -> None:
         biased = name.startswith(("add", "badd"))
@@ -479,6 +486,7 @@ class Recorder(TorchDispatchMode):
             biased = len(args) > 2 and args[2] is not None
         products = left.numel() * (right.shape[-1] if right.ndim > 1 else 1)
         operation.dense += products
+        operation.unpadded += products
         if biased:
             operation.biases += out.numel()
         if out.is_meta:

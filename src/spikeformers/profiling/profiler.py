@@ -34,8 +34,8 @@ class Footprint:
         footprint: bytes of parameters and buffers.
         connection_sparsity: share of zeros among the weights of convolutions and linear layers.
         activation_sparsity: share of zeros among the outputs of neurons, over all samples and time steps.
-        dense, effective_macs, effective_acs: synaptic operations per sample in convolutions and linear layers, biases aside: all of
-            them; those of two non-zero sides where the input holds other values than spikes; and where it holds spikes.
+        dense, effective_macs, effective_acs: synaptic operations per sample in convolutions and linear layers, biases and zero padding
+            aside: all of them; those of two non-zero sides where the input holds other values than spikes; and where it holds spikes.
     """
 
     footprint: int
@@ -443,7 +443,7 @@ def _footprint(counts: Counts, recorder: Recorder) -> Footprint:
         sum(tensor.numel() * tensor.element_size() for tensor in stored),
         sum(int((weight == 0).sum()) for weight in weights) / max(1, sum(weight.numel() for weight in weights)),
         1 - active / max(1, size),
-        sum(operation.dense / operation.samples for operation in counts.weighted),
+        sum(operation.unpadded / operation.samples for operation in counts.weighted),
         macs,
         acs,
     )
