@@ -202,6 +202,10 @@ class SpikingBackbone(nn.Module):
             self.reset_classifier(0)
         return wanted
 
+    def pooled(self, x: Tensor) -> Tensor:
+        """[T, B, C, H, W] -> what the head sees of a map, [T, B, num_features]: the mean over pixels."""
+        return x.mean((3, 4))
+
     def forward_head(self, x: Tensor, pre_logits: bool = False, per_step: bool = False):
         """The last stage's map [T, B, C, H, W] -> logits.
 
@@ -214,7 +218,7 @@ class SpikingBackbone(nn.Module):
             Logits [B, classes] or [T, B, classes]; with a distillation head a pair of them in train mode and their mean in
             eval mode.
         """
-        x = x.mean((3, 4))
+        x = self.pooled(x)
         if isinstance(self.head_lif, nn.Identity) and not per_step:
             x = x.mean(0, keepdim=True)  # nothing fires any more, so the classifier need not run T times
         x = self.head_drop(self.head_lif(x))
