@@ -4,6 +4,7 @@ from .attention import PerHead, SpikingSelfAttention, spike_attention
 from .conv import ChannelMixer, ConvBN, PerStep, RepConv
 from .memory import compact_spikes
 from .residual import DropPath, Residual, per_step
+from .shrink import TimestepShrink
 
 __all__ = [
     "ChannelMixer",
@@ -14,6 +15,7 @@ __all__ = [
     "RepConv",
     "Residual",
     "SpikingSelfAttention",
+    "TimestepShrink",
     "compact_spikes",
     "per_step",
     "spike_attention",

@@ -1,5 +1,8 @@
 """What every spiking backbone shares: time, the timm contract and the classification head. The papers' files hold the rest."""
 
+import copy
+import itertools
+from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -7,7 +10,8 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..layers import compact_spikes
+from ..layers import ConvBN, PerStep, RepConv, TimestepShrink, compact_spikes
+from ..neurons import Neuron
 
 
 @contextmanager
@@ -23,6 +27,28 @@ def _statistics_kept(module: nn.Module):
     finally:
         for norm, momentum, counter in zip(norms, momenta, counters, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, counter
+
+
+class EarlyClassifier(nn.Module):
+    """Convolution 3x3 (stride 2) - BN - spiking neuron - mean over pixels - linear: the paper's early classifier (SSNN, AAAI 2024).
+
+    Args:
+        channels: of the map that it reads.
+        num_classes: of its answer.
+        neuron: of this kind are its neurons.
+    """
+
+    def __init__(self, channels: int, num_classes: int, neuron: Neuron):
+        super().__init__()
+        self.conv_bn = ConvBN(channels, channels, 3, 2)
+        self.lif = copy.deepcopy(neuron)
+        self.head = nn.Linear(channels, num_classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, C, H, W] -> logits [T, B, classes]"""
+        return self.head(self.lif(self.conv_bn(x)).mean((3, 4)))
 
 
 class SpikingBackbone(nn.Module):
@@ -43,6 +69,9 @@ class SpikingBackbone(nn.Module):
         self.time_steps = time_steps
         self.grad_checkpointing = False
         self.keep_compact_spikes = True
+        self.schedule: list[int] | None = None  # time steps of every stage, once they differ
+        self.shrinks = nn.ModuleDict()  # by the index of the stage behind
+        self.early = nn.ModuleDict()  # classifiers by the index of the stage before
 
     def build_head(
         self, num_features: int, num_classes: int, drop_rate: float, head_lif: nn.Module, distillation: bool = False
@@ -112,6 +141,69 @@ class SpikingBackbone(nn.Module):
         inside = [] if coarse else [(r"^stages\.(\d+)\.downsample", (-1,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
         return {"stem": r"^(?:stem|tokenizer)", "blocks": [*inside, (r"^stages\.(\d+)", None)]}
 
+    def set_schedule(self, schedule: Sequence[int], temporal: str = "softmax") -> None:
+        """Gives every stage its number of time steps, which never grow: a `TimestepShrink` where they shrink.
+
+        Args:
+            schedule: T of each stage, as many as `stages`; an input needs the first number of frames.
+            temporal: kind of `TimestepShrink`.
+
+        Raises:
+            ValueError: it does not fit the stages, or time steps grow.
+        """
+        schedule = list(schedule)
+        stages = ", ".join(f"{info['module']} ({units} layers)" for info, units in zip(self.feature_info, self.units(), strict=True))
+        if len(schedule) != len(self.stages):
+            raise ValueError(
+                f"the schedule {schedule} has {len(schedule)} numbers of time steps and this model {len(self.stages)} stages: {stages}; "
+                "give one for each stage, equal ones where nothing shrinks"
+            )
+        if any(a < b for a, b in itertools.pairwise(schedule)) or min(schedule) < 1:
+            raise ValueError(f"time steps must be at least 1 and cannot grow, as in {schedule}; the stages are {stages}")
+        like = next(self.parameters())
+        self.schedule, self.time_steps = schedule, schedule[0]
+        if hasattr(self, "config"):  # what makes the same model again
+            self.config = {**self.config, "time_steps": schedule[0], "schedule": schedule, "temporal": temporal}
+        self.shrinks = nn.ModuleDict(
+            {str(i): TimestepShrink(schedule[i - 1], schedule[i], temporal) for i in range(1, len(schedule)) if schedule[i] < schedule[i - 1]}
+        ).to(like.device, like.dtype)
+
+    def units(self) -> list[int]:
+        """For every stage, how many convolutions with their neurons it holds; the first counts what comes before it too. Shortcuts
+        do not count.
+
+        A RepConv is one, and so are SepConv's convolutions without a neuron in between.
+        """
+        prefixes = [f"{info['module']}." for info in self.feature_info]
+        counts = [0] * len(self.stages)
+        for name, module in self.named_modules():
+            if isinstance(module, (ConvBN, RepConv, PerStep)) and not {"shortcut", "early"} & set(name.split(".")):
+                counts[next((i for i, prefix in enumerate(prefixes) if name.startswith(prefix)), 0)] += 1
+        return counts
+
+    def add_early_classifiers(self, shared: bool = False) -> None:
+        """A classifier behind every stage but the last, which answers in train mode only: see `EarlyClassifier`.
+
+        Args:
+            shared: one for all stages, behind a 1x1 convolution to the channels of the last but one; otherwise one for each.
+        """
+        like = next(self.parameters())
+        infos = self.feature_info[:-1]
+        neuron = next(module for module in reversed(list(self.stages.modules())) if isinstance(module, Neuron))
+        width = infos[-1]["num_chs"]
+        one = EarlyClassifier(width, self.num_classes, neuron) if shared else None
+        self.early = nn.ModuleDict()
+        for index, info in enumerate(infos):
+            if shared:
+                self.early[str(index)] = nn.Sequential(ConvBN(info["num_chs"], width), one)
+            else:
+                self.early[str(index)] = EarlyClassifier(info["num_chs"], self.num_classes, neuron)
+        self.early.to(like.device, like.dtype)
+
+    def remove_early_classifiers(self) -> None:
+        """Takes the early classifiers away; nothing else changes."""
+        self.early = nn.ModuleDict()
+
     def sequence(self, x: Tensor) -> Tensor:
         """The input as [T, B, C, H, W], with T = 1 for a static image, checked."""
         if x.ndim not in (4, 5):
@@ -143,6 +235,15 @@ class SpikingBackbone(nn.Module):
         steps = self.time_steps if x.ndim == 4 else x.shape[0]
         return self.stem(self.sequence(x)).expand(steps, -1, -1, -1, -1)
 
+    def _enter(self, index: int, x: Tensor) -> Tensor:
+        """Stage `index`, with fewer time steps where the schedule says so."""
+        stage, shrink = self.stages[index], self.shrinks[str(index)] if str(index) in self.shrinks else None
+        if shrink is None:
+            return self._stage(stage, x)
+        if isinstance(stage, nn.Sequential) and len(stage):
+            return self._stage(stage[1:], shrink.through(stage[0], x))
+        return self._stage(stage, shrink(x))
+
     def _stage(self, stage: nn.Module, x: Tensor) -> Tensor:
         if self.grad_checkpointing and self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return checkpoint(stage, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(stage)))
@@ -152,8 +253,8 @@ class SpikingBackbone(nn.Module):
         """[B, C, H, W] or [T, B, C, H, W] -> the last stage's map [T, B, C', H', W']."""
         with compact_spikes() if self.keep_compact_spikes else nullcontext():
             x = self.embed(x)
-            for stage in self.stages:
-                x = self._stage(stage, x)
+            for index in range(len(self.stages)):
+                x = self._enter(index, x)
         return x
 
     def forward_intermediates(
@@ -184,10 +285,10 @@ class SpikingBackbone(nn.Module):
         maps = []
         with compact_spikes() if self.keep_compact_spikes else nullcontext():
             x = self.embed(x)
-            for i, stage in enumerate(self.stages):
+            for i in range(len(self.stages)):
                 if stop_early and i > last:
                     break
-                x = self._stage(stage, x)
+                x = self._enter(i, x)
                 if i in wanted:
                     maps.append(x)
         return maps if intermediates_only else (x, maps)
@@ -229,5 +330,13 @@ class SpikingBackbone(nn.Module):
         return tuple(logits) if self.training else (logits[0] + logits[1]) / 2
 
     def forward(self, x: Tensor, per_step: bool = False):
-        """Static images [B, C, H, W] or a sequence [T, B, C, H, W] -> logits [B, classes], or [T, B, classes] `per_step`."""
-        return self.forward_head(self.forward_features(x), per_step=per_step)
+        """Static images [B, C, H, W] or a sequence [T, B, C, H, W] -> logits [B, classes], or [T, B, classes] `per_step`.
+
+        In train mode with early classifiers: a pair of that and the list of their logits, in the order of the stages.
+        """
+        if not (self.training and self.early):
+            return self.forward_head(self.forward_features(x), per_step=per_step)
+        early = [int(index) for index in self.early]
+        x, maps = self.forward_intermediates(x, early)
+        answers = [self.early[str(index)](found) for index, found in zip(early, maps, strict=True)]
+        return self.forward_head(x, per_step=per_step), [answer if per_step else answer.mean(0) for answer in answers]

@@ -48,7 +48,8 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
     Args:
         name: one of `list_models()`; may be left out if a checkpoint is given.
         checkpoint: a .safetensors file with its JSON configuration beside it, as `save_model` and `spikeformers import` write.
-        kwargs: options of the model's class such as num_classes, in_chans, time_steps; with a checkpoint they overrule it.
+        kwargs: options of the model's class such as num_classes, in_chans, time_steps; with a checkpoint they overrule it. Of any model:
+            schedule, the time steps of every stage, and temporal, how they shrink; see `shrink`.
 
     Returns:
         The model in train mode, on the CPU.
@@ -66,11 +67,15 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
         close = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.6)
         hint = f"; did you mean {', '.join(sorted(close))}?" if close else ""
         raise ValueError(f"unknown model {name!r}{hint} (spikeformers list shows all)")
+    schedule, temporal = kwargs.pop("schedule", None), kwargs.pop("temporal", "softmax")
     options = inspect.signature(typing.get_type_hints(_MODELS[name])["return"]).parameters
     unknown = [key for key in kwargs if key not in options]
     if unknown:
         raise ValueError(f"{name} has no option {', '.join(map(repr, unknown))}; it has {', '.join(options)}")
-    return _MODELS[name](**kwargs)
+    model = _MODELS[name](**kwargs)
+    if schedule is not None:
+        model.set_schedule(schedule, temporal)
+    return model
 
 
 def _configuration(path: Path) -> Path:
@@ -130,6 +135,6 @@ def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, st
     config = {**model.config, "num_classes": model.num_classes, "in_chans": model.in_chans, "time_steps": model.time_steps}
     if model.distillation or "distillation" in config:
         config["distillation"] = model.distillation
-    state = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}
+    state = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items() if not key.startswith("early.")}
     write_atomically(path, safetensors.torch.save(state, metadata))
     write_json(_configuration(path), config)

@@ -92,7 +92,9 @@ class Classifier(L.LightningModule):
         targets = one_hot(labels, len(self.classes), training.label_smoothing)
         if self.mixup and not 0 < training.mixup_off_epoch <= self.current_epoch:
             x, targets = mix(self.mixup, x, labels)
-        outputs = self.model(x, per_step=training.loss == "tet")
+        outputs, early = self.model(x, per_step=training.loss == "tet"), []
+        if self.model.early:
+            outputs, early = outputs
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)  # the last one learns from the teacher
         loss = classification_loss(outputs[0], targets, training)
         if self._teacher:
@@ -100,6 +102,8 @@ class Classifier(L.LightningModule):
                 taught = self._teacher[0](x)
             alpha = training.distillation_alpha
             loss = (1 - alpha) * loss + alpha * distillation_loss(outputs[-1], taught, training)
+        for answer in early:
+            loss = loss + training.early_weight * classification_loss(answer, targets, training)
         logits = outputs[0] if outputs[0].ndim == 2 else outputs[0].mean(0)
         count(self.sums, loss.detach(), logits.detach(), targets.argmax(-1))
         return loss
@@ -274,6 +278,8 @@ def lr_factor(step: int, steps_per_epoch: int, training: Training, batch_size: i
     if step < warmup:
         low = training.warmup_lr / peak
         return low + (1 - low) * (step + 1) / (warmup + 1)
+    if training.schedule == "step":
+        return training.decay_rate ** (step // (training.decay_epochs * steps_per_epoch))
     progress = min(1.0, (step - warmup) / max(1.0, training.epochs * steps_per_epoch - warmup))
     low = training.min_lr / peak
     return low + (1 - low) * (1 + math.cos(math.pi * progress)) / 2

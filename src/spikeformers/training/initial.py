@@ -8,16 +8,18 @@ from ..models.published import LoadReport, load_published, read_state_dict
 
 
 def trained_weights(state: dict) -> dict:
-    """Of a checkpoint's `state_dict` by `Classifier` the model's weights: averaged over time if the recipe did so."""
+    """Of a checkpoint's `state_dict` by `Classifier` the model's weights: averaged over time if the recipe did so, without those of
+    early classifiers, which only training needs."""
     averaged = {key.removeprefix("ema.module."): value for key, value in state.items() if key.startswith("ema.module.")}
-    return averaged or {key.removeprefix("model."): value for key, value in state.items()}
+    weights = averaged or {key.removeprefix("model."): value for key, value in state.items()}
+    return {key: value for key, value in weights.items() if not key.startswith("early.")}
 
 
 def load_initial(model: nn.Module, path: str | Path) -> LoadReport:
     """Loads weights of a run (best.ckpt), of `save_model` (.safetensors) or a published checkpoint into a model of the same
     architecture, whatever their number of time steps.
 
-    A classifier for other classes stays as it is, and so does one for distillation that the file lacks.
+    A classifier for other classes stays as it is, and so do what the file lacks of distillation and of shrinking time steps.
 
     Raises:
         ValueError: there is no such file, or its weights do not fit.
@@ -28,7 +30,7 @@ def load_initial(model: nn.Module, path: str | Path) -> LoadReport:
     content = {key: value for key, value in content.items() if model.distillation or not key.startswith("head_kd.")}
     report = load_published(model, content, strict=False)
     wrong = [*report.missing, *report.unexpected, *report.mismatched]
-    if wrong := [name for name in wrong if not name.startswith(("head.", "head_kd."))]:
+    if wrong := [name for name in wrong if not name.startswith(("head.", "head_kd.", "shrinks."))]:
         raise ValueError(
             f"the weights of {path} do not fit the model: {len(wrong)} parameters are missing, left over or of another shape, "
             f"such as {wrong[0]}; give the model.kwargs that they belong to"

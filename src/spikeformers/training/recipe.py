@@ -34,7 +34,10 @@ class Training:
         epochs: passes over the training samples, without the cool-down.
         optimizer: a name of timm's optimisers, such as adamw, lamb or sgd.
         optimizer_kwargs: further options of it, such as {trust_clip: true} for lamb.
-        lr: the highest learning rate; it rises to it over warmup_epochs and falls to min_lr along a cosine, step by step.
+        lr: the highest learning rate; it rises to it over warmup_epochs and then falls.
+        schedule: cosine, down to min_lr step by step, or step, by the factor decay_rate every decay_epochs.
+        decay_epochs: epochs between two such falls.
+        decay_rate: their factor.
         lr_batch_size: the batch size that lr is meant for: the learning rate is lr * data.batch_size / lr_batch_size, the
             linear rule of the papers (their base learning rates are meant for 256). 0: lr is taken as it is.
         min_lr: the learning rate at the end of the cosine, not scaled by the rule.
@@ -62,6 +65,9 @@ class Training:
         distillation: hard, the teacher's likeliest class, or soft, its probabilities.
         distillation_alpha: weight of the teacher's part in the loss, in [0, 1].
         distillation_tau: temperature of soft distillation.
+        early_classifiers: true for a classifier behind every stage but the last, shared for one that all stages share (SSNN, AAAI
+            2024). They learn with the model and are neither tested nor exported.
+        early_weight: weight lambda of each of their losses.
         precision: Lightning's word for the arithmetic, such as 32-true, bf16-mixed or 16-mixed.
         checkpointing: recompute activations in the backward pass instead of keeping them (activation checkpointing).
         compile: compile the model with torch.compile.
@@ -71,6 +77,9 @@ class Training:
     optimizer: str = "adamw"
     optimizer_kwargs: dict[str, Any] = field(default_factory=dict)
     lr: float = 1e-3
+    schedule: Literal["cosine", "step"] = "cosine"
+    decay_epochs: int = 30
+    decay_rate: float = 0.1
     lr_batch_size: int = 0
     min_lr: float = 1e-6
     warmup_lr: float = 0.0
@@ -94,12 +103,14 @@ class Training:
     distillation: Literal["hard", "soft"] = "hard"
     distillation_alpha: float = 0.5
     distillation_tau: float = 1.0
+    early_classifiers: bool | Literal["shared"] = False
+    early_weight: float = 0.5
     precision: str = "32-true"
     checkpointing: bool = False
     compile: bool = False
 
     def __post_init__(self):
-        for key, least in (("epochs", 1), ("accumulate", 1), ("cooldown_epochs", 0), ("mixup_off_epoch", 0)):
+        for key, least in (("epochs", 1), ("accumulate", 1), ("decay_epochs", 1), ("cooldown_epochs", 0), ("mixup_off_epoch", 0)):
             if getattr(self, key) < least:
                 raise ValueError(f"training.{key} is {getattr(self, key)}; give at least {least}")
         if not self.lr > 0:
@@ -108,10 +119,12 @@ class Training:
             raise ValueError(
                 f"training.warmup_epochs is {self.warmup_epochs}; give 0 or more, below training.epochs ({self.epochs})"
             )
-        for key in ("ema", "label_smoothing", "mixup_prob", "distillation_alpha", "tet_lambda"):
+        if not self.early_weight >= 0:
+            raise ValueError(f"training.early_weight is {self.early_weight}; give 0 or more")
+        for key in ("ema", "label_smoothing", "mixup_prob", "distillation_alpha", "tet_lambda", "decay_rate"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ValueError(f"training.{key} is {getattr(self, key)}; give a number from 0 to 1")
-        for key, choices in (("loss", ("ce", "tet")), ("distillation", ("hard", "soft"))):
+        for key, choices in (("schedule", ("cosine", "step")), ("loss", ("ce", "tet")), ("distillation", ("hard", "soft"))):
             if getattr(self, key) not in choices:
                 raise ValueError(f"training.{key} is {getattr(self, key)!r}; give {' or '.join(choices)}")
 

@@ -209,6 +209,8 @@ def _module(recipe, processes, started=False):
         raise ValueError(f"model.kwargs {recipe.model.kwargs} do not fit {recipe.model.name}: {error}") from None
     if recipe.model.weights and not started:
         load_initial(model, recipe.model.weights)
+    if training.early_classifiers:
+        model.add_early_classifiers(shared=training.early_classifiers == "shared")
     if recipe.trainer.strategy == "fsdp" and training.ema:
         raise ValueError("trainer.strategy fsdp divides the weights, of which training.ema needs a whole copy; leave one out")
     if getattr(model, "distillation", False) and not training.teacher:

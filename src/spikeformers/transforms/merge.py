@@ -169,6 +169,7 @@ def _(attention: SpikingSelfAttention, choices: Choices) -> nn.Module:
 @_merged.register
 def _(backbone: SpikingBackbone, choices: Choices) -> nn.Module:
     vars(backbone).pop("config", None)
+    backbone.remove_early_classifiers()
     if backbone.distillation:
         first, second = backbone.get_classifier()
         if backbone.num_classes > 0:
