@@ -235,7 +235,7 @@ class SpikingBackbone(nn.Module):
         steps = self.time_steps if x.ndim == 4 else x.shape[0]
         return self.stem(self.sequence(x)).expand(steps, -1, -1, -1, -1)
 
-    def _enter(self, index: int, x: Tensor) -> Tensor:
+    def enter_stage(self, index: int, x: Tensor) -> Tensor:
         """Stage `index`, with fewer time steps where the schedule says so."""
         stage, shrink = self.stages[index], self.shrinks[str(index)] if str(index) in self.shrinks else None
         if shrink is None:
@@ -254,7 +254,7 @@ class SpikingBackbone(nn.Module):
         with compact_spikes() if self.keep_compact_spikes else nullcontext():
             x = self.embed(x)
             for index in range(len(self.stages)):
-                x = self._enter(index, x)
+                x = self.enter_stage(index, x)
         return x
 
     def forward_intermediates(
@@ -288,7 +288,7 @@ class SpikingBackbone(nn.Module):
             for i in range(len(self.stages)):
                 if stop_early and i > last:
                     break
-                x = self._enter(i, x)
+                x = self.enter_stage(i, x)
                 if i in wanted:
                     maps.append(x)
         return maps if intermediates_only else (x, maps)

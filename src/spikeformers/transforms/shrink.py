@@ -3,6 +3,9 @@
 import copy
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from ..models._backbone import SpikingBackbone
 
 
@@ -47,3 +50,56 @@ def average_timestep(model: SpikingBackbone) -> float:
     schedule = model.schedule or [model.time_steps] * len(model.stages)
     units = model.units()
     return sum(n * steps for n, steps in zip(units, schedule, strict=True)) / sum(units)
+
+
+def stage_timesteps(model: SpikingBackbone) -> list[float]:
+    """For every stage, the average time step of the network up to and with it: what a sample costs that leaves there.
+
+    In the same unit as `average_timestep`, which is the last of them: sum of n_i T_i so far over the sum of all n_i.
+    """
+    schedule = model.schedule or [model.time_steps] * len(model.stages)
+    units = model.units()
+    spent = [n * steps for n, steps in zip(units, schedule, strict=True)]
+    return [sum(spent[: i + 1]) / sum(units) for i in range(len(spent))]
+
+
+@torch.no_grad()
+def early_exit(model: SpikingBackbone, x: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
+    """Answers in eval mode as soon as an early classifier is sure; samples that are done are not computed any further.
+
+    The neurons of a stage start from rest, so what is left of a batch goes on as it would have anyway.
+
+    Args:
+        model: a backbone with early classifiers; its mode is kept.
+        x: [B, C, H, W] or [T, B, C, H, W].
+        confidence: a sample leaves where the likeliest class has at least this probability; above 1 none leaves early.
+
+    Returns:
+        Logits [B, classes] and the index of the stage that answered [B].
+
+    Raises:
+        ValueError: the model has no early classifiers.
+    """
+    if not model.early:
+        raise ValueError("this model has no early classifiers; make it with shrink(model, time_steps, early_classifiers=True) and train it")
+    training = model.training
+    model.eval()
+    try:
+        x = model.embed(x)
+        logits = x.new_empty(x.shape[1], model.num_classes)
+        exits = torch.full((x.shape[1],), len(model.stages) - 1, device=x.device)
+        waiting = torch.arange(x.shape[1], device=x.device)
+        for index in range(len(model.stages)):
+            x = model.enter_stage(index, x)
+            if str(index) not in model.early:
+                continue
+            answer = model.early[str(index)](x).mean(0)
+            sure = answer.softmax(1).amax(1) >= confidence
+            logits[waiting[sure]], exits[waiting[sure]] = answer[sure], index
+            waiting, x = waiting[~sure], x[:, ~sure]
+            if not len(waiting):
+                return logits, exits
+        logits[waiting] = model.forward_head(x)
+        return logits, exits
+    finally:
+        model.train(training)

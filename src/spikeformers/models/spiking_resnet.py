@@ -1,0 +1,153 @@
+"""Spiking ResNets: MS-ResNet (Hu et al., 2021, arXiv 2112.08954) and SEW ResNet (Fang et al., NeurIPS 2021, arXiv 2102.04159).
+
+MS-ResNet adds membrane potentials, so that every convolution but the first and those of the shortcuts sees spikes; SEW ResNet
+adds spikes, so that its streams are integers. Stage by stage both have the layers of ResNet-18.
+"""
+# Shapes: T time steps, B batch, C channels, H W pixels.
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from timm.models import generate_default_cfgs
+from torch import Tensor, nn
+
+from ..layers import ConvBN, DropPath, per_step
+from ..neurons import maker
+from ._backbone import SpikingBackbone
+from ._registry import build, register_model
+
+__all__ = ["SEWResNet", "SpikingResNet"]
+
+STEMS = ("small", "imagenet")
+
+
+class MSBlock(nn.Module):
+    """U + BN(conv(LIF(BN(conv(LIF(U)))))): membrane potentials in and out.
+
+    Where the size of the map changes the shortcut is a convolution 1x1 - BN on the potential, as published: it reads real
+    numbers, not spikes.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, neuron, drop_path: float):
+        super().__init__()
+        self.lif1, self.conv1 = neuron(), ConvBN(in_channels, out_channels, 3, stride)
+        self.lif2, self.conv2 = neuron(), ConvBN(out_channels, out_channels, 3)
+        same = in_channels == out_channels and stride == 1
+        self.shortcut = nn.Identity() if same else ConvBN(in_channels, out_channels, 1, stride)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Potentials [T, B, C, H, W] -> [T, B, C', H', W']"""
+        branch = self.conv2(self.lif2(self.conv1(self.lif1(x))))
+        return self.shortcut(x) + self.drop_path(branch)
+
+
+class SEWBlock(nn.Module):
+    """s + LIF(BN(conv(LIF(BN(conv(s)))))): integers in and out, one more at most with every block.
+
+    Where the size of the map changes the shortcut is a convolution 1x1 - BN - LIF, so the count begins again. In training drop_path
+    scales the branch's spikes.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, neuron, drop_path: float):
+        super().__init__()
+        self.conv1, self.lif1 = ConvBN(in_channels, out_channels, 3, stride), neuron()
+        self.conv2, self.lif2 = ConvBN(out_channels, out_channels, 3), neuron()
+        self.shortcut = nn.Identity()
+        if in_channels != out_channels or stride != 1:
+            conv_bn = ConvBN(in_channels, out_channels, 1, stride)
+            self.shortcut = nn.Sequential(OrderedDict(conv_bn=conv_bn, lif=neuron()))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Integers [T, B, C, H, W] -> [T, B, C', H', W']"""
+        branch = self.lif2(self.conv2(self.lif1(self.conv1(x))))
+        return self.shortcut(x) + self.drop_path(branch)
+
+
+class FirstSpikes(nn.Module):
+    """LIF, and pooling by maximum 3x3 with stride 2 behind the stem of ImageNet."""
+
+    def __init__(self, neuron, pool: bool):
+        super().__init__()
+        self.lif = neuron()
+        self.pool = nn.MaxPool2d(3, 2, 1) if pool else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Potentials [T, B, C, H, W] -> spikes [T, B, C, H', W']"""
+        return per_step(self.pool, self.lif(x))
+
+
+class ResNet(SpikingBackbone):
+    """What the two have in common: a stem and four stages of blocks, all but the first of half the resolution.
+
+    Args:
+        dims: channels of the four stages; the stem has the first's.
+        depths: blocks per stage.
+        stem: "small", a convolution 3x3 that keeps the size, or "imagenet", 7x7 with stride 2 and once more half the size: by
+            pooling spikes (SEW ResNet), or by the stride of the first block (MS-ResNet).
+        neuron: "lif" or "mlf", see `neurons.MLF`, whose paper has tau=4/3 and decay_input=False.
+        num_classes: 0 leaves the pooled features.
+        in_chans: channels of the input; 2 polarities for event cameras.
+        time_steps: T, how often a static image is shown.
+        tau: membrane time constant of all neurons, in time steps.
+        decay_input: whether the leak divides the neurons' input as well.
+        surrogate: of all neurons: "rectangle", of width 1 around the threshold, "sigmoid", "atan" or "triangle".
+        drop_rate: dropout before the classifier.
+        drop_path_rate: stochastic depth of the last block, growing linearly from 0; not in the papers.
+
+    Raises:
+        ValueError: options that do not exist, tuples of the wrong length.
+    """
+
+    block: type[nn.Module]
+    adds_spikes: bool
+
+    def __init__(
+        self,
+        dims: Sequence[int] = (64, 128, 256, 512),
+        depths: Sequence[int] = (2, 2, 2, 2),
+        stem: str = "small",
+        neuron: str = "lif",
+        num_classes: int = 10,
+        in_chans: int = 2,
+        time_steps: int = 5,
+        tau: float = 2.0,
+        decay_input: bool = True,
+        surrogate: str = "rectangle",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ):
+        super().__init__(in_chans, time_steps)
+        for name, values in (("dims", dims), ("depths", depths)):
+            if len(values) != 4 or min(values) < 1:
+                raise ValueError(f"{name} needs 4 values of at least 1, one per stage, not {tuple(values)}")
+        if stem not in STEMS:
+            raise ValueError(f"stem must be one of {', '.join(STEMS)}, not {stem!r}")
+        self.tau = tau
+        make_neuron = maker(neuron, tau, decay_input=decay_input, surrogate=surrogate)
+        large = stem == "imagenet"
+        self.stem = ConvBN(in_chans, dims[0], 7, 2) if large else ConvBN(in_chans, dims[0], 3)
+        strides = [2 if large and not self.adds_spikes else 1, 2, 2, 2]
+        rates = iter([drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths))])
+        self.stages, self.feature_info = nn.ModuleList(), []
+        for i, (channels, depth) in enumerate(zip(dims, depths, strict=True)):
+            before = dims[max(i - 1, 0)]
+            blocks = [
+                self.block(channels if j else before, channels, 1 if j else strides[i], make_neuron, next(rates))
+                for j in range(depth)
+            ]
+            first = {"spikes": FirstSpikes(make_neuron, large)} if i == 0 and self.adds_spikes else {}
+            self.stages.append(nn.Sequential(OrderedDict(**first, blocks=nn.Sequential(*blocks))))
+            reduction = 2**i * (4 if large else 1)
+            self.feature_info.append({"num_chs": channels, "reduction": reduction, "module": f"stages.{i}"})
+        self.last_lif = nn.Identity() if self.adds_spikes else make_neuron()
+        self.build_head(dims[-1], num_classes, drop_rate, nn.Identity())
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """[T, B, C, H, W] -> what the head sees of a map, [T, B, C]: the mean over pixels, of spikes."""
+        return super().pooled(self.last_lif(x))
+
+
+class SpikingResNet(ResNet):
+    __doc__ = f"""MS-ResNet backbone and classifier: membrane shortcuts.{ResNet.__doc__.partition(".")[2]}"""
