@@ -237,9 +237,10 @@ class SpikingBackbone(nn.Module):
 
     def enter_stage(self, index: int, x: Tensor) -> Tensor:
         """Stage `index`, with fewer time steps where the schedule says so."""
-        stage, shrink = self.stages[index], self.shrinks[str(index)] if str(index) in self.shrinks else None
-        if shrink is None:
+        stage = self.stages[index]
+        if str(index) not in self.shrinks:
             return self._stage(stage, x)
+        shrink = self.shrinks[str(index)]
         if isinstance(stage, nn.Sequential) and len(stage):
             return self._stage(stage[1:], shrink.through(stage[0], x))
         return self._stage(stage, shrink(x))
