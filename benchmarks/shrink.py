@@ -52,7 +52,7 @@ def main() -> None:
     shrunk = shrink(plain, options.schedule)
     plain_form = shrink(plain, options.schedule)
     for layer in plain_form.shrinks.values():
-        layer.through = lambda first, x, layer=layer: first(layer(x))
+        layer.forward = lambda x, then, frames=layer.forward: then(frames(x))
     contenders = {
         f"plain, T = {steps}": plain,
         f"shrunk, {tuple(options.schedule)}": shrunk,

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from spikeformers.kernels.lif import lif
-from spikeformers.neurons import IF, LIF, PLIF
+from spikeformers.neurons import IF, LIF, MLF, PLIF, Neuron, maker
 
 NEURONS = {"LIF": LIF, "PLIF": PLIF, "IF": IF}
 
@@ -124,6 +124,65 @@ def test_plif_learns_its_tau():
     assert neuron.time_constant() < 3.5 and neuron(x).mean() == 0.5
 
 
+def test_mlf_by_hand():
+    """u = 0.25 u (1 - s) + x. Level 1 fires at every step; level 2 gathers 1.5, 1.875; level 3 gathers 1.5, 1.875, 1.96875."""
+    currents = torch.tensor([1.5, 1.5, 1.5])[:, None]
+    neuron = MLF()
+    assert neuron(currents).flatten().tolist() == [1, 2, 1]
+    sums, states = neuron.run(currents)
+    assert sums.flatten().tolist() == [1, 2, 1]
+    assert [v.item() for v in states] == pytest.approx([0.0, 1.5, 1.96875])
+    assert neuron(torch.tensor([[3.0]])).item() == 3
+    assert [(level.tau, level.v_threshold) for level in neuron.levels] == [(4 / 3, 0.6), (4 / 3, 1.6), (4 / 3, 2.6)]
+
+
+def test_mlf_is_the_sum_of_its_levels(x):
+    neuron = MLF(1.5, (0.5, 1.0), decay_input=True, surrogate="atan", alpha=3.0, reset="soft")
+    levels = [LIF(1.5, threshold, surrogate="atan", alpha=3.0, reset="soft") for threshold in (0.5, 1.0)]
+    results = []
+    for run in (neuron, lambda x: levels[0](x) + levels[1](x)):
+        leaf = x.clone().requires_grad_()
+        sums = run(leaf)
+        results.append((sums, *torch.autograd.grad((sums * x).sum(), leaf)))
+    assert_close(results[0], results[1], rtol=0, atol=0)
+    assert set(results[0][0].unique().tolist()) == {0.0, 1.0, 2.0} and results[0][1].any()
+
+
+def test_mlf_surrogate_has_width_one_around_every_threshold():
+    x = torch.tensor([[0.05, 0.2, 1.05, 1.2, 2.05, 2.2, 3.0, 3.2]], requires_grad=True)
+    MLF()(x).sum().backward()
+    assert x.grad.flatten().tolist() == [0, 1, 1, 1, 1, 1, 1, 0]
+
+
+def test_mlf_starts_from_rest_and_continues_from_a_state(x):
+    neuron = MLF()
+    first = neuron(x)
+    assert_close(neuron(x), first, rtol=0, atol=0)
+    before, states = neuron.run(x[:2])
+    assert_close(torch.cat([before, neuron.run(x[2:], states)[0]]), first, rtol=0, atol=0)
+    assert not neuron.state_dict() and set(first.unique().tolist()) == {0.0, 1.0, 2.0, 3.0}
+
+
+def test_mlf_hooks_see_every_level(x):
+    neuron, rates = MLF(), {}
+    for name, module in neuron.named_modules():
+        if isinstance(module, Neuron):
+            module.register_forward_hook(
+                lambda m, args, spikes, name=name: rates.__setitem__(name, spikes.mean().item())
+            )
+    mean = neuron(x).mean().item()
+    assert rates.keys() == {"levels.0", "levels.1", "levels.2"} and all(0 < rate < 1 for rate in rates.values())
+    assert sum(rates.values()) == pytest.approx(mean)
+
+
+def test_a_maker_makes_neurons_with_constants():
+    make = maker("lif", 3.0, decay_input=False, surrogate="triangle")
+    assert type(make()) is LIF and make() is not make()
+    assert (make().tau, make().decay_input, make().surrogate) == (3.0, False, "triangle")
+    levels = maker("mlf", 1.5, decay_input=True, surrogate="sigmoid")().levels
+    assert {(level.tau, level.decay_input, level.surrogate) for level in levels} == {(1.5, True, "sigmoid")}
+
+
 def test_a_hook_sees_the_firing_rate(x):
     rates = []
     neuron = LIF()
@@ -148,6 +207,8 @@ def test_repr_shows_the_constants():
         (lambda: LIF(0.5)(torch.zeros(2, 2)), "tau must be at least 1 time step"),
         (lambda: LIF(reset="none")(torch.zeros(2, 2)), "reset must be 'hard' or 'soft', not 'none'"),
         (lambda: LIF(v_threshold=0.0)(torch.zeros(2, 2)), "v_threshold must be positive, not 0.0"),
+        (lambda: MLF(thresholds=()), "thresholds needs at least one value"),
+        (lambda: maker("glif", 2.0), "neuron must be one of lif, mlf, not 'glif'"),
         (lambda: LIF(alpha=-1.0)(torch.zeros(2, 2)), "alpha must be positive, not -1.0"),
         (lambda: LIF()(torch.tensor(1.0)), r"x must be a floating-point tensor \[T, ...\]"),
         (lambda: LIF().run(torch.zeros(2, 3), torch.zeros(2)), r"without the time axis, \(3,\), not \(2,\)"),

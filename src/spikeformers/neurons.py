@@ -1,6 +1,8 @@
 """Spiking neurons as modules: they hold constants, and their learnable ones, and call the kernel. No state is kept."""
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 
 import torch
 from torch import Tensor, nn
@@ -104,3 +106,64 @@ class IF(Neuron):
 
     def time_constant(self) -> None:
         return None
+
+
+class MLF(nn.Module):
+    """Multi-level firing: LIF neurons of different thresholds on the same input (Feng et al., IJCAI 2022).
+
+    Every level has a membrane and a reset of its own; the output is the sum of their spikes, an integer 0 .. number of levels. A
+    convolution behind it therefore reads integers, each worth as many additions as levels fired. The levels are the `LIF` modules in
+    `levels`, so hooks, firing rates and profiles know each of them.
+
+    The defaults are the paper's u[t] = 0.25 u[t-1] (1 - s[t-1]) + x[t], which is a tau of 4/3 whose leak spares the input, and a surrogate
+    of width 1 around every threshold. Unlike there, meeting a threshold exactly fires, as everywhere in this library, and no gradient
+    flows through the reset.
+
+    Args:
+        tau: membrane time constant of all levels in time steps, >= 1.
+        thresholds: of the levels, at least one, in units of the input.
+        decay_input, surrogate, reset, alpha: as for `LIF`, the same for all levels.
+
+    Raises:
+        ValueError: no threshold, or a constant that `LIF` does not take.
+    """
+
+    def __init__(
+        self,
+        tau: float = 4 / 3,
+        thresholds: Sequence[float] = (0.6, 1.6, 2.6),
+        *,
+        decay_input: bool = False,
+        surrogate: str = "rectangle",
+        **kwargs,
+    ):
+        super().__init__()
+        if not thresholds:
+            raise ValueError("thresholds needs at least one value, one for each level")
+        self.levels = nn.ModuleList(
+            LIF(tau, threshold, decay_input=decay_input, surrogate=surrogate, **kwargs) for threshold in thresholds
+        )
+
+    def run(self, x: Tensor, v: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Sums of spikes [T, ...] and each level's membrane potential [...] after the last step, starting from v or from rest."""
+        states = [None] * len(self.levels) if v is None else v
+        results = [level.run(x, state) for level, state in zip(self.levels, states, strict=True)]
+        return reduce(torch.add, [spikes for spikes, _ in results]), [after for _, after in results]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, ...] -> sums of spikes [T, ...] in {0, 1, .. levels}, from rest."""
+        return reduce(torch.add, [level(x) for level in self.levels])
+
+
+KINDS = {"lif": LIF, "mlf": MLF}
+
+
+def maker(kind: str, tau: float, **kwargs) -> Callable[[], nn.Module]:
+    """What makes the neurons of a network: `LIF` ("lif") or `MLF` ("mlf") with these constants.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"neuron must be one of {', '.join(KINDS)}, not {kind!r}")
+    return partial(KINDS[kind], tau, **kwargs)

@@ -51,7 +51,39 @@ def test_sew_shortcuts_are_integers(spikingformer, images):
     assert modules(membrane.offending) == {"head"}  # no neuron in front of the published classifier
 
 
-def test_the_first_layer_is_allowed_once(meta):
+def test_first_layers_read_the_input_itself(images):
+    """Wherever and as often as they do; a layer deep inside is no first layer for being the only one."""
+
+    class Siamese(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.lif, self.head = nn.Conv2d(3, 4, 3), LIF(), nn.Linear(4, 2)
+
+        def forward(self, x):
+            spikes = self.lif(torch.stack([self.stem(x), self.stem(x.flip(-1))]))
+            return self.head(spikes[:, :, :, 0, 0])
+
+    assert audit(Siamese(), 5 * images).additions_only
+
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lif, self.head = LIF(tau=1.0), nn.Linear(12, 2)
+
+        def forward(self, x):
+            return self.head(self.lif(x[None])[0].sum((1, 2)))
+
+    assert modules(audit(Late(), 5 * images).offending) == {"head"}
+
+
+def test_every_operation_has_a_verdict(meta, images):
+    found = audit(merge(meta(), "neuromorphic"), images)
+    assert len(found.passing) + len(found.allowed) == found.operations
+    kinds = {finding.module: finding.operands for finding in found.passing}
+    assert kinds["stages.0.blocks.0.sep_conv.branch.expand.conv"] == ("binary", "weight")
+
+
+def test_the_first_layer_of_events_is_spike_fed(meta):
     events = (torch.rand(2, 4, 3, 16, 12) < 0.2).float()
     assert modules(audit(merge(meta(), "neuromorphic"), events).allowed) == {""}  # events are spikes already
 
@@ -89,6 +121,22 @@ def rank_one(model, u):
     return model.conv2(frames.flatten(0, 1))
 
 
+def potential(model, u):
+    """A neuron that never fires divides by tau."""
+    return LIF(tau=3.0, v_threshold=1e9).run(u[None])[1] + 0
+
+
+def into_zeros(model, u):
+    blank = torch.zeros_like(u)
+    blank.numpy()[...] = u.numpy() * 0.3
+    return blank
+
+
+def into_the_gain(model, u):
+    model.gain.data = u[0, 0] * 1
+    return model.gain + u
+
+
 CHEATS = {
     "a gain of one": (lambda m, u: u * m.gain, "scaling"),
     "an unregistered tensor": (lambda m, u: u * m.plain, "scaling"),
@@ -107,13 +155,31 @@ CHEATS = {
     "softmax": (lambda m, u: u.softmax(-1), "softmax"),
     "attention": (lambda m, u: F.scaled_dot_product_attention(u, u, u), "matmul"),
     "division": (lambda m, u: 1 / u, "reciprocal"),
-    "numpy": (lambda m, u: torch.from_numpy(u.numpy() * 0.3) + u, "a tensor made by Python or NumPy"),
-    "numpy at the end": (lambda m, u: torch.from_numpy(u.numpy() * 0.3), "output made by Python or NumPy"),
+    "numpy": (lambda m, u: torch.from_numpy(u.numpy() * 0.3) + u, "values touched through numpy()"),
+    "numpy at the end": (lambda m, u: torch.from_numpy(u.numpy() * 0.3), "output that does not follow from the input"),
     "python": (lambda m, u: u * float(u.mean()), "value read by Python"),
     "an operator of its own": (
         lambda m, u: torch.ops.spikeformers.lif_backward(u, None, u, None, None, 2.0, 1, 1.0, False, 0, 4.0)[0],
         "spikeformers::lif_backward",
     ),
+    "membrane potential": (potential, "membrane potential"),
+    "scatter": (lambda m, u: u.scatter(0, torch.zeros_like(u, dtype=torch.long), 0.3, reduce="multiply"), "scatter"),
+    "alpha of a product": (
+        lambda m, u: torch.baddbmm(u[0, :1, 0], m.lif(u)[0, :1, 0], u[0, :1, 0], beta=0, alpha=0.3),
+        "scaling (alpha of baddbmm)",
+    ),
+    "alpha of the other side": (lambda m, u: torch.rsub(u, m.lif(u), alpha=0.3), "scaling (alpha of rsub)"),
+    "alpha of an index": (
+        lambda m, u: m.lif(u).index_add(0, torch.tensor([0, 1], device=u.device), u, alpha=0.3),
+        "scaling (alpha of index_add)",
+    ),
+    "divisor": (lambda m, u: F.avg_pool2d(u.flatten(0, 1), 1, divisor_override=3), "avg_pool2d"),
+    "rounding": (lambda m, u: u.round(decimals=1), "round"),
+    "bits": (lambda m, u: (u.view(torch.int32) + (1 << 23)).view(torch.float32), "view"),
+    "a list": (lambda m, u: torch.tensor(u.flatten().tolist()) * 0.3, "values touched through tolist()"),
+    "into zeros": (into_zeros, "values touched through numpy()"),
+    "into a parameter": (into_the_gain, "values touched through its data attribute"),
+    "in a dict": (lambda m, u: {"logits": torch.from_numpy(u.numpy() * 0.3)}, "output that does not follow from the input"),
     "scaled spikes": (lambda m, u: m.conv2((m.lif(u) * 0.3).flatten(0, 1)), "convolution 3x3"),
     "average pooling": (lambda m, u: m.conv2(F.avg_pool2d(m.lif(u).flatten(0, 1), 2)), "convolution 3x3"),
     "timestep shrinkage": (rank_one, "convolution 3x3"),

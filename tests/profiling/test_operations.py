@@ -191,6 +191,67 @@ def test_results_are_those_of_the_model(meta, images):
         assert torch.equal(outputs[0], model(images))
 
 
+def test_time_is_found_however_frames_are_made(images):
+    """The stem runs once, what follows for T steps, whatever the batch and the layout."""
+
+    class Tokens(nn.Module):
+        def __init__(self, spread):
+            super().__init__()
+            self.stem, self.lif, self.mix, self.spread = nn.Conv2d(3, 4, 4, 4), LIF(tau=1.0), nn.Linear(4, 6), spread
+
+        def forward(self, x):
+            tokens = self.stem(x).flatten(2).transpose(1, 2)  # [B, N, C]
+            return self.mix(self.lif(self.spread(tokens))).mean((0, 2))
+
+    for spread in (
+        lambda x: x.expand(5, *x.shape),
+        lambda x: x.unsqueeze(0).repeat(5, 1, 1, 1),
+        lambda x: torch.stack([x] * 5),
+        lambda x: torch.cat([x[None]] * 5),
+    ):
+        for batches in ([images], [images[:3], images[3:]], [images[:1], images[1:]]):
+            recorder = record(Tokens(spread), batches)
+            steps = {o.module: o.steps for o in recorder.operations.values() if o.module}
+            assert steps == {"stem": 1, "lif": 5, "mix": 5}
+            assert operation(recorder, "mix").dense == 5 * 4 * 12 * 4 * 6 and recorder.neuron_shapes["lif"] == (12, 4)
+            assert len(operation(recorder, "mix").data[0].rate_per_step) == 5
+
+
+def test_turned_maps_are_counted_anew():
+    """An asymmetric kernel reaches elsewhere on a transposed map."""
+
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lif, self.layer = LIF(tau=1.0), nn.Conv2d(1, 1, (1, 5), padding=(0, 2), bias=False)
+
+        def forward(self, x):
+            spikes = self.lif(x[None])[0]
+            return self.layer(spikes.transpose(2, 3))
+
+    x = torch.zeros(1, 1, 6, 6)
+    x[:, :, 0] = 1  # a row at the border becomes a column there: 3 places each
+    assert operation(record(Turned(), [x]), "layer").effective == 6 * 3
+
+
+@pytest.mark.parametrize("wrap", ["inference", "half"])
+def test_unusual_modes(spikingformer, images, wrap):
+    model = spikingformer()
+    if wrap == "half":
+        found = record(model.bfloat16(), [images.bfloat16()])
+    else:
+        model.forward = torch.inference_mode()(model.forward)
+        found = record(model, [images])
+    plain = record(spikingformer(), [images])
+    names = [(o.module, o.category, o.dense) for o in plain.operations.values() if o.dense]
+    assert [(o.module, o.category, o.dense) for o in found.operations.values() if o.dense] == names
+
+
+def test_lengths_are_not_mixed(meta):
+    with pytest.raises(ValueError, match="of 2 and of 4 time steps"):
+        record(meta(), [torch.rand(2, 1, 3, 16, 12), torch.rand(4, 1, 3, 16, 12)])
+
+
 def test_nothing_to_follow():
     with pytest.raises(ValueError, match="no inputs"):
         record(nn.Linear(2, 2), [])

@@ -12,7 +12,7 @@ from spikeformers import estimate, profile
 from spikeformers.profiling import compare
 
 
-@pytest.mark.parametrize("preset", ["spikingformer", "meta_spikeformer"])
+@pytest.mark.parametrize("preset", ["exact", "spikingformer", "meta_spikeformer"])
 @pytest.mark.parametrize("kind", ["meta", "spikingformer"])
 def test_measured_rates_give_the_measured_energy(kind, preset, images, request):
     """What is measured, given back as rates, is estimated to the same energy."""
@@ -23,7 +23,8 @@ def test_measured_rates_give_the_measured_energy(kind, preset, images, request):
         if operation.spike_fed:
             rates[operation.module] = operation.data[0].rate
     estimated = estimate(model, images.shape[1:], rates, preset)
-    assert estimated.energy == pytest.approx(measured.energy, rel=1e-9)
+    # estimated pairs of spikes are independent, and firing near borders is as likely as elsewhere
+    assert estimated.energy == pytest.approx(measured.energy, rel=0.1 if preset == "exact" else 1e-9)
     assert [layer.name for layer in estimated.layers] == [layer.name for layer in measured.layers]
     assert estimated.samples == 0 and measured.samples == 4
 
@@ -43,6 +44,9 @@ def test_profile_of_labelled_batches(meta, images):
     labels = torch.stack([answers[0], answers[1], (answers[2] + 1) % 5, torch.tensor(-100)])
     found = profile(model, [(images[:3], labels[:3]), (images[3:], labels[3:])], classes=list("abcde"), maps=2)
     assert found.samples == 4 and found.accuracy == pytest.approx(2 / 3)  # the last one is padding
+    with torch.no_grad():
+        first_step = model(images, per_step=True)[0, :3].argmax(1)
+    assert found.accuracy_per_step == pytest.approx([(first_step == labels[:3]).float().mean().item(), 2 / 3])
     assert found.input_shape == (3, 16, 12)
     assert [sample["prediction"] for sample in found.maps] == ["abcde"[answer] for answer in answers[:2].tolist()]
     assert [stage["name"] for stage in found.maps[0]["stages"]] == [f"stages.{i}" for i in range(5)]
@@ -111,12 +115,13 @@ def test_comparison(meta, images, tmp_path):
     for steps in (1, 2):
         model = meta()
         model.time_steps = steps
-        reports.append(profile(model, (images, torch.zeros(4, dtype=torch.long))[:1][0], title=f"T = {steps}").to_dict())
+        reports.append(profile(model, (images, torch.arange(4)), title=f"T = {steps}").to_dict())
     compare(reports, tmp_path)
     with open(tmp_path / "comparison.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["time_steps"] for row in rows] == ["1", "2"]
     assert float(rows[0]["energy_mj"]) < float(rows[1]["energy_mj"])
+    assert [float(row["accuracy"]) for row in rows] == [report["accuracy"] for report in reports]
     assert len(json.loads((tmp_path / "profiles.json").read_text())["profiles"]) == 2
     other = profile(meta(), images, "spikingformer", title="another way").to_dict()
     with pytest.raises(ValueError, match="T = 1 was accounted for by exact .* another way by spikingformer"):
@@ -125,14 +130,18 @@ def test_comparison(meta, images, tmp_path):
 
 
 def test_a_profile_in_words(meta, images):
-    text = str(profile(meta(), (images, torch.zeros(4))[0], "exact"))
+    text = str(profile(meta(), images))
     assert "mJ per sample (exact, integers=mac)" in text and "times as much" in text
     assert "additions only in all" in text and "not a measurement" in text
 
 
 def test_events_keep_their_time(meta):
     events = (torch.rand(3, 2, 3, 16, 12, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    counts = profile(meta(), 2 * events, "meta_spikeformer", merged=False)
+    assert counts.layers[0].mac == 3 * 16 * 12 * 9 * 3 * 8  # the first convolution reads every frame
     found = profile(meta(), events, "meta_spikeformer", merged=False)
     assert found.input_shape == (3, 3, 16, 12) and found.counts.time_steps == 3
-    assert found.layers[0].mac == 3 * 16 * 12 * 9 * 3 * 8  # the first convolution reads every frame
+    assert found.layers[0].mac == 0 and found.layers[0].ac > 0  # frames of lone events are spikes
+    named = estimate(meta(), (3, 3, 16, 12), {"": 0.1, "stem": 0.3}, "meta_spikeformer")
+    assert named.layers[0].ac == pytest.approx(0.3 * named.layers[0].dense)
     assert all(len(rates) == 3 for rates in found.rates_per_step.values())

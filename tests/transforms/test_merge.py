@@ -14,6 +14,8 @@ import spikeformers
 from spikeformers.layers import ConvBN, PerStep, RepConv, SpikingSelfAttention
 from spikeformers.models import _registry
 from spikeformers.models.meta_spikeformer import MetaSpikeFormer, SepConv
+from spikeformers.models.spiking_resnet import SEWResNet, SpikingResNet
+from spikeformers.models.spiking_vgg import SpikingVGG
 from spikeformers.models.spikingformer import Spikingformer
 from spikeformers.neurons import IF, LIF, PLIF, Neuron
 from spikeformers.transforms import merge
@@ -21,6 +23,9 @@ from spikeformers.transforms import merge
 SMALL = {  # a new class of models needs a small size here
     MetaSpikeFormer: dict(dims=(16, 16, 32, 32), depths=(1, 1, 1, 1, 1), num_heads=2),
     Spikingformer: dict(embed_dim=32, depth=2, num_heads=2),
+    SEWResNet: dict(dims=(16, 16, 32, 32), depths=(1, 1, 2, 1)),
+    SpikingResNet: dict(dims=(16, 16, 32, 32), depths=(1, 1, 2, 1)),
+    SpikingVGG: dict(width=1 / 8, img_size=(32, 48)),
 }
 NORMS = nn.modules.batchnorm._BatchNorm
 META, SPIKINGFORMER = "meta_spikeformer_cifar", "spikingformer_cifar_2_256"

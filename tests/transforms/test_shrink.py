@@ -19,8 +19,8 @@ SMALL = {
     "meta": (lambda: MetaSpikeFormer(**META), (6, 5, 4, 2, 2)),
     "spikingformer": (lambda: Spikingformer(**SPIKINGFORMER), (4, 2)),
     "vgg": (lambda: create_model("spiking_vgg9", width=0.125, in_chans=3, img_size=16, num_classes=5), (8, 6, 4, 2)),
-    "resnet": (lambda: create_model("spiking_resnet18", width=0.125, in_chans=3, num_classes=5), (9, 5, 3, 2)),
-    "sew": (lambda: create_model("sew_resnet18", width=0.125, in_chans=3, num_classes=5), (6, 4, 3, 2)),
+    "resnet": (lambda: create_model("spiking_resnet18", dims=(8, 16, 32, 64), in_chans=3, num_classes=5), (9, 5, 3, 2)),
+    "sew": (lambda: create_model("sew_resnet18", dims=(8, 16, 32, 64), in_chans=3, num_classes=5), (6, 4, 3, 2)),
 }
 
 
@@ -104,6 +104,11 @@ def test_early_classifiers_answer_in_training_only(small):
         assert len(heads) == (1 if kind == "shared" else len(schedule) - 1)
 
 
+def test_early_classifiers_take_the_neurons_of_the_network():
+    model = create_model("spiking_vgg9", width=0.125, img_size=16, neuron="mlf")
+    assert len(shrink(model, (4, 3, 2, 1), early_classifiers=True).early["0"].lif.levels) == 3
+
+
 def test_losses_of_early_classifiers_reach_the_stages_before(small):
     model, schedule, x = small
     shrunk = shrink(model, schedule, early_classifiers=True).train()
@@ -117,7 +122,9 @@ def test_losses_of_early_classifiers_reach_the_stages_before(small):
 def test_sure_samples_leave_early(small):
     model, schedule, x = small
     shrunk = shrink(model, schedule, early_classifiers=True)
+    shrunk.early["0"].conv_bn.bn.bias.data.fill_(1.0)
     with torch.no_grad():
+        shrunk.early["0"].head.weight.normal_()
         logits, exits = early_exit(shrunk, x, confidence=2.0)
         assert torch.equal(logits, shrunk(x)) and exits.tolist() == [len(schedule) - 1] * 3
         maps = shrunk.forward_intermediates(x, intermediates_only=True)
@@ -164,7 +171,7 @@ def test_the_layer_behind_is_a_mac_once():
     model = create_model("spiking_vgg9", width=0.125, img_size=16, num_classes=5)
     found = profile(shrink(model, (8, 6, 4, 2)), torch.rand(8, 2, 2, 16, 16).round(), "meta_spikeformer", merged=False)
     macs = {layer.name: layer for layer in found.layers if layer.mac}
-    behind = [name for name in macs if name.startswith(("stages.1.0", "stages.2.0", "stages.3.0"))]
+    behind = [name for name in macs if name.startswith(("stages.1.conv1", "stages.2.conv1", "stages.3.conv1"))]
     assert len(behind) == 3 and all(macs[name].steps == 1 for name in behind)
     assert macs[behind[0]].mac == 16 * 32 * 9 * 8 * 8  # 16 channels of 8 x 8 pixels to 32 channels, whatever T
     assert not found.audit.additions_only
@@ -180,9 +187,9 @@ def test_the_layer_behind_is_a_mac_once():
     ],
 )
 def test_average_timestep(name, schedule, average):
-    model = create_model(name, width=0.125)
+    model = create_model(name, time_steps=7)
+    assert average_timestep(model) == 7
     assert average_timestep(shrink(model, schedule)) == average
-    assert average_timestep(create_model(name, width=0.125, time_steps=7)) == 7
 
 
 def test_schedules_that_do_not_fit(small):

@@ -15,7 +15,7 @@ class TimestepShrink(nn.Module):
     sum:      each of T2 contiguous groups of frames, as even as T2 allows, is summed; no parameters
 
     The sum over time is kept by both. With "softmax" every frame is a positive multiple of one map: the order within the later stage
-    lives in the scores d alone, and what is linear behind it need be computed once, see `through`. W and b start at zero, hence
+    lives in the scores d alone, and a convolution behind it is computed once, see `forward`. W and b start at zero, hence
     d = 1 / T2; that W has a bias, and how it starts, is our choice.
 
     Args:
@@ -45,33 +45,35 @@ class TimestepShrink(nn.Module):
         activity = x.flatten(2).mean(2).transpose(0, 1)
         return x.sum(0), self.scores(activity).softmax(1).transpose(0, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[T1, B, ...] -> [T2, B, ...]"""
-        if self.temporal == "sum":
-            self._check(x)
-            return torch.stack([group.sum(0) for group in x.tensor_split(self.shrunk)])
-        total, scores = self.parts(x)
-        return total * scores.reshape(*scores.shape, *[1] * (total.ndim - 1))
+    def forward(self, x: Tensor, then: nn.Module | None = None) -> Tensor:
+        """[T1, B, ...] -> [T2, B, ...], or what the layer `then` makes of that.
 
-    def through(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """layer(self(x)); if the layer is a convolution, with or without a BN, it is computed once for all frames.
-
-        The convolution sees the sum over time, and its result z is scaled to d[t] * z; batch statistics over all frames follow
-        from z and d without making the frames: mean = mean of d * z, and E[x^2] = mean over b of (mean over t of d^2) * (mean of z^2).
+        If `then` is a convolution, with or without a BN, it is computed once for all frames: it sees the sum over time, and its
+        result z is scaled to d[t] * z. Batch statistics over all frames follow from z and d without making the frames:
+        mean = mean of d * z, and E[x^2] = mean over b of (mean over t of d^2) * (mean of z^2).
 
         Args:
-            layer: what follows, [T, B, C, H, W] -> [T, B, C', H', W'].
-            x: [T1, B, C, H, W].
+            x: [T1, B, ...]; [T1, B, C, H, W] for a convolution.
+            then: what follows, [T, B, C, H, W] -> [T, B, C', H', W'].
         """
-        if self.temporal != "softmax" or not computed_once(layer):
-            return layer(self(x))
+        if self.temporal == "sum":
+            self._check(x)
+            frames = torch.stack([group.sum(0) for group in x.tensor_split(self.shrunk)])
+            return frames if then is None else then(frames)
         total, scores = self.parts(x)
-        conv = layer.conv
-        z = nn.functional.conv2d(total, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
-        bias = torch.zeros_like(z[0, :, 0, 0]) if conv.bias is None else conv.bias
-        gain, shift = (torch.ones_like(bias), bias) if isinstance(layer, PerStep) else _affine(layer.bn, z, scores, bias)
-        z = z * gain[:, None, None]
-        return z * scores[:, :, None, None, None] + shift[:, None, None]
+        scores = scores.reshape(*scores.shape, *[1] * (total.ndim - 1))
+        if then is None or not computed_once(then):
+            return total * scores if then is None else then(total * scores)
+        z = then.conv(total)
+        bias = then.conv.bias
+        if bias is not None:
+            z = z - bias[:, None, None]
+        else:
+            bias = torch.zeros_like(z[0, :, 0, 0])
+        gain, shift = (None, bias) if isinstance(then, PerStep) else _affine(then.bn, z, scores[:, :, 0, 0, 0], bias)
+        if gain is not None:
+            z = z * gain[:, None, None]
+        return z * scores + shift[:, None, None]
 
     def _check(self, x: Tensor) -> None:
         if x.shape[0] != self.time_steps:
@@ -82,7 +84,7 @@ class TimestepShrink(nn.Module):
 
 
 def computed_once(layer: nn.Module) -> bool:
-    """Whether `TimestepShrink.through` knows how to compute the layer once for all frames."""
+    """Whether `TimestepShrink` knows how to compute the layer once for all frames."""
     if isinstance(layer, PerStep):  # a merged ConvBN
         return len(layer) == 1 and type(layer[0]) is nn.Conv2d and hasattr(layer, "conv") and layer.conv.padding_mode == "zeros"
     if not isinstance(layer, ConvBN) or type(layer.bn) is not nn.BatchNorm2d or layer.bn.running_mean is None:

@@ -1,6 +1,6 @@
 """The backbones, one file per paper, and the registry that creates them by name."""
 
-from . import meta_spikeformer, spikingformer
+from . import meta_spikeformer, spiking_resnet, spiking_vgg, spikingformer
 from ._registry import create_model, list_models, save_model
 from .published import LoadReport, import_checkpoint, load_published
 
@@ -12,5 +12,7 @@ __all__ = [
     "load_published",
     "meta_spikeformer",
     "save_model",
+    "spiking_resnet",
+    "spiking_vgg",
     "spikingformer",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..layers import ConvBN, PerStep, RepConv, TimestepShrink, compact_spikes
-from ..neurons import Neuron
+from ..neurons import MLF, Neuron
 
 
 @contextmanager
@@ -38,7 +38,7 @@ class EarlyClassifier(nn.Module):
         neuron: of this kind are its neurons.
     """
 
-    def __init__(self, channels: int, num_classes: int, neuron: Neuron):
+    def __init__(self, channels: int, num_classes: int, neuron: nn.Module):
         super().__init__()
         self.conv_bn = ConvBN(channels, channels, 3, 2)
         self.lif = copy.deepcopy(neuron)
@@ -189,7 +189,9 @@ class SpikingBackbone(nn.Module):
         """
         like = next(self.parameters())
         infos = self.feature_info[:-1]
-        neuron = next(module for module in reversed(list(self.stages.modules())) if isinstance(module, Neuron))
+        neurons = [module for module in self.stages.modules() if isinstance(module, (Neuron, MLF))]
+        levels = {level for module in neurons if isinstance(module, MLF) for level in module.levels}
+        neuron = next(module for module in reversed(neurons) if module not in levels)
         width = infos[-1]["num_chs"]
         one = EarlyClassifier(width, self.num_classes, neuron) if shared else None
         self.early = nn.ModuleDict()
@@ -242,7 +244,7 @@ class SpikingBackbone(nn.Module):
             return self._stage(stage, x)
         shrink = self.shrinks[str(index)]
         if isinstance(stage, nn.Sequential) and len(stage):
-            return self._stage(stage[1:], shrink.through(stage[0], x))
+            return self._stage(stage[1:], shrink(x, stage[0]))
         return self._stage(stage, shrink(x))
 
     def _stage(self, stage: nn.Module, x: Tensor) -> Tensor:

@@ -150,4 +150,46 @@ class ResNet(SpikingBackbone):
 
 
 class SpikingResNet(ResNet):
-    __doc__ = f"""MS-ResNet backbone and classifier: membrane shortcuts.{ResNet.__doc__.partition(".")[2]}"""
+    """MS-ResNet backbone and classifier: membrane shortcuts, hence feature maps of potentials, which fire before the head. Options
+    as for `ResNet`."""
+
+    block, adds_spikes = MSBlock, False
+
+
+class SEWResNet(ResNet):
+    """SEW ResNet backbone and classifier: shortcuts that add spikes, hence feature maps of integers. Options as for `ResNet`.
+
+    The paper's neurons do not leak; here they are LIF, as in the other backbones.
+    """
+
+    block, adds_spikes = SEWBlock, True
+
+
+def _cfg() -> dict:
+    """timm's description of how a model wants its input: frames of events, as they are."""
+    return {
+        "num_classes": 10,
+        "input_size": (2, 48, 48),
+        "pool_size": (6, 6),
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "mean": (0.0, 0.0),
+        "std": (1.0, 1.0),
+        "first_conv": "stem.conv",
+        "classifier": "head",
+    }
+
+
+default_cfgs = generate_default_cfgs({"spiking_resnet18": _cfg(), "sew_resnet18": _cfg()})
+
+
+@register_model
+def spiking_resnet18(pretrained: bool = False, **kwargs) -> SpikingResNet:
+    """11,173,386 parameters with 10 classes; MS-ResNet-18 for event cameras, 48 x 48 pixels, 2 polarities, and any other size of at least 8."""
+    return build(SpikingResNet, "spiking_resnet18", pretrained, kwargs)
+
+
+@register_model
+def sew_resnet18(pretrained: bool = False, **kwargs) -> SEWResNet:
+    """11,173,386 parameters with 10 classes; SEW ResNet-18 for event cameras, 48 x 48 pixels, 2 polarities, and any other size of at least 8."""
+    return build(SEWResNet, "sew_resnet18", pretrained, kwargs)

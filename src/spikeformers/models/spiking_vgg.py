@@ -5,6 +5,7 @@ surrogate and pooling by averages.
 """
 # Shapes: T time steps, B batch, C channels, H W pixels.
 
+import math
 from collections import OrderedDict
 
 from timm.layers import make_divisible, to_2tuple
@@ -23,7 +24,7 @@ WIDTHS = ((64, 128), (256, 256), (512, 512), (512, 512))
 
 
 class Pool(nn.Module):
-    """Pooling 2x2 with stride 2 at every time step; of averages 0 .. 1 in quarters, of maxima spikes.
+    """Pooling 2x2 with stride 2 at every time step: of spikes, their maxima are spikes and their averages quarters.
 
     Args:
         kind: "avg" or "max".
@@ -89,12 +90,14 @@ class SpikingVGG(SpikingBackbone):
         self.stages = nn.ModuleList()
         self.feature_info = []
         for i, (first, second) in enumerate(widths):
-            layers = OrderedDict(conv1=ConvBN(widths[i - 1][1], first, 3)) if i else OrderedDict()  # the stem is the first stage's
+            layers = OrderedDict()
+            if i > 0:  # the first stage's is the stem
+                layers["conv1"] = ConvBN(widths[i - 1][1], first, 3)
             layers.update(lif1=make_neuron(), conv2=ConvBN(first, second, 3), lif2=make_neuron(), pool=Pool(pool))
             self.stages.append(nn.Sequential(layers))
             self.feature_info.append({"num_chs": second, "reduction": 2 ** (i + 1), "module": f"stages.{i}"})
-        height, width = self.map_size = tuple(side // 16 for side in self.img_size)
-        self.build_head(widths[-1][1] * height * width, num_classes, drop_rate, nn.Identity())
+        self.map_size = tuple(side // 16 for side in self.img_size)
+        self.build_head(widths[-1][1] * math.prod(self.map_size), num_classes, drop_rate, nn.Identity())
 
     def pooled(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] -> what the head sees of a map, [T, B, C*H*W]: all of it."""
@@ -107,7 +110,7 @@ class SpikingVGG(SpikingBackbone):
         return x.flatten(2)
 
 
-def _cfg(**kwargs) -> dict:
+def _cfg() -> dict:
     """timm's description of how a model wants its input: frames of events, as they are."""
     return {
         "num_classes": 10,
@@ -119,7 +122,6 @@ def _cfg(**kwargs) -> dict:
         "std": (1.0, 1.0),
         "first_conv": "stem.conv",
         "classifier": "head",
-        **kwargs,
     }
 
 
@@ -128,5 +130,5 @@ default_cfgs = generate_default_cfgs({"spiking_vgg9": _cfg()})
 
 @register_model
 def spiking_vgg9(pretrained: bool = False, **kwargs) -> SpikingVGG:
-    """N parameters; event cameras, 48 x 48 pixels, 2 polarities and 10 classes."""
+    """9,268,746 parameters with 10 classes; event cameras, 48 x 48 pixels, 2 polarities."""
     return build(SpikingVGG, "spiking_vgg9", pretrained, kwargs)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor, nn
 
-from .operations import PRODUCTS, Operation, Recorder, record
+from .operations import PRODUCTS, Operation, Recorder, batches_of, record
 
 _ADVICE = {
     "normalisation": ("scales by real numbers", "merge(model) folds it into the convolution or linear layer before it"),
@@ -51,9 +51,8 @@ class Finding:
 
     def __str__(self) -> str:
         where = self.module or "(the model itself)"
-        return (
-            f"{where}: {self.operation} of {' x '.join(self.operands)} ({self.share:.3%}) {self.reason}; {self.remedy}"
-        )
+        what = f"{self.operation} of {' x '.join(self.operands)}" if self.operands else self.operation
+        return f"{where}: {what} ({self.share:.3%}) {self.reason}" + f"; {self.remedy}" * bool(self.remedy)
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,9 @@ class Audit:
     Attributes:
         operations: how many operations compute with data.
         offending: those that need multiplications, largest share first.
-        allowed: the exceptions that deployment knows how to deal with: the first layer's analog input, and averages, whose
-            constant factor belongs into the next threshold or is dropped before an argmax.
+        allowed: the exceptions that deployment knows how to deal with: layers that read the network's analog input itself, and
+            averages, whose constant factor belongs into the next threshold or is dropped before an argmax.
+        passing: all others, with the kinds of what they read.
         silent: places that read nothing but zeros, so that their inputs were judged by the operators before them.
         samples: how many samples went through.
     """
@@ -72,6 +72,7 @@ class Audit:
     operations: int
     offending: tuple[Finding, ...]
     allowed: tuple[Finding, ...]
+    passing: tuple[Finding, ...]
     silent: tuple[str, ...]
     samples: int
 
@@ -113,42 +114,52 @@ def audit(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> Audit:
 
     Args:
         model: any model; it is left as it was.
-        inputs: [B, ...] or [T, B, C, H, W], or several of them.
+        inputs: [B, ...] or [T, B, C, H, W], or several of them, with labels or without.
 
     Raises:
-        ValueError: there are no inputs.
+        ValueError: there are no inputs, or what is given cannot be followed.
     """
-    return judge(record(model, [inputs] if isinstance(inputs, Tensor) else inputs))
+    return judge(record(model, (x for x, _ in batches_of(inputs))))
 
 
 def judge(recorder: Recorder) -> Audit:
     """The audit of what a recorder saw."""
     counted = [operation for operation in recorder.operations.values() if operation.category != "neuron"]
     everything = sum(operation.dense + operation.additions + operation.biases for operation in counted) or 1
-    first = next((operation for operation in counted if operation.category in ("convolution", "linear")), None)
-    offending, allowed, silent = [], [], []
+    offending, allowed, passing, silent = [], [], [], []
     for operation in counted:
-        finding = _finding(operation, everything, operation is first)
+        finding = _finding(operation, everything)
         if operation.category == "average":
             allowed.append(finding)
         elif operation.category in (*PRODUCTS, "function", "escape") and not _adds(operation):
-            (allowed if operation is first and operation.category != "escape" else offending).append(finding)
+            (allowed if _reads_the_input(operation) else offending).append(finding)
+        else:
+            passing.append(finding)
         if any(operand.levels and not any(operand.levels) for operand in operation.data):
             silent.append(operation.module)
     by_share = sorted(offending, key=lambda finding: -finding.share)
     operations = sum(operation.category not in ("escape",) for operation in counted)
-    return Audit(operations, tuple(by_share), tuple(allowed), tuple(dict.fromkeys(silent)), recorder.samples)
+    return Audit(
+        operations, tuple(by_share), tuple(allowed), tuple(passing), tuple(dict.fromkeys(silent)), recorder.samples
+    )
+
+
+def _reads_the_input(operation: Operation) -> bool:
+    """Whether it is a first layer: a convolution or linear layer with weights on the network's input itself."""
+    return operation.category in ("convolution", "linear") and len(operation.data) == 1 and operation.data[0].given
 
 
 def _adds(operation: Operation) -> bool:
     return operation.spike_fed and operation.category not in ("normalisation", "function", "escape")
 
 
-def _finding(operation: Operation, everything: float, first: bool) -> Finding:
+def _finding(operation: Operation, everything: float) -> Finding:
     operands = tuple(operand.kind if operand.role == "data" else operand.role for operand in operation.operands)
     if operation.category == "average":
         reason, remedy = "an average: additions and one constant factor", "fold the factor into the next threshold"
-    elif first:
+    elif _adds(operation) or operation.category == "addition":
+        reason, remedy = "additions only", ""
+    elif _reads_the_input(operation):
         reason, remedy = (
             "the analog input of the first layer",
             "give the network spikes if the hardware takes nothing else",
@@ -157,5 +168,5 @@ def _finding(operation: Operation, everything: float, first: bool) -> Finding:
         reason, remedy = _FED["integer" if operation.data and operation.data[0].kind == "integer" else "real"]
     else:
         reason, remedy = _ADVICE.get(operation.category, ("", ""))
-    share = (operation.dense + operation.additions) / everything
+    share = (operation.dense + operation.additions + operation.biases) / everything
     return Finding(operation.module, operation.name, operands, share, reason, remedy)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..models._backbone import SpikingBackbone
 from ..transforms import early_exit, stage_timesteps
 from .energy import Constants
+from .operations import batches_of
 from .profiler import profile, stage_of
 
 
@@ -69,8 +70,10 @@ def early_exit_curve(
     Raises:
         ValueError: the model has no early classifiers, or as for `profile`.
     """
-    batches = list(data)
-    measured = profile(_AllAnswers(model), batches, preset, constants=constants, maps=0, merged=False, **switches).chosen
+    batches = list(batches_of(data))
+    measured = profile(
+        _AllAnswers(model), batches, preset, constants=constants, maps=0, merged=False, **switches
+    ).chosen
     places = {info["module"]: index for index, info in enumerate(model.feature_info)}
     costs = [0.0] * len(places)
     for layer in measured.layers:

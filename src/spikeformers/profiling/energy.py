@@ -30,6 +30,11 @@ class Constants:
     ac: float = 0.9
     neuron: float = 0.0
 
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not value >= 0:
+                raise ValueError(f"the energy of {name} is {value} pJ; give 0 or more")
+
 
 @dataclass
 class Layer:
@@ -212,7 +217,7 @@ def _meta_spikeformer(
         dense = operation.dense / operation.samples
         layer = _layer(operation, dense)
         parent = next((name for name in chains if f"{operation.module}.".startswith(f"{name}.")), None)
-        if place == 0:  # of a sequence it reads every frame anyway
+        if place == 0 and layer.kind in ("real", "integer"):  # of a sequence it reads every frame anyway
             repeats = counts.time_steps // operation.steps if first_conv_steps == "T" else 1
             layer.mac = layer.dense = dense * repeats
             layer.steps = operation.steps * repeats
@@ -224,7 +229,7 @@ def _meta_spikeformer(
             layer.rate, layer.ac = seen[parent], dense * seen[parent]
         else:
             _charge(counts, operation, layer, integers)
-            if layer.ac and parent:
+            if not layer.mac and parent:
                 seen[parent] = layer.rate
         layers.append(layer)
     return layers + _attention(counts, attention)
@@ -322,8 +327,9 @@ def _exact(counts: Counts, integers: str) -> list[Layer]:
                     layer.mac = layer.dense
             else:
                 layer.ac += counts.effective(operation)
-                spikes = next(operand for operand in operation.data if operand.kind in ("binary", "ternary"))
-                layer.kind, layer.rate = spikes.kind, counts.rate(operation, spikes)
+                spikes = [operand for operand in operation.data if operand.kind in ("binary", "ternary")]
+                if spikes:  # otherwise a constant mask
+                    layer.kind, layer.rate = spikes[0].kind, counts.rate(operation, spikes[0])
         else:
             continue
         layers.append(layer)

@@ -5,6 +5,7 @@ holds is looked up in its values, not in its name: a convolution is fed with spi
 """
 # Shapes: T time steps, B batch, C channels; N rows of any layout with T * B in front.
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
@@ -28,22 +30,24 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_SAME = _words("view _unsafe_view _reshape_alias unsqueeze squeeze transpose permute t contiguous clone detach alias")
+_SAME = _words("view _unsafe_view _reshape_alias unsqueeze squeeze contiguous clone detach alias")
+_TURNED = _words("transpose permute t movedim")
 _MOVES = _words(
     "expand slice select cat stack split split_with_sizes unbind chunk index gather index_select constant_pad_nd repeat "
-    "repeat_interleave roll flip rot90 as_strided copy copy_ fill fill_ zero zero_ arange eye scalar_tensor linspace randn rand uniform_ "
-    "normal_ bernoulli_ randperm empty empty_strided zeros ones full upsample_nearest1d upsample_nearest2d upsample_nearest3d im2col unfold pixel_shuffle pixel_unshuffle channel_shuffle "
-    "reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d scatter scatter_ masked_fill masked_fill_ where tril triu "
-    "diagonal embedding _to_copy lift lift_fresh movedim index_put index_put_ masked_select resize_ set_"
+    "repeat_interleave roll flip rot90 as_strided copy copy_ fill fill_ zero zero_ upsample_nearest1d upsample_nearest2d "
+    "upsample_nearest3d im2col unfold pixel_shuffle pixel_unshuffle channel_shuffle reflection_pad1d reflection_pad2d "
+    "replication_pad1d replication_pad2d scatter scatter_ masked_fill masked_fill_ where tril triu diagonal embedding "
+    "_to_copy lift lift_fresh index_put index_put_ masked_select resize_ set_"
 )
 _FRESH = _words(
     "new_zeros new_ones new_empty new_empty_strided new_full empty_like zeros_like ones_like full_like rand_like randn_like"
 )
-_COMPARISONS = _words(
+_YES_OR_NO = _words("eq ne lt le gt ge logical_and logical_or logical_not logical_xor any all isnan isinf isfinite")
+_COMPARISONS = _YES_OR_NO | _words(
     "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d max min "
-    "amax amin aminmax relu relu_ clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ hardtanh hardtanh_ maximum minimum eq ne lt le gt ge "
-    "logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor any all sign abs argmax argmin topk sort "
-    "round round_ floor floor_ ceil ceil_ trunc heaviside isnan isinf isfinite nonzero threshold threshold_"
+    "amax amin aminmax relu relu_ clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ hardtanh hardtanh_ maximum minimum "
+    "bitwise_and bitwise_or bitwise_not bitwise_xor sign abs argmax argmin topk sort "
+    "round round_ floor floor_ ceil ceil_ trunc heaviside nonzero threshold threshold_"
 )
 _ADDITIONS = _words("add add_ sub sub_ rsub sum cumsum neg neg_ index_add index_add_ scatter_add scatter_add_")
 _AVERAGES = _words(
@@ -56,26 +60,60 @@ _NORMALISATIONS = _words(
     "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm batch_norm"
 )
 
+_LEAVING = {  # how values leave torch, or come in, without an operator
+    Tensor.numpy: "numpy()",
+    Tensor.tolist: "tolist()",
+    Tensor.__array__: "numpy()",
+    Tensor.__dlpack__: "DLPack",
+    Tensor.data_ptr: "data_ptr()",
+    Tensor.untyped_storage: "its storage",
+    Tensor.data.__set__: "its data attribute",
+}
+
 
 class Values:
-    """What is known of a tensor's values; tensors that hold the same ones in another arrangement share one of these.
+    """What is known of a tensor's values; tensors that hold the same ones in the same order share one of these.
 
     Attributes:
         data: whether they depend on the network's input; weights, constants and what is made of them do not. None if nobody knows.
         steps: T, over which the leading axis runs slowest.
         kind: one of KINDS, None until it is wanted.
-        counts: how many are not zero [T, ...], with the pixels' axes behind T if there are any.
+        active: how many are not zero at each time step [T].
         levels: sum of their absolute values [T]; of real values how many are not zero.
+        counts: how many are not zero at each pixel [T, pixels].
         expected: the kind that follows from the operators alone, which counts where all values are zero.
         neuron: name of the neuron that emitted them, "" for others.
+        given: whether they are the network's input, moved about at most.
+        potential: whether they are membrane potentials after the last step, which only neurons may read for nothing.
         version: of the tensor when it was measured.
     """
 
-    __slots__ = ("data", "steps", "kind", "counts", "levels", "expected", "neuron", "version")
+    __slots__ = (
+        "data",
+        "steps",
+        "kind",
+        "active",
+        "levels",
+        "counts",
+        "expected",
+        "neuron",
+        "given",
+        "potential",
+        "version",
+    )
 
-    def __init__(self, data: bool | None, steps: int = 1, expected: str = "real", neuron: str = ""):
-        self.data, self.steps, self.expected, self.neuron = data, steps, expected, neuron
-        self.kind = self.counts = self.levels = self.version = None
+    def __init__(self, data: bool | None, steps: int = 1, expected: str = "real"):
+        self.data, self.steps, self.expected = data, steps, expected
+        self.neuron, self.given, self.potential = "", False, False
+        self.forget()
+
+    def forget(self) -> None:
+        """What was measured no longer holds."""
+        self.kind = self.active = self.levels = self.counts = self.version = None
+
+
+def _version(x: Tensor) -> int:
+    return 0 if x.is_inference() else x._version
 
 
 def kind_of(x: Tensor) -> str:
@@ -85,7 +123,7 @@ def kind_of(x: Tensor) -> str:
     if x.is_complex():
         return "real"
     if x.is_floating_point():
-        probe = x[:1].flatten()[:4096]  # the first of a batch tells most analog tensors apart
+        probe = (x[:1] if x.ndim else x).flatten()[:4096]  # the first of a batch tells most analog tensors apart
         if not torch.equal(probe, probe.round()):
             return "real"
         if torch.equal(x * x, x) and math.isfinite(x.sum(dtype=torch.float32)):  # infinity is its own square
@@ -102,6 +140,13 @@ def widest(kinds: Sequence[str]) -> str:
     return max(kinds, key=KINDS.index)
 
 
+def _summed(a: list[float], b: list[float]) -> list[float]:
+    """Step by step; only the totals if one of them was not resolved in time."""
+    if not a or not b:
+        return a or b
+    return [x + y for x, y in zip(a, b, strict=True)] if len(a) == len(b) else [sum(a) + sum(b)]
+
+
 @dataclass
 class Operand:
     """One side of a product. Per time step, summed over all samples: `active`, how many values are not zero, `levels`, the sum of
@@ -113,11 +158,12 @@ class Operand:
     active: list[float] = field(default_factory=list)
     levels: list[float] = field(default_factory=list)
     size: int = 0
+    given: bool = False  # the network's input itself
 
     def add(self, other: "Operand") -> None:
         self.kind = widest((self.kind, other.kind))
-        self.active = [a + b for a, b in zip(self.active, other.active, strict=True)] if self.active else other.active
-        self.levels = [a + b for a, b in zip(self.levels, other.levels, strict=True)] if self.levels else other.levels
+        self.active, self.levels = _summed(self.active, other.active), _summed(self.levels, other.levels)
+        self.given = self.given and other.given
         self.size += other.size
 
     @property
@@ -186,6 +232,11 @@ class Recorder(TorchDispatchMode):
 
     def __init__(self, model: nn.Module, maps_of: int = 0):
         super().__init__()
+        for name, module in model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                raise ValueError(
+                    f"{name or 'the model'} is scripted, so it cannot be followed; give the module that it was made of"
+                )
         self.names = {module: name for name, module in model.named_modules()}
         self.operations: dict[tuple, Operation] = {}
         self.neurons: dict[str, Operand] = {}
@@ -195,7 +246,9 @@ class Recorder(TorchDispatchMode):
         self.maps_of = maps_of
         self.samples = 0
         self.model = model
-        self.constants = {id(tensor) for tensor in [*model.parameters(), *model.buffers(), *_plain_tensors(model)]}
+        self.tensors = [*model.parameters(), *model.buffers(), *_plain_tensors(model)]
+        self.constants = set(map(id, self.tensors))
+        self.batch, self.length, self.busy = 0, None, False
         self.stack: list[str] = [""]
         self.started: dict[str, int] = {}
         self.written: list[Tensor] = []  # constants that data was written into
@@ -204,48 +257,84 @@ class Recorder(TorchDispatchMode):
 
     @contextmanager
     def recording(self, x: Tensor) -> Iterator["Recorder"]:
-        """Inside, one forward pass on x, [B, ...] or [T, B, C, H, W], is followed."""
-        self.batch = x.shape[1] if x.ndim == 5 else x.shape[0]
+        """Inside, one forward pass on x, [B, ...] or [T, B, C, H, W], is followed.
+
+        Raises:
+            ValueError: x has another number of time steps than the inputs before.
+        """
+        length = x.shape[0] if x.ndim == 5 else None
+        if self.samples and length != self.length:
+            raise ValueError(
+                f"inputs of {self.length} and of {length} time steps cannot be counted together; profile them one by one"
+            )
+        self.length, self.batch = length, x.shape[1] if x.ndim == 5 else x.shape[0]
         self.started.clear()
+        self.written.clear()
         self.stack[:] = [""]
         hooks = []
         for module, name in self.names.items():
             hooks.append(module.register_forward_pre_hook(lambda module, args, name=name: self.stack.append(name)))
             hooks.append(module.register_forward_hook(self._leave, always_call=True))
-        x._spike_values = Values(True, x.shape[0] if x.ndim == 5 else 1)
+        x._spike_values = Values(True, length or 1)
+        x._spike_values.given = True
         try:
-            with torch.no_grad(), self:
+            with torch.inference_mode(False), torch.no_grad(), _Leaving(self), self:
                 yield self
             self.samples += self.batch
         finally:
             for hook in hooks:
                 hook.remove()
-            del x._spike_values
+            for tensor in (x, *self.tensors):  # buffers may have been written into
+                if hasattr(tensor, "_spike_values"):
+                    del tensor._spike_values
 
     def _leave(self, module, args, output):
         name = self.stack.pop()
         if isinstance(output, Tensor):
             values = self._values(output)
-            lead = 2 if output.ndim in (3, 5) and output.shape[:2].numel() == values.steps * self.batch else 1
-            self.outputs[name] = tuple(output.shape[lead:])
-            if not name and values.data is None:
-                self._escape("output", output)
+            timed = output.ndim > 1 and tuple(output.shape[:2]) == (values.steps, self.batch)
+            self.outputs[name] = tuple(output.shape[2 if timed else 1 :])
+        if not name:
+            for tensor in tree_leaves(output):
+                if not isinstance(tensor, Tensor) or id(tensor) in self.constants:
+                    continue
+                if not self._values(tensor).data:
+                    self._escape("output that does not follow from the input", tensor)
+                elif self._values(tensor).potential:
+                    self._escape("membrane potential as an output", tensor)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        name = function._schema.name
-        namespace, _, name = name.partition("::")
+        if torch.is_inference_mode_enabled():  # there, operators arrive that are made of others
+            with self:
+                parts = function.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        namespace, _, name = function._schema.name.partition("::")
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         for tensor in inputs:
-            if self._values(tensor).data is None and name not in ("lift_fresh", "detach", "alias"):
-                self._escape("a tensor", tensor)
+            values = self._values(tensor)
+            if values.data is None and name not in ("lift_fresh", "detach", "alias"):
+                self._escape("tensor made by Python or NumPy", tensor)
+            if values.potential and namespace == "aten":
+                values.potential = False
+                self._finish(self._operation("membrane potential", "function", [tensor]), name, args, kwargs, tensor)
         data = any(self._values(tensor).data for tensor in inputs)
-        operation = self._begin(namespace, name, args, kwargs) if data else None
-        out = function(*args, **kwargs)
+        operation = self._begin(function, namespace, name, args, kwargs) if data else None
+        self.busy = True
+        try:
+            out = function(*args, **kwargs)
+        finally:
+            self.busy = False
         self._hand_on(function, namespace, name, args, kwargs, inputs, out, data)
         if operation is not None:
             self._finish(operation, name, args, kwargs, out)
         return out
+
+    def leaving(self, x: Tensor, how: str) -> None:
+        """Values leave torch past its operators, or come in."""
+        if not self.busy and self._values(x).data:
+            self._escape(f"values touched through {how}", x)
 
     # What is known of tensors
 
@@ -254,8 +343,8 @@ class Recorder(TorchDispatchMode):
         if values is not None:
             if values.data is False and self.written and self._shares_storage(x):
                 values.data = True
-            if values.version not in (None, x._version):  # written into since
-                values.kind = values.counts = values.levels = values.version = None
+            if values.version not in (None, _version(x)):  # written into since
+                values.forget()
             return values
         if id(x) in self.constants:
             return Values(False)
@@ -271,20 +360,24 @@ class Recorder(TorchDispatchMode):
         if values.kind is not None:
             return
         values.kind = kind_of(x)
-        steps = values.steps if x.ndim and x.shape[0] % values.steps == 0 else 1
+        steps = self._steps(x, values.steps)
         rows = x.unflatten(0, (steps, -1)) if x.ndim else x.reshape(1, 1)
         pixels = rows.ndim - (4 if x.ndim == 5 and steps == x.shape[0] else 3)  # [T, B, (B,) C, pixels]
         over = tuple(range(1, rows.ndim - max(pixels, 0)))
-        active = rows if values.kind == "binary" and x.is_floating_point() else (rows != 0).float()
+        nonzero = rows if values.kind == "binary" and x.is_floating_point() else (rows != 0).float()
         summed = math.prod(rows.shape[axis] for axis in over)
-        values.counts = active.sum(over, dtype=torch.float64 if summed > 2**24 else torch.float32).double()
-        if values.kind in ("binary", "real"):
-            values.levels = values.counts.view(steps, -1).sum(1)
-        else:
+        values.counts = nonzero.sum(over, dtype=torch.float64 if summed > 2**24 else torch.float32).double()
+        values.active = values.levels = values.counts.view(steps, -1).sum(1)
+        if values.kind in ("ternary", "integer"):
             values.levels = rows.abs().sum(over, dtype=torch.float32).double().view(steps, -1).sum(1)
         if not values.levels.any():
             values.kind = values.expected
-        values.version = x._version
+        values.version = _version(x)
+
+    def _steps(self, x: Tensor, steps: int) -> int:
+        """T if the leading axis of x can run over T time steps: [T, B, ...] or [T * B * something, ...]; 1 if it cannot."""
+        leads = x.ndim > 1 and tuple(x.shape[:2]) == (steps, self.batch)
+        return steps if leads or (x.ndim and x.shape[0] % (steps * self.batch) == 0) else 1
 
     def _operand(self, x) -> Operand:
         """What a product reads: a tensor, measured if it is data, or a number."""
@@ -294,16 +387,14 @@ class Recorder(TorchDispatchMode):
         if values.data is False:  # a gain of 1.0 may be another after training, so only the type can excuse a constant
             return Operand("weight", "real" if x.is_floating_point() or x.is_complex() else kind_of(x))
         self._measure(x, values)
-        operand = Operand("data", values.kind, values.neuron)
+        operand = Operand("data", values.kind, values.neuron, size=x.numel(), given=values.given)
         if values.levels is not None:
-            counts = values.counts.view(len(values.counts), -1).sum(1)
-            operand.active, operand.levels = counts.tolist(), values.levels.tolist()
-        operand.size = x.numel()
+            operand.active, operand.levels = values.active.tolist(), values.levels.tolist()
         return operand
 
     def _is_full(self, weight: Tensor) -> bool:
         """Whether a weight has no zeros."""
-        key = (id(weight), weight._version)
+        key = (id(weight), _version(weight))
         if key not in self.full_weights:
             full = bool((weight != 0).all())
             if id(weight) not in self.constants:  # its id will be used again
@@ -313,21 +404,16 @@ class Recorder(TorchDispatchMode):
 
     # From operators to operations
 
-    def _begin(self, namespace: str, name: str, args, kwargs) -> Operation | None:
+    def _begin(self, function, namespace: str, name: str, args, kwargs) -> Operation | None:
         """The operation that an operator on data is, its operands measured; None if it only moves or compares values."""
-        plain = name.removesuffix("_") if name not in ("zero_",) else name
+        plain = name.removesuffix("_")
         if namespace != "aten":
             if (namespace, name) == ("spikeformers", "lif"):
                 return self._operation("neuron", "neuron", [])
             return self._operation(f"{namespace}::{name}", "function", self._tensors(args, kwargs))
-        if (
-            name in _SAME
-            or name in _MOVES
-            or name in _FRESH
-            or name in _COMPARISONS
-            or plain in _SAME
-            or plain in _COMPARISONS
-        ):
+        if _computes_after_all(function, plain, args, kwargs):
+            return self._operation(plain.strip("_"), "function", self._tensors(args, kwargs))
+        if {name, plain} & (_SAME | _TURNED | _MOVES | _FRESH | _COMPARISONS):
             return None
         if name in _CONVOLUTIONS:
             size = "x".join(map(str, args[1].shape[2:]))
@@ -338,7 +424,7 @@ class Recorder(TorchDispatchMode):
             weights = [side for side in sides if self._values(side).data is False]
             operation = self._operation(*(("linear", "linear") if weights else ("matmul", "matmul")), sides)
             for factor, scaled in (("alpha", sides[0]), ("beta", args[0])):
-                if kwargs.get(factor, 1) not in (1, -1) and self._values(scaled).data:
+                if kwargs.get(factor, 1) not in (1, -1) and (factor == "alpha" or self._values(scaled).data):
                     self._scaling(scaled, f"{factor} of {name}")
             return operation
         if name in _SCALINGS:
@@ -355,9 +441,11 @@ class Recorder(TorchDispatchMode):
         if name in _AVERAGES:
             return self._operation("average", "average", args[:1])
         if plain in _ADDITIONS or name in _ADDITIONS:
+            place = {"rsub": 0, "index_add": 3}.get(plain, 1)  # of what alpha scales
+            scaled = args[place] if len(args) > place else None
             factor = kwargs.get("alpha", args[2] if plain == "rsub" and len(args) > 2 else 1)
-            if factor not in (1, -1):
-                self._scaling(args[1] if isinstance(args[1], Tensor) else args[0], f"alpha of {plain}")
+            if factor not in (1, -1) and isinstance(scaled, Tensor) and self._values(scaled).data:
+                self._scaling(scaled, f"alpha of {plain}")
             return self._operation("sum", "addition", [])
         if name == "_local_scalar_dense":
             return self._operation("value read by Python", "escape", args[:1])
@@ -388,29 +476,30 @@ class Recorder(TorchDispatchMode):
         return self.operations[key]
 
     def _scaling(self, x: Tensor, where: str) -> None:
+        """A factor inside another operator: whatever it is applied to, the result holds more than spikes."""
         operation = self._operation(f"scaling ({where})", "scale", [x, 0.5])
+        for operand in operation.data:
+            operand.kind = "real"
         operation.dense += x.numel()
         operation.samples += self.batch
 
     def _escape(self, what: str, x: Tensor) -> None:
         x._spike_values = Values(True)
         with _disable_current_modes():
-            operation = self._operation(f"{what} made by Python or NumPy", "escape", [x])
+            operation = self._operation(what, "escape", [x])
         operation.samples += self.batch
 
     def _finish(self, operation: Operation, name: str, args, kwargs, out) -> None:
         """Counts what the operator did."""
         operation.samples += self.batch
-        if operation.category == "escape":
+        first = next((leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)), None)
+        if operation.category == "escape" or first is None:
             return
-        first = out if isinstance(out, Tensor) else out[0]
-        lead = first.shape[0] if first.ndim else 1
-        steps = self._values(first).steps
-        time_and_batch = (
-            first.ndim > 1 and first.shape[0] == steps and first.shape[1] == self.batch and first.ndim in (3, 5)
-        )
-        operation.shape = tuple(first.shape[2:] if time_and_batch else first.shape[1:])
-        operation.steps = steps if lead % (steps * self.batch) == 0 or time_and_batch else max(1, lead // self.batch)
+        steps = first.shape[0] if operation.category == "neuron" else self._values(first).steps
+        timed = first.ndim > 1 and tuple(first.shape[:2]) == (steps, self.batch)
+        operation.shape = tuple(first.shape[2 if timed else 1 :])
+        fewer = max(1, first.shape[0] // self.batch) if first.ndim else 1
+        operation.steps = steps if operation.category == "neuron" or self._steps(first, steps) == steps else fewer
         match operation.category:
             case "convolution":
                 self._count_convolution(operation, args, first)
@@ -470,7 +559,7 @@ class Recorder(TorchDispatchMode):
             ones = [(z != 0).to(torch.float32) for z in (x, weight)]
             operation.effective += float(torch.ops.aten.convolution(*ones, None, *args[3:9]).sum(dtype=torch.float64))
         else:
-            counts = values.counts
+            counts = values.counts  # of another arrangement, they have another shape, or there are none
             if counts is None or counts.shape[1:] != x.shape[2:]:
                 counts = (x != 0).sum((0, 1), dtype=torch.float64)[None]
             counts = counts.sum(0)
@@ -503,43 +592,104 @@ class Recorder(TorchDispatchMode):
     def _hand_on(self, function, namespace, name, args, kwargs, inputs, out, data: bool) -> None:
         sources = [self._values(tensor) for tensor in inputs]
         steps = max([values.steps for values in sources if values.data], default=1)
-        for tensor in tree_leaves(out):
-            if not isinstance(tensor, Tensor):
-                continue
+        leaves = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        for tensor in leaves:
             first = inputs[0] if inputs else None
             mutated = any(tensor is other for other in inputs)
             if mutated and data and self._values(tensor).data is False:
                 self.written.append(tensor)
-            if name in _SAME and first is not None and tensor.numel() == first.numel() and tensor.dtype == first.dtype:
-                shared = sources[0]
-                tensor._spike_values = shared if shared.data is not None else Values(None)
+            known = sources[0] if sources else None
+            if name in (_SAME | _TURNED) and tensor.numel() == first.numel() and tensor.dtype == first.dtype:
+                tensor._spike_values = known if known.data is None or name in _SAME else _turned(known)
                 continue
-            kind = _kind_after(namespace, name, sources)
-            new = Values(
-                data and name not in _FRESH, self._steps_of(namespace, name, args, kwargs, inputs, tensor, steps), kind
-            )
-            if name in ("lift_fresh", "lift", "detach", "alias") and sources and sources[0].data is None:
+            new = Values(data and name not in _FRESH, 1, _kind_after(namespace, name, sources))
+            if name in ("lift_fresh", "lift", "detach", "alias") and known is not None and known.data is None:
                 new.data = None
-            if name == "_to_copy" and tensor.is_floating_point():
-                new.neuron = sources[0].neuron
+            new.steps = self._steps_after(namespace, name, args, inputs, tensor, steps)
+            moved = [values for values in sources if values.data] if name in _MOVES else []
+            if moved:
+                new.neuron = moved[0].neuron if len(moved) == 1 else ""
+                new.given = all(values.given for values in moved)
             if namespace == "spikeformers":
-                new.neuron = self.stack[-1]
+                new.neuron, new.potential = self.stack[-1], tensor is not leaves[0]
             tensor._spike_values = new
 
-    def _steps_of(self, namespace, name, args, kwargs, inputs, out: Tensor, steps: int) -> int:
-        """T of an output: neurons have it in front; an axis 0 that comes, goes or grows changes it."""
-        if namespace == "spikeformers" or (name == "stack" and (args[1] if len(args) > 1 else 0) == 0):
-            return out.shape[0] if out.ndim else 1
-        if name == "expand" and out.ndim == args[0].ndim and out.shape[0] != args[0].shape[0]:
+    def _steps_after(self, namespace, name, args, inputs, out: Tensor, steps: int) -> int:
+        """T of an output. Neurons have it in front; so have maps [T, B, C, H, W], and frames that are made from one [B, ...] by
+        repeating, stacking or joining. T is lost where the leading axis no longer fits it."""
+        if out.ndim < 2 or out.shape[1] != self.batch:
+            return self._steps(out, steps)
+        if namespace == "spikeformers" or out.ndim == 5:
             return out.shape[0]
-        first = inputs[0] if inputs else None
-        if name in ("mean", "sum") and first is not None and first.shape[0] == steps:
-            dims = args[1] if len(args) > 1 else kwargs.get("dim")
-            if dims is None or 0 in dims or -first.ndim in dims:
-                return 1
-        if name in ("select", "unbind") and (args[1] if len(args) > 1 else 0) == 0 and first.shape[0] == steps:
-            return 1
-        return steps
+        first = inputs[0]
+        if name in ("expand", "repeat", "cat", "stack") and steps == 1:
+            grown = out.ndim == first.ndim + 1 and out.shape[1:] == first.shape
+            joined = out.ndim == first.ndim and first.shape[0] == 1 and out.shape[1:] == first.shape[1:]
+            if grown or joined:
+                return out.shape[0]
+        return self._steps(out, steps)
+
+
+class _Leaving(TorchFunctionMode):
+    """Tells the recorder of values that go past torch's operators."""
+
+    def __init__(self, recorder: Recorder):
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        how = _LEAVING.get(function)
+        if how is not None:
+            for x in args[:2]:
+                if isinstance(x, Tensor):
+                    self.recorder.leaving(x, how)
+        return function(*args, **(kwargs or {}))
+
+
+def _turned(values: Values) -> Values:
+    """The same values in another arrangement: what is known of pixels is no longer."""
+    turned = copy.copy(values)
+    turned.counts = None
+    return turned
+
+
+def _computes_after_all(function, name: str, args, kwargs) -> bool:
+    """Whether an overload or argument makes arithmetic of an operator that moves or compares, or a factor of an average's own."""
+    overload = function._overloadname
+    return (
+        (name == "scatter" and ("reduce" in overload or kwargs.get("reduce") is not None))
+        or (name == "round" and "decimals" in overload)
+        or (name == "view" and overload == "dtype")
+        or (name.startswith("avg_pool") and _given(args, kwargs, 6, "divisor_override") is not None)
+    )
+
+
+def _given(args, kwargs, place: int, name: str):
+    return args[place] if len(args) > place else kwargs.get(name)
+
+
+def batches_of(data: Tensor | Iterable) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Pairs of inputs and labels (None without), from one batch x, one pair (x, labels), or batches of either kind.
+
+    Raises:
+        ValueError: there is something else in it.
+    """
+    pair = isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
+    if isinstance(data, Tensor) or (
+        pair and data[1].ndim == 1 and not data[1].is_floating_point() and data[0].ndim > 1
+    ):
+        data = [data]
+    if data is None or isinstance(data, (str, dict)):
+        raise ValueError(
+            f"expected a batch or batches of inputs, not {type(data).__name__}; give a tensor, or a DataLoader"
+        )
+    for batch in data:
+        x, labels = (*batch, None)[:2] if isinstance(batch, (tuple, list)) and batch else (batch, None)
+        if not isinstance(x, Tensor) or x.ndim < 2:
+            raise ValueError(
+                f"expected batches of tensors [B, ...] or of pairs (tensor, labels), not {type(x).__name__}"
+            )
+        yield x, labels
 
 
 def record(
@@ -584,11 +734,17 @@ def _kind_after(namespace: str, name: str, sources: Sequence[Values]) -> str:
         return "binary"
     kinds = [values.kind or values.expected for values in sources if values.data]
     plain = name.removesuffix("_")
+    if plain in _YES_OR_NO:
+        return "binary"
+    if plain == "sign":
+        return "ternary"
     if (
-        name in ("max_pool2d_with_indices", "amax", "max", "max_pool2d", "relu", "_to_copy")
-        or name in _SAME
-        or name in _MOVES
+        plain in _COMPARISONS
+        and "pool" not in plain
+        and plain not in ("amax", "max", "relu", "maximum", "minimum", "amin", "min")
     ):
+        return "real"
+    if plain in _COMPARISONS or name in _SAME or name in _TURNED or name in _MOVES:
         return widest(kinds or ["real"])
     if plain == "mul" and kinds == ["binary", "binary"]:
         return "binary"

@@ -6,6 +6,7 @@ import difflib
 import io
 import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from .._files import write_atomically, write_json
+from ..models._backbone import SpikingBackbone
 from ..models.published import module_name
 from ..neurons import Neuron
 from ..transforms import merge
 from .audit import Audit, judge
 from .energy import PRESETS, Account, Constants, Counts, Layer, account
-from .operations import Recorder, record
+from .operations import Recorder, batches_of, record
 from .page import page
 
 FORMAT = 1
@@ -57,6 +59,7 @@ class Profile:
         samples: how many were measured; 0 in an estimate.
         input_shape: of a sample, [C, H, W] or [T, C, H, W].
         accuracy: share of right answers, None without labels.
+        accuracy_per_step: of the logits averaged over the first 1, 2, ..., T steps; None if the model does not give them away.
         rates_per_step: per neuron, its firing rate at every time step.
         neurobench: None in an estimate.
         audit, audit_merged: of the model, and of what merge(model, "neuromorphic") makes of it on one batch.
@@ -70,6 +73,7 @@ class Profile:
     samples: int
     input_shape: tuple[int, ...]
     accuracy: float | None = None
+    accuracy_per_step: list[float] | None = None
     rates_per_step: dict[str, list[float]] = field(default_factory=dict)
     neurobench: Footprint | None = None
     audit: Audit | None = None
@@ -107,7 +111,8 @@ class Profile:
         lines = [
             f"{self.title}: {self.energy:.4g} mJ per sample ({chosen.preset}"
             + "".join(f", {name}={value}" for name, value in chosen.switches.items())
-            + f"), {ann:.4g} mJ as an ANN: {ann / self.energy:.2f} times as much",
+            + f"), {ann:.4g} mJ as an ANN"
+            + (f": {ann / self.energy:.2f} times as much" if self.energy else ""),
             f"operations   {chosen.ac / 1e9:.4g} G AC, {chosen.mac / 1e9:.4g} G MAC of {chosen.dense / 1e9:.4g} G dense; "
             f"{self.counts.time_steps} time steps, "
             + (f"{self.samples:,} samples" if self.samples else "estimated from rates that were given"),
@@ -137,7 +142,7 @@ class Profile:
             "time_steps": self.counts.time_steps,
             "estimated": not self.samples,
             "accuracy": self.accuracy,
-            "accuracy_per_step": None,
+            "accuracy_per_step": self.accuracy_per_step,
             "preset": chosen.preset,
             "switches": chosen.switches,
             "constants": asdict(chosen.constants),
@@ -210,6 +215,8 @@ class Profile:
     def table(self) -> str:
         """The layers as CSV: one row each, numbers per sample, energy in mJ."""
         rows = self.to_dict()["layers"]
+        if not rows:
+            raise ValueError(f"{self.title} has no operations to count")
         out = io.StringIO()
         writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -248,7 +255,7 @@ def profile(
 
     Args:
         model: any model that takes [B, C, H, W] or [T, B, C, H, W]; it is left as it is.
-        data: a batch, or batches (a DataLoader, say), with labels as pairs (x, labels) or without.
+        data: a batch x, a pair (x, labels), or batches of either kind (a DataLoader, say).
         preset: "exact", "spikingformer" or "meta_spikeformer"; formulas in `energy.PRESETS` and docs/energy.md.
         constants: energy per operation; 45 nm by default.
         title: what the report calls it.
@@ -258,15 +265,13 @@ def profile(
         switches: of the preset.
 
     Raises:
-        ValueError: no data, or a preset, switch or value that does not exist.
+        ValueError: no data or none that can be followed, or a preset, switch or value that does not exist.
     """
-    batches = [data] if isinstance(data, Tensor) else data
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     first, answers = [], {"right": 0, "labelled": 0, "shape": ()}
 
     def inputs():
-        for batch in batches:
-            x, labels = batch if isinstance(batch, (tuple, list)) else (batch, None)
+        for x, labels in batches_of(data):
             x = x.to(device)
             if not first:
                 first.extend((x, labels))
@@ -276,16 +281,33 @@ def profile(
 
     def judged(logits):
         labels = answers["labels"]
+        classified = isinstance(logits, Tensor) and logits.ndim == 2
         if len(first) == 2:
-            first.append(logits.argmax(-1).cpu() if isinstance(logits, Tensor) and logits.ndim == 2 else None)
-        if labels is not None:
+            first.append(logits.argmax(-1).cpu() if classified else None)
+        if classified and labels is not None and labels.ndim == 1:
+            labels = labels.cpu()
             known = labels >= 0
             answers["right"] += int((logits.argmax(-1).cpu()[known] == labels[known]).sum())
             answers["labelled"] += int(known.sum())
+            if last:
+                steps = model.forward_head(last.pop(), per_step=True).detach()
+                answers["per_step"] = answers.get("per_step", 0) + (
+                    (steps.cumsum(0).argmax(-1).cpu() == labels)[:, known].sum(1)
+                )
 
-    recorder = record(model, inputs(), maps, judged)
+    last: list[Tensor] = []  # the last stage's map, from which the logits of every step follow
+    listener = None
+    if isinstance(model, SpikingBackbone):
+        listener = model.stages[-1].register_forward_hook(lambda module, args, output: last.append(output))
+    try:
+        with torch.no_grad():
+            recorder = record(model, inputs(), maps, judged)
+    finally:
+        if listener is not None:
+            listener.remove()
     counts = _counts(model, recorder, {name: operand.rate for name, operand in recorder.neurons.items()})
     x, labels, answer = first
+    labels = labels if labels is not None and labels.ndim == 1 else None
     result = Profile(
         title or getattr(model, "config", {}).get("architecture", type(model).__name__),
         counts,
@@ -293,6 +315,7 @@ def profile(
         recorder.samples,
         answers["shape"],
         answers["right"] / answers["labelled"] if answers["labelled"] else None,
+        (answers["per_step"] / answers["labelled"]).tolist() if "per_step" in answers else None,
         {name: operand.rate_per_step for name, operand in recorder.neurons.items()},
         _footprint(counts, recorder),
         judge(recorder),
@@ -300,7 +323,10 @@ def profile(
         maps=_maps(model, recorder, x, labels, answer, classes),
     )
     if merged:
-        result.audit_merged = judge(record(merge(model, "neuromorphic"), [x]))
+        try:
+            result.audit_merged = judge(record(merge(model, "neuromorphic"), [x]))
+        except ValueError as error:
+            warnings.warn(f"the merged model is not audited: {error}", stacklevel=2)
     return result
 
 
@@ -346,12 +372,16 @@ def estimate(
         )
         found = next((rate for name in names if name and (rate := rate_of(name)) is not None), rate_of(""))
         if found is None:
-            raise ValueError(
-                f"the firing rate of {' or '.join(filter(None, names))} is missing; give it, or one for a module around it"
+            missing = (
+                " or ".join(filter(None, names)) or f"what {operation.module or 'the model'} reads ({operation.name})"
             )
+            raise ValueError(f"the firing rate of {missing} is missing; give it, or one for a module around it")
         return found
 
     counts = _counts(model, recorder, {name: rate_of(name) for name in recorder.neurons}, given)
+    for operation in counts.weighted[:1]:  # an input of spikes, if its rate is given by name
+        if any(operation.module == name or operation.module.startswith(f"{name}.") for name in known if name):
+            operation.data[0].kind = "binary"
     name = title or getattr(model, "config", {}).get("architecture", type(model).__name__)
     chosen = account(counts, preset, constants, **switches)
     return Profile(name, counts, chosen, 0, tuple(input_shape), outputs=recorder.outputs)
@@ -408,7 +438,7 @@ def _named(model: nn.Module, recorder: Recorder, rates: Mapping[str, float]) -> 
     modules = dict(model.named_modules())
     known = {}
     for name, rate in rates.items():
-        if not 0 <= rate <= 1:
+        if not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
             raise ValueError(
                 f"the rate of {name!r} is {rate}; rates are shares in [0, 1], so divide percentages by 100"
             )
@@ -455,6 +485,8 @@ def _maps(model, recorder: Recorder, x: Tensor, labels, answer, classes) -> list
     for name, rates in recorder.maps.items():
         if rates.shape[1:].numel() > 1:
             stages.setdefault(stage_of(model, name), []).append(rates)
+    if not stages or x.ndim not in (4, 5):
+        return []
     pictures = _pictures(x)
 
     def named(index):

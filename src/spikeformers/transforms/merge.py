@@ -19,8 +19,15 @@ from ..models.meta_spikeformer import SepConv
 from ..neurons import Neuron
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-FOLDABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+FOLDABLE = {  # and the normalisations of the axis that they compute
+    nn.Linear: (nn.BatchNorm1d,),
+    nn.Conv1d: (nn.BatchNorm1d, nn.SyncBatchNorm),
+    nn.Conv2d: (nn.BatchNorm2d, nn.SyncBatchNorm),
+    nn.Conv3d: (nn.BatchNorm3d, nn.SyncBatchNorm),
+    nn.ConvTranspose1d: (nn.BatchNorm1d, nn.SyncBatchNorm),
+    nn.ConvTranspose2d: (nn.BatchNorm2d, nn.SyncBatchNorm),
+    nn.ConvTranspose3d: (nn.BatchNorm3d, nn.SyncBatchNorm),
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Choices:
     sepconv: bool
 
 
+PERMANENT = "make weights permanent that hooks compute, for example with torch.nn.utils.prune.remove(module, 'weight')"
 COSTS = {"cpu": Choices(repconv=False, sepconv=False), "neuromorphic": Choices(repconv=True, sepconv=True)}
 
 
@@ -69,9 +77,9 @@ def merge(
         The merged copy in eval mode.
 
     Raises:
-        ValueError: there is no such cost.
+        ValueError: there is no such cost, or a weight is computed by a hook.
     """
-    if cost not in COSTS:
+    if not isinstance(cost, str) or cost not in COSTS:
         raise ValueError(f"cost must be one of {', '.join(COSTS)}, not {cost!r}")
     given = {name: value for name, value in (("repconv", repconv), ("sepconv", sepconv)) if value is not None}
     merged = _walk(copy.deepcopy(model), replace(COSTS[cost], **given), {}).eval()
@@ -100,6 +108,8 @@ def _merged(module: nn.Module, choices: Choices) -> nn.Module:
 
 @_merged.register
 def _(layer: ConvBN, choices: Choices) -> nn.Module:
+    if "weight" not in layer.conv._parameters:
+        raise ValueError(f"the weight of a convolution is computed by a hook; {PERMANENT}")
     return PerStep(OrderedDict(conv=_fold(layer.conv, layer.bn)))
 
 
@@ -139,6 +149,16 @@ def _(layer: RepConv, choices: Choices) -> nn.Module:
             project=_convolution(project, bias, like),
         )
     )
+
+
+@_merged.register
+def _(layers: PerStep, choices: Choices) -> nn.Module:
+    """A RepConv that was merged for CPUs."""
+    if not choices.repconv or list(layers._modules) != ["expand", "depthwise", "project"]:
+        return layers
+    expand, depthwise, project = (layer.weight.double() for layer in layers)
+    kernel = torch.einsum("oc,cuv,ci->oiuv", project[..., 0, 0], depthwise[:, 0], expand[..., 0, 0])
+    return PerStep(OrderedDict(conv=_convolution(kernel, layers.project.bias, layers.project.weight)))
 
 
 @_merged.register
@@ -193,7 +213,9 @@ def _foldable(layer: nn.Module, bn: nn.Module) -> bool:
 
     Subclasses may compute something else, and without running statistics bn takes those of the batch.
     """
-    if type(layer) not in FOLDABLE or type(bn) not in NORMS or bn.running_mean is None:
+    if type(layer) not in FOLDABLE or getattr(bn, "running_mean", None) is None or "weight" not in layer._parameters:
+        return False
+    if type(bn) not in FOLDABLE[type(layer)]:
         return False
     return bn.num_features == (layer.out_features if type(layer) is nn.Linear else layer.out_channels)
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from spikeformers.data.events import EventData, Events, datasets, integrate, write_events
+from spikeformers.data.events import EventData, Events, Saccades, datasets, integrate, write_events
 from spikeformers.data.loading import PADDING_LABEL, TestSet, TrainingSet, test_loader, train_loader
 
 PACKED = Path(__file__).parents[4] / "shared" / "data" / "nmnist"
@@ -281,6 +281,90 @@ def test_the_cache_can_lie_elsewhere_or_nowhere(tmp_path):
         EventData("events", root, cache=str(tmp_path / "data" / "frames_cache" / "x")).source(training=True)
 
 
+def test_frames_can_be_interpolated_instead(tmp_path):
+    recording = packed(tmp_path)[7]
+    data = EventData("nmnist", str(tmp_path), time_steps=2, img_size=17, resize="bilinear", clip=2)
+    counts = torch.from_numpy(integrate(recording, 2, size=(34, 34))).float().clamp(max=2)
+    got = data.transform(training=False)(data.source(training=True)[7][0])
+    assert got.shape == data.shape == (2, 2, 17, 17)
+    # pixels twice as large: their centres lie amid four
+    torch.testing.assert_close(got, counts.unflatten(3, (17, 2)).unflatten(2, (17, 2)).mean((3, 5)))
+
+
+def test_counts_are_kept_for_every_interpolation(tmp_path, monkeypatch):
+    root = own(tmp_path)
+    wide = {"sensor": (20, 12), "resize": "bilinear"}
+    whole, _ = EventData("events", root, **wide).source(training=True)[0]
+    monkeypatch.setattr(datasets, "read_events", None)
+    for size in (6, 9):
+        data = EventData("events", root, **wide, img_size=size)
+        np.testing.assert_array_equal(data.source(training=True)[0][0], whole)
+        assert TestSet(EventData("events", root, **wide, img_size=size, folds=2, fold=1)).shape == (16, 2, size, size)
+
+
+def painted(root, splits=("train", "val"), classes=("bars", "columns")):
+    """Folders of stripes, lying or standing, each image with its own phase."""
+    for split in splits:
+        for label, name in enumerate(classes):
+            (root / split / name).mkdir(parents=True)
+            for i in range(3):
+                stripes = np.tile((np.arange(20) + i + 3 * (split == "val")) % 7 < 3, (20, 1))
+                Image.fromarray(np.uint8(255 * (stripes if label else stripes.T))).save(root / split / name / f"{i}.png")
+    return EventData("cifar10_saccades", str(root), images="folder", time_steps=4, batch_size=2)
+
+
+def test_images_become_recordings(tmp_path):
+    data = painted(tmp_path)
+    train, test = TrainingSet(data, seed=0), TestSet(data)
+    assert train.classes == ["bars", "columns"] and (len(train), len(test)) == (6, 6)
+    frames, label = test[4]
+    path = tmp_path / "val" / "columns" / "1.png"
+    assert label == 1 and frames.shape == data.shape == (4, 2, 48, 48) and test.source.where(4) == str(path)
+    with Image.open(path) as image:
+        recording = Saccades()(image)
+    np.testing.assert_array_equal(frames, integrate(recording, 4, size=(48, 48)))
+    np.testing.assert_array_equal(data.read(path), frames)
+    write_events(tmp_path / "recording.npz", recording)
+    np.testing.assert_array_equal(data.read(tmp_path / "recording.npz"), frames)
+    with pytest.raises(ValueError, match="cannot read the image .*none.png.*give an image file, or a recording"):
+        data.read(tmp_path / "none.png")
+    small = EventData("cifar10_saccades", str(tmp_path), images="folder", sensor=(30, 20), img_size=10, cache="none")
+    assert small.source(training=True)[0][0].shape == small.shape == (16, 2, 10, 10)
+    batch, _ = next(iter(train_loader(TrainingSet(EventData(**{**vars(data), "roll": 5, "cutout": 8}), seed=0))))
+    assert batch.shape == (4, 2, 2, 48, 48) and batch.any()
+
+
+def test_images_are_recorded_once(tmp_path, monkeypatch):
+    data = painted(tmp_path / "a")
+    cache = str(tmp_path / "cache")
+    first = [EventData(**{**vars(data), "cache": cache}).source(training=True)[i][0] for i in range(6)]
+    assert len(list((tmp_path / "cache").rglob("*.npz"))) == 6
+    again = EventData(**{**vars(painted(tmp_path / "b")), "cache": cache})
+    monkeypatch.setattr(Saccades, "__call__", None)  # from here on there is only the cache
+    for i, frames in enumerate(first):
+        np.testing.assert_array_equal(again.source(training=True)[i][0], frames)
+    for change in ({"sensor": (40, 40)}, {"time_steps": 5}, {"split_by": "time"}):
+        with pytest.raises(TypeError):
+            EventData(**{**vars(again), **change}).source(training=True)[0]
+    with pytest.raises(TypeError):
+        again.source(training=False)[0]
+
+
+def test_a_limit_takes_the_first_of_each_class(tmp_path):
+    root = own(tmp_path, files=3, classes=("left", "middle", "right"))
+    data = EventData("events", root, limit=5)
+    for training in (True, False):
+        part, whole = data.source(training), EventData("events", root).source(training)
+        assert part.labels == [0, 0, 1, 1, 2] and list(part.classes) == ["left", "middle", "right"]
+        for i, j in enumerate((0, 1, 3, 4, 6)):
+            assert part.where(i) == whole.where(j) and part[i][1] == whole[j][1]
+            np.testing.assert_array_equal(part[i][0], whole[j][0])
+    assert len(EventData("events", root, limit=100).source(training=True)) == 9
+    assert data.shape == (16, 2, 12, 20)
+    digits = EventData("cifar10_saccades", str(tmp_path), images="digits", limit=40, folds=4, fold=2)
+    assert (len(TrainingSet(digits, seed=0)), len(TestSet(digits))) == (30, 10)
+
+
 def test_broken_files_are_left_out_with_a_warning_or_stop(tmp_path):
     root = own(tmp_path)
     (tmp_path / "val" / "left" / "0.npz").write_bytes(b"PK\x03\x04 no archive")
@@ -365,6 +449,9 @@ def test_differing_class_folders_are_named(tmp_path):
         ({"cutout": -1}, "data.cutout is -1"),
         ({"folds": 5, "fold": 6}, "give 1 to data.folds"),
         ({"batch_size": 0}, "data.batch_size"),
+        ({"limit": -1}, "data.limit is -1"),
+        ({"resize": "bicubic"}, "give events or bilinear"),
+        ({"images": "paintings"}, "data.images is 'paintings'; give digits, folder"),
     ],
     ids=str,
 )

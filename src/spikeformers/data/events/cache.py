@@ -10,10 +10,11 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+from PIL import Image
 
 from ..._files import write_atomically
 
-VERSION = 1  # of the frames: a change of a reader or of `integrate` that alters frames raises it
+VERSION = 1  # of the frames: a change of a reader, of `integrate` or of `Saccades` that alters frames raises it
 BROKEN = (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zlib.error, BadZipFile)
 
 
@@ -47,7 +48,10 @@ class FrameCache:
             span: the part of it, start and end in microseconds.
         """
         state = path.stat()
-        identity = [VERSION, self.parameters, os.path.relpath(path, self.root), state.st_size, state.st_mtime_ns, span]
+        return self._file(os.path.relpath(path, self.root), state.st_size, state.st_mtime_ns, span)
+
+    def _file(self, *identity):
+        identity = [VERSION, self.parameters, *identity]
         name = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
         return self.folder / name[:2] / f"{name}.npz"
 
@@ -75,3 +79,11 @@ class FrameCache:
                     f"frames are not cached in {self.folder} ({error}); training goes on without", stacklevel=2
                 )
             self.full = True
+
+
+class ImageFrameCache(FrameCache):
+    """Frames made from images: the hash is that of the parameters and of the image's size and pixels, wherever it lies."""
+
+    def file(self, image: Image.Image, span: None = None) -> Path:
+        """Where the frames of an image (of any mode but a palette) belong."""
+        return self._file(image.mode, image.size, hashlib.blake2b(image.tobytes()).hexdigest(), span)

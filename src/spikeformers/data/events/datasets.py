@@ -1,4 +1,4 @@
-"""Event data sets: N-MNIST, DVS128 Gesture, CIFAR10-DVS, N-Caltech101, HAR-DVS, and folders of one's own.
+"""Event data sets: N-MNIST, DVS128 Gesture, CIFAR10-DVS, N-Caltech101, HAR-DVS, events made from images, and folders of one's own.
 
 Each is a list of recordings with labels that becomes frames of counts [T, 2, H, W]; `loading` makes batches of them.
 """
@@ -10,21 +10,24 @@ import tempfile
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional as F
 from torchvision.datasets import utils
 
-from ..loading import UNREADABLE
+from ..images import ImageData
+from ..loading import UNREADABLE, Source
 from ._events import Events
 from .augment import Augment
-from .cache import BROKEN, FrameCache
+from .cache import BROKEN, FrameCache, ImageFrameCache
 from .frames import inside, integrate, rescale
 from .readers import SUFFIXES, read_events
+from .saccades import Saccades, earlier
 
 SENSORS = {  # width and height in pixels
     "nmnist": (34, 34),
@@ -32,6 +35,7 @@ SENSORS = {  # width and height in pixels
     "cifar10_dvs": (128, 128),
     "ncaltech101": (240, 180),
     "har_dvs": (346, 260),
+    "cifar10_saccades": (48, 48),
 }
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 GESTURES = (
@@ -55,16 +59,16 @@ class EventData:
 
     Args:
         name: the data set; events stands for folders of one's own, root/train/CLASS/* and root/val/CLASS/*, in any format that
-            is read.
+            is read, cifar10_saccades for CIFAR-10 or other images that move before a simulated camera (see `Saccades`).
         root: folder that holds the data.
         time_steps: frames per recording.
         split_by: what all frames of a recording have in common: the number of events, the share of its time, or the
             duration given by data.duration.
         duration: microseconds per frame with split_by duration; what comes after time_steps frames is cut off, and a
             shorter recording ends in empty frames.
-        img_size: height and width in pixels onto which events are scaled before they are counted, so that counts are
-            preserved; None keeps the sensor's.
-        sensor: the sensor's width and height in pixels; None takes that of the data set, or for events what the files state.
+        img_size: height and width of the frames in pixels; None keeps the sensor's.
+        sensor: the sensor's width and height in pixels; None takes that of the data set (for cifar10_saccades 48 x 48), or for
+            events what the files state.
         clip: largest count of a pixel in a frame that is kept, 0 for no limit; 1 makes frames binary.
         hflip: probability of mirroring a training recording, all its frames alike, as with all that follows.
         roll: largest shift along x and y in pixels.
@@ -82,9 +86,17 @@ class EventData:
             recordings.
         fold: which of the parts is tested on, from 1; 0 trains all of them one after the other (cross-validation).
         repeats: times that a sample is drawn in a row, each with an augmentation of its own.
+        limit: if above 0, only so many training and so many test recordings are used: the first of each class, equally many or
+            one more.
+        resize: how img_size is reached: events, they are scaled before they are counted, so that counts are preserved, or
+            bilinear, frames as large as the sensor are interpolated (between pixels' centres, without smoothing).
+        images: for cifar10_saccades, which of the image data sets lies in root: cifar10, mosaics, folder or another (see
+            `ImageData`).
     """
 
-    name: Literal["nmnist", "dvs128_gesture", "cifar10_dvs", "ncaltech101", "har_dvs", "events"] = "nmnist"
+    name: Literal["nmnist", "dvs128_gesture", "cifar10_dvs", "ncaltech101", "har_dvs", "cifar10_saccades", "events"] = (
+        "nmnist"
+    )
     root: str = "data"
     time_steps: int = 16
     split_by: Literal["number", "time", "duration"] = "number"
@@ -106,21 +118,29 @@ class EventData:
     folds: int = 1
     fold: int = 0
     repeats: int = 1
+    limit: int = 0
+    resize: Literal["events", "bilinear"] = "events"
+    images: str = "cifar10"
 
     def __post_init__(self):
         if self.sensor is not None:
             self.sensor = tuple(self.sensor)
         if self.name not in SOURCES:
             raise ValueError(f"data.name is {self.name!r}; give {', '.join(SOURCES)}")
+        image_sets = get_args(get_type_hints(ImageData)["name"])
+        if self.images not in image_sets:
+            raise ValueError(f"data.images is {self.images!r}; give {', '.join(image_sets)}")
         if self.split_by not in ("number", "time", "duration"):
             raise ValueError(f"data.split_by is {self.split_by!r}; give number, time or duration")
+        if self.resize not in ("events", "bilinear"):
+            raise ValueError(f"data.resize is {self.resize!r}; give events or bilinear")
         if (self.split_by == "duration") != (self.duration is not None):
             raise ValueError(
                 f"data.split_by is {self.split_by!r} and data.duration {self.duration}; "
                 "the duration, in microseconds per frame, belongs to split_by duration and only there"
             )
         least = {"time_steps": 1, "duration": 1, "img_size": 1, "batch_size": 1, "folds": 1, "repeats": 1}
-        least |= dict.fromkeys(("clip", "hflip", "roll", "rotate", "shear", "cutout", "workers"), 0)
+        least |= dict.fromkeys(("limit", "clip", "hflip", "roll", "rotate", "shear", "cutout", "workers"), 0)
         for key, smallest in least.items():
             value = getattr(self, key)
             if value is not None and value < smallest:
@@ -144,13 +164,20 @@ class EventData:
         Raises:
             ValueError: that file does not say, or there is none.
         """
-        size = self.size or self.source(training=True).size
+        size = self.size or self._everything(training=True).size
         return self.time_steps, self.channels, *size
 
     @property
     def size(self) -> tuple[int, int] | None:
         """Height and width of the frames; None where files have to say."""
         if self.img_size is not None:
+            return self.img_size, self.img_size
+        return self.counted
+
+    @property
+    def counted(self) -> tuple[int, int] | None:
+        """Height and width of the grid on which events are counted; None where files have to say."""
+        if self.img_size is not None and self.resize == "events":
             return self.img_size, self.img_size
         sensor = self.sensor or SENSORS.get(self.name)
         return sensor and (sensor[1], sensor[0])
@@ -161,25 +188,44 @@ class EventData:
         Raises:
             ValueError: the data are not where `data.root` says, or cannot be downloaded.
         """
+        source = self._everything(training)
+        return Limited(source, self.limit) if self.limit else source
+
+    def _everything(self, training):
         if self.download:
             _download(self.name, Path(self.root))
         return SOURCES[self.name](self, training)
 
     def transform(self, training: bool) -> Callable[[np.ndarray], torch.Tensor]:
-        """From counts to a tensor [T, 2, H, W] in float32, in training augmented."""
+        """From counts to a tensor [T, 2, H, W] in float32, of the size of the frames, in training augmented."""
         augment = Augment(self.hflip, self.roll, self.rotate, self.shear, self.cutout, self.augment_one)
-        return Transform(self.clip, augment if training else None)
+        size = self.size if self.resize == "bilinear" else None
+        return Transform(self.clip, size, augment if training else None)
 
     def read(self, path: str | Path) -> torch.Tensor:
-        """An event file as a test sample [T, 2, H, W].
+        """An event file, or for cifar10_saccades an image file, as a test sample [T, 2, H, W].
 
         Raises:
-            ValueError: the file is missing or is no event file, or nothing states the sensor's size.
+            ValueError: the file is missing or is no such file, or nothing states the sensor's size.
         """
-        return self.transform(training=False)(self.integrate(read_events(path), path))
+        return self.transform(training=False)(self.integrate(self._recorded(path), path))
+
+    def _recorded(self, path):
+        if self.name != "cifar10_saccades" or str(path).lower().endswith(SUFFIXES):
+            return read_events(path)
+        try:
+            with Image.open(path) as image:
+                return self.saccades(image)
+        except UNREADABLE as error:
+            raise ValueError(f"cannot read the image {path} ({error}); give an image file, or a recording") from None
+
+    @property
+    def saccades(self) -> Saccades:
+        """The camera that watches the images of cifar10_saccades."""
+        return Saccades(self.sensor or SENSORS["cifar10_saccades"])
 
     def integrate(self, events: Events, where: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
-        """Frames of counts [T, 2, H, W], int32, of a recording from the file `where`.
+        """Counts [T, 2, H, W], int32, on the grid `counted` or the sensor's, of a recording from the file `where`.
 
         Args:
             size: height and width that the frames must have; None takes them as they are.
@@ -187,7 +233,7 @@ class EventData:
             ValueError: nothing states the sensor's size, or the frames have another size.
         """
         events, sensor = self.within(events, where)
-        own = self.size or sensor
+        own = self.counted or sensor
         if size is not None and own != size:
             raise ValueError(
                 f"its sensor has {sensor[1]}x{sensor[0]} pixels but the first file's {size[1]}x{size[0]}; "
@@ -221,20 +267,24 @@ class EventData:
             )
         return replace(events, dropped=0), (height, width)
 
-    def frame_cache(self) -> FrameCache | None:
+    def frame_cache(self, kind: type[FrameCache] = FrameCache, **parameters) -> FrameCache | None:
         """Where frames are kept, None if they are not.
 
+        Args:
+            kind: the class of the cache.
+            parameters: what decides the frames besides the recording and these data's own settings; must be JSON.
         Raises:
             ValueError: the folder that `data.cache` names cannot be made.
         """
         if self.cache is not None and self.cache.lower() in ("", "none"):
             return None
         folder = self.cache or Path(self.root, "frames_cache")
-        parameters = {
-            key: getattr(self, key) for key in ("name", "time_steps", "split_by", "duration", "img_size", "sensor")
-        }
+        for key in ("name", "time_steps", "split_by", "duration", "img_size", "sensor"):
+            parameters[key] = getattr(self, key)
+        if self.resize == "bilinear":
+            parameters["img_size"] = None  # what is kept are the counts
         try:
-            return FrameCache(folder, self.root, parameters)
+            return kind(folder, self.root, parameters)
         except OSError as error:
             if self.cache:
                 raise ValueError(f"data.cache is {self.cache!r}, which cannot be used ({error})") from None
@@ -244,15 +294,19 @@ class EventData:
 
 @dataclass(frozen=True)
 class Transform:
-    """Counts [T, 2, H, W] of any integers -> tensor of the same shape in float32, none above `clip` if that is not 0."""
+    """Counts [T, 2, H, W] of any integers, none above `clip` if that is not 0 -> tensor [T, 2, *size] in float32, of the same
+    size if that is None."""
 
     clip: int
+    size: tuple[int, int] | None
     augment: Augment | None
 
     def __call__(self, frames: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(frames.astype(np.float32))
         if self.clip:
             tensor.clamp_(max=self.clip)
+        if self.size:
+            tensor = F.interpolate(tensor, self.size, mode="bilinear", align_corners=False)
         return tensor if self.augment is None else self.augment(tensor)
 
 
@@ -275,7 +329,7 @@ class Recordings:
         self.parts: dict[Path, list[int]] = {}
         for index, recording in enumerate(recordings):
             self.parts.setdefault(recording.path, []).append(index)
-        self.size = data.size or self._stated_size()
+        self.size = data.counted or self._stated_size()
 
     def __len__(self):
         return len(self.recordings)
@@ -352,6 +406,52 @@ def pictures(folder: Path, count: int) -> list[Events]:
         y, x = np.nonzero(off | on)
         result.append(Events(np.zeros(len(y), np.int64), x, y, on[y, x].astype(np.uint8), *grey.shape[::-1]))
     return result
+
+
+class SaccadeImages:
+    """Labelled images as a source of frames: each is recorded by `data.saccades`, once if there is a cache."""
+
+    def __init__(self, data: EventData, training: bool):
+        self.data, self.camera = data, data.saccades
+        self.images = ImageData(data.images, data.root).source(training)
+        self.classes, self.labels = self.images.classes, self.images.labels
+        self.shards = getattr(self.images, "shards", None)
+        self.cache = data.frame_cache(ImageFrameCache, camera=asdict(self.camera))
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        image, label = self.images[index]
+        image = image.convert("L")  # all that the camera sees, so all that decides the frames
+        frames = self.cache.load(image) if self.cache else None
+        if frames is None:
+            frames = self.data.integrate(self.camera(image), self.where(index))
+            if self.cache:
+                self.cache.store(image, None, frames)
+        return frames, label
+
+    def where(self, index):
+        return self.images.where(index)
+
+
+class Limited:
+    """A part of a source: `limit` samples, or all if there are fewer; of each class the first ones, in their order."""
+
+    def __init__(self, source: Source, limit: int):
+        labels = np.asarray(source.labels)
+        self.source, self.classes = source, source.classes
+        self.indices = np.sort(np.lexsort((labels, earlier(labels)))[:limit]).tolist()
+        self.labels = labels[self.indices].tolist()
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __getitem__(self, index):
+        return self.source[self.indices[index]]
+
+    def where(self, index):
+        return self.source.where(self.indices[index])
 
 
 class PackedNMNIST:
@@ -488,6 +588,7 @@ SOURCES = {
     "cifar10_dvs": _cifar10_dvs,
     "ncaltech101": _ncaltech101,
     "har_dvs": _har_dvs,
+    "cifar10_saccades": SaccadeImages,
     "events": _events,
 }
 
@@ -500,6 +601,7 @@ LAYOUTS = {
     "66201824eabb0239c7ab992480b50ba3) by hand, as www.garrickorchard.com/datasets/n-caltech101 says, and unpack it there",
     "har_dvs": "HAR-DVS lies in {root}/action_001/* and so on, train_label.txt and test_label.txt beside: fetch it by hand, as "
     "github.com/Event-AHU/HARDVS says",
+    "cifar10_saccades": "the images lie in {root}, of a kind that data.images names (cifar10: fetch it with torchvision)",
     "events": "event folders look like {root}/train/CLASS/1.aedat4 and {root}/val/CLASS/1.aedat4",
 }
 
@@ -535,8 +637,7 @@ def _by_class(root, classes, suffixes):
 def _ninety(recordings, training):
     """Of each class the first 90 %, rounded up, or the rest."""
     labels = np.array([recording.label for recording in recordings])
-    rank = np.arange(len(labels)) - np.searchsorted(labels, labels)
-    first = rank < np.ceil(np.bincount(labels)[labels] * 0.9)
+    first = earlier(labels) < np.ceil(np.bincount(labels)[labels] * 0.9)
     return [recording for recording, trains in zip(recordings, first, strict=True) if trains == training]
 
 
