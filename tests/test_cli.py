@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning  # noqa: F401 - commands import it, and what it warns of must not be in their output
 import pytest
 import torch
 from PIL import Image
@@ -82,9 +83,9 @@ def test_profile_measures_what_eval_measures(trained, capsys, tmp_path):
     assert rates == pytest.approx(summary["firing_rates"], abs=1e-6)
     assert written["data"] == "digits" and written["checkpoint"] == checkpoint
     assert written["audit_merged"]["additions_only"] and "<title>" in (report / "report.html").read_text()
-    options = ["--preset", "meta_spikeformer", "--rates", str(report / "profile.json")]
-    assert main(["profile", checkpoint, "--input_shape", "[1,16,16]", *options]) == 0
+    assert main(["profile", checkpoint, "--preset", "meta_spikeformer", "--rates", str(report / "profile.json")]) == 0
     assert f"{written['totals']['energy_mj']:.4g} mJ" in capsys.readouterr().out
+    assert main(["profile", checkpoint, "--rates", str(report / "profile.json")]) == 0
 
 
 def test_compare_time_steps_and_reports(trained, capsys, tmp_path):
@@ -122,6 +123,11 @@ def test_mistakes_with_profiles(trained, says, tmp_path):
         (["profile", checkpoint, "--switches", "integers=all"], "'mac', 'levels'"),
         (["profile", checkpoint, "--samples", "-1"], "--samples"),
         (["profile", checkpoint, "--time_steps", "[1,2]"], "compare takes several"),
+        (["profile", checkpoint, "--time_steps", "0"], "--time_steps at least 1"),
+        (["profile", checkpoint, "--input_shape", "[1,16,16]"], "estimate with --rates"),
+        (["profile", checkpoint, "--report", str(tmp_path / "rates.json")], "is no folder"),
+        (["profile", checkpoint, "--mac", "-1"], "-1.0 pJ"),
+        (["compare", checkpoint, "nope"], "no checkpoint nope"),
         (["profile", checkpoint, "--sampels", "1"], "--samples"),
         (["profile", "meta_spikeformer_15"], "spikeformers list"),
         (["profile", "meta_spikeformer_15m"], "--rates 0.2 for an estimate"),

@@ -2,7 +2,7 @@
 
 from .models import create_model, list_models, load_published, save_model
 from .profiling import audit, estimate, profile
-from .transforms import merge
+from .transforms import merge, shrink
 
 __all__ = [
     "__version__",
@@ -14,5 +14,6 @@ __all__ = [
     "merge",
     "profile",
     "save_model",
+    "shrink",
 ]
 __version__ = "0.1.0"

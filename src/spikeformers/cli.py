@@ -7,6 +7,8 @@ import difflib
 import importlib.metadata
 import importlib.util
 import itertools
+import os
+import random
 import re
 import shlex
 import sys
@@ -126,11 +128,12 @@ def profile(argv):
     names, options = _names_and_options("profile", argv)
     if len(names) > 1:
         raise ValueError(f"profile takes one checkpoint, not {len(names)}; spikeformers compare takes several")
+    folder = _report_folder(options)
     result, *others = _profiles("profile", profile.__doc__, names[0], options)
     if others:
         raise ValueError("profile takes one --time_steps; spikeformers compare takes several")
     print(result)
-    if folder := _report_folder(options):
+    if folder:
         result.write(folder)
         print(f"wrote {Path(folder) / 'report.html'}, and profile.json and layers.csv beside it")
 
@@ -141,13 +144,17 @@ def compare(argv):
 
     from .profiling import compare as write
 
-    folder = _report_folder(options) or "comparison"
+    for name in names:
+        if not Path(name).exists() and "--rates" not in " ".join(options):
+            _must_be_a_checkpoint(name)
+    folder = _report_folder(options)
     reports, maps = [], []
     for name in names:
         saved = Path(name) / "profile.json" if Path(name).is_dir() else Path(name)
         if saved.suffix == ".json" and saved.is_file():
             reports.append(_json(saved, "a profile that `spikeformers profile --report` wrote", "totals"))
             maps.append([])
+            print(f"{name}: {reports[-1]['totals']['energy_mj']:.4g} mJ per sample, as it was saved")
             continue
         for result in _profiles("compare", compare.__doc__, name, options):
             print(result, flush=True)
@@ -155,8 +162,11 @@ def compare(argv):
             maps.append(result.maps)
     if len(reports) < 2:
         raise ValueError("there is only one profile; give several checkpoints, or several --time_steps such as [1,2,4]")
-    write(reports, folder, maps)
-    print(f"wrote {Path(folder) / 'report.html'}, and comparison.csv and profiles.json beside it")
+    if folder:
+        write(reports, folder, maps)
+        print(f"wrote {Path(folder) / 'report.html'}, and comparison.csv and profiles.json beside it")
+    else:
+        print("add --report FOLDER for a page with all of them side by side")
 
 
 def predict(argv):
@@ -380,7 +390,11 @@ def _report_folder(options):
     for option, value in itertools.pairwise([*options, ""]):
         option, equals, given = option.partition("=")
         if option == "--report":
-            return given if equals else value
+            folder = Path(given if equals else value)
+            existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+            if not existing.is_dir() or not os.access(existing, os.W_OK):
+                raise ValueError(f"--report {folder} cannot be written: {existing} is no folder that takes files")
+            return folder
     return None
 
 
@@ -397,16 +411,18 @@ def _profiles(verb, help_, name, argv):
             _must_be_a_checkpoint(name)
         trained = evaluation.load_trained(name)
         data, options = _data_and_options(parser, argv, trained)
-    steps = options["time_steps"]
-    if options["samples"] < 0 or any(T < 1 for T in (steps if isinstance(steps, list) else [steps or 1])):
+    steps = options["time_steps"] if isinstance(options["time_steps"], list) else [options["time_steps"]]
+    if options["samples"] < 0 or any(T is not None and T < 1 for T in steps):
         raise ValueError("--samples must be at least 0, and --time_steps at least 1")
+    if options["input_shape"] is not None and options["rates"] is None:
+        raise ValueError("--input_shape is that of an estimate with --rates; measured samples have their own")
     constants = Constants(options["mac"], options["ac"], options["neuron"])
     how = {"preset": options["preset"], "constants": constants, **_switches(options["switches"])}
-    for T in steps if isinstance(steps, list) else [steps]:
+    for T in steps:
         title = name if T is None else f"{name}, T = {T}"
         if options["rates"] is not None:
-            model = _model_to_estimate(name, T)
-            shape = options["input_shape"] or _input_shape(model, T)
+            model, shape = _model_to_estimate(name, T)
+            shape = options["input_shape"] or shape
             yield estimate(model, shape, _rates(options["rates"]), title=title, **how)
             continue
         if T is not None and hasattr(data, "time_steps"):
@@ -433,7 +449,9 @@ def _measured(trained, data, limit, profile, **how):
 
     samples = _test_set(trained, data)
     step = max(1, len(samples) // limit) if limit else 1
-    chosen = Subset(samples, range(0, len(samples), step)[: limit or None])
+    places = list(range(0, len(samples), step)[: limit or None])
+    random.Random(0).shuffle(places)  # so that the first batch, of which pictures are shown, holds several classes
+    chosen = Subset(samples, places)
     batches = DataLoader(chosen, min(data.batch_size, 64), num_workers=data.workers, collate_fn=collate)
     result = profile(trained.model.to(best_device()), batches, classes=samples.classes, **how)
     result.data, result.checkpoint = data.name, how["title"].partition(", T = ")[0]
@@ -443,20 +461,20 @@ def _measured(trained, data, limit, profile, **how):
 
 
 def _model_to_estimate(name, time_steps):
+    """A checkpoint's model or a new one, and the shape of its samples: what it was trained on, or as its configuration says."""
     from .models import create_model
     from .training.evaluation import load_trained
 
     if Path(name).exists() or name.endswith((".ckpt", ".safetensors")):
-        model = load_trained(name).model
+        trained = load_trained(name)
+        model, shape = trained.model, trained.data and list(trained.data.shape)
         model.time_steps = time_steps or model.time_steps
-        return model
-    return create_model(name, **({"time_steps": time_steps} if time_steps else {}))
-
-
-def _input_shape(model, time_steps):
-    """[C, H, W] as the model's configuration says; [T, C, H, W] for event cameras, whose models see no static images."""
+        if shape:
+            return model, [time_steps or shape[0], *shape[1:]] if len(shape) == 4 else shape
+    else:
+        model = create_model(name, **({"time_steps": time_steps} if time_steps else {}))
     shape = list(model.pretrained_cfg["input_size"])
-    return [time_steps or model.time_steps, *shape] if shape[0] == 2 else shape
+    return model, [model.time_steps, *shape] if shape[0] == 2 else shape  # event cameras give sequences
 
 
 def _rates(text):
@@ -474,7 +492,7 @@ def _switches(text):
     pairs = [pair.partition("=") for pair in text.split(",") if pair]
     if any(not equals for _, equals, _ in pairs):
         raise ValueError(f"--switches is {text!r}; write them as repconv=trained,strict=True")
-    return {key.strip(): _literal(value) for key, _, value in pairs}
+    return {key.strip(): yaml.safe_load(value) for key, _, value in pairs}
 
 
 def _json(path, what, *keys):

@@ -132,6 +132,12 @@ def into_zeros(model, u):
     return blank
 
 
+def past_autograd(model, u):
+    spikes = model.lif(u)
+    spikes.data *= 0.3
+    return model.conv2(spikes.flatten(0, 1))
+
+
 def into_the_gain(model, u):
     model.gain.data = u[0, 0] * 1
     return model.gain + u
@@ -179,6 +185,7 @@ CHEATS = {
     "a list": (lambda m, u: torch.tensor(u.flatten().tolist()) * 0.3, "values touched through tolist()"),
     "into zeros": (into_zeros, "values touched through numpy()"),
     "into a parameter": (into_the_gain, "values touched through its data attribute"),
+    "past autograd": (past_autograd, "values touched through its data attribute"),
     "in a dict": (lambda m, u: {"logits": torch.from_numpy(u.numpy() * 0.3)}, "output that does not follow from the input"),
     "scaled spikes": (lambda m, u: m.conv2((m.lif(u) * 0.3).flatten(0, 1)), "convolution 3x3"),
     "average pooling": (lambda m, u: m.conv2(F.avg_pool2d(m.lif(u).flatten(0, 1), 2)), "convolution 3x3"),

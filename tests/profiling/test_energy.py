@@ -147,9 +147,26 @@ def test_exact_energy_by_hand():
     assert (mix.mac, mix.ac) == (2 * 16 * 4 * 3, 0)  # reads real numbers
     assert mean.ac == 2 * 3 * 16
     assert found.energy == pytest.approx((4.6 * mix.mac + 0.9 * (conv.ac + mean.ac)) * 1e-9)
-    assert found.chosen.ann_energy() == pytest.approx(4.6e-9 * (16 * 9 * 2 * 4 + 16 * 4 * 3))
+    additions = 16 * 4 + mean.ac  # biases of one step, and the average
+    assert found.chosen.ann_energy() == pytest.approx(4.6e-9 * (16 * 9 * 2 * 4 + 16 * 4 * 3) + 0.9e-9 * additions)
     dearer = found.account("exact", Constants(mac=1.0, ac=0.0, neuron=10.0))
     assert dearer.energy() == pytest.approx((mix.mac + 10 * 2 * 2 * 16) * 1e-9)
+
+
+def test_the_ann_is_the_network_as_it_was_trained(meta, images):
+    """No ANN would run merged kernels, so merging does not change what is compared with; nor does an ANN gain from itself."""
+    found = profile(meta(), images, "meta_spikeformer", merged=False)
+    trained = found.account("meta_spikeformer", repconv="trained", sepconv="trained")
+    assert found.chosen.dense > trained.dense and found.chosen.ann_energy() == pytest.approx(trained.ann_energy())
+    plain = profile(nn.Conv2d(3, 4, 3), images, merged=False)
+    assert plain.energy == pytest.approx(plain.chosen.ann_energy())
+
+
+def test_what_neurons_cost_is_said(meta, images):
+    found = profile(meta(), images, merged=False, constants=Constants(mac=3.2, neuron=0.1))
+    assert any("0.1 pJ" in note for note in found.chosen.notes) and any("3.2 pJ" in note for note in found.chosen.notes)
+    with pytest.raises(ValueError, match="-1 pJ"):
+        Constants(mac=-1)
 
 
 def test_integers_are_levels_on_request(spikingformer, images):

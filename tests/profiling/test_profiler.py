@@ -54,6 +54,24 @@ def test_profile_of_labelled_batches(meta, images):
     assert not found.audit.additions_only and found.audit_merged.additions_only
 
 
+def test_what_cannot_be_counted(meta, images):
+    model = meta()
+    for data, message in [
+        (images * float("nan"), "NaN"),
+        ([images, images[..., :8]], r"\[3, 16, 12\] and \[3, 16, 8\]"),
+        ((images, torch.tensor([0, 1, 2, 99])), "labels up to 99 do not fit 4 answers of 5 classes"),
+        ((images, torch.tensor([0])), "1 labels"),
+        (images.numpy(), "not ndarray"),
+        ({"x": images}, "not dict"),
+        (None, "not NoneType"),
+        ([], "no inputs"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            profile(model, data, merged=False)
+    with pytest.raises(ValueError, match="create_model"):
+        profile("best.ckpt", images)
+
+
 def test_maps_show_where_a_stage_fires():
     model = nn.Module()
     model.stages = nn.ModuleList([spikeformers.neurons.LIF(tau=1.0)])

@@ -5,10 +5,15 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor, nn
 
+from ..layers import RepConv
+from ..models.meta_spikeformer import SepConv
 from .operations import PRODUCTS, Operation, Recorder, batches_of, record
 
 _ADVICE = {
-    "normalisation": ("scales by real numbers", "merge(model) folds it into the convolution or linear layer before it"),
+    "normalisation": (
+        "scales by real numbers",
+        "fold it into the convolution or linear layer before it, as merge(model) does where a Sequential or a layer of spikeformers says which",
+    ),
     "scale": (
         "multiplies by a constant",
         "fold it into the next threshold or the weights; merge(model) does so for attention",
@@ -21,7 +26,7 @@ _ADVICE = {
 _FED = {
     "real": (
         "reads real numbers",
-        "put a spiking neuron in front, or merge it with what comes before: merge(model, 'neuromorphic') does so in RepConv and SepConv",
+        "put a spiking neuron in front of it",
     ),
     "integer": (
         "reads integers, so every value is several additions",
@@ -88,7 +93,8 @@ class Audit:
             text = f"additions only in all {self.operations} operations" + f", except {exceptions}" * bool(exceptions)
         else:
             share = sum(finding.share for finding in self.offending)
-            text = f"not additions only: {len(self.offending)} of {self.operations} operations multiply, {share:.2%} of the work"
+            part = f"{share:.2%}" if share >= 1e-4 else "less than 0.01%"
+            text = f"not additions only: {len(self.offending)} of {self.operations} operations multiply, {part} of the work"
         if self.silent:
             text += f"; {len(self.silent)} read nothing but zeros here and were judged by their place"
         return text
@@ -126,9 +132,12 @@ def judge(recorder: Recorder) -> Audit:
     """The audit of what a recorder saw."""
     counted = [operation for operation in recorder.operations.values() if operation.category != "neuron"]
     everything = sum(operation.dense + operation.additions + operation.biases for operation in counted) or 1
+    chains = [name for name, module in recorder.model.named_modules() if isinstance(module, (RepConv, SepConv))]
     offending, allowed, passing, silent = [], [], [], []
     for operation in counted:
-        finding = _finding(operation, everything)
+        finding = _finding(
+            operation, everything, any(f"{operation.module}.".startswith(f"{chain}.") for chain in chains)
+        )
         if operation.category == "average":
             allowed.append(finding)
         elif operation.category in (*PRODUCTS, "function", "escape") and not _adds(operation):
@@ -153,7 +162,7 @@ def _adds(operation: Operation) -> bool:
     return operation.spike_fed and operation.category not in ("normalisation", "function", "escape")
 
 
-def _finding(operation: Operation, everything: float) -> Finding:
+def _finding(operation: Operation, everything: float, mergeable: bool) -> Finding:
     operands = tuple(operand.kind if operand.role == "data" else operand.role for operand in operation.operands)
     if operation.category == "average":
         reason, remedy = "an average: additions and one constant factor", "fold the factor into the next threshold"
@@ -168,5 +177,7 @@ def _finding(operation: Operation, everything: float) -> Finding:
         reason, remedy = _FED["integer" if operation.data and operation.data[0].kind == "integer" else "real"]
     else:
         reason, remedy = _ADVICE.get(operation.category, ("", ""))
+    if mergeable and operation.category == "convolution" and operation.data and operation.data[0].kind == "real":
+        remedy = "merge it with the convolution before it: merge(model, 'neuromorphic')"
     share = (operation.dense + operation.additions + operation.biases) / everything
     return Finding(operation.module, operation.name, operands, share, reason, remedy)

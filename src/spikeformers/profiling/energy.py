@@ -19,6 +19,7 @@ NOTES = (
     "An estimate from counts of operations, not a measurement.",
     "Memory traffic and the updates of membrane potentials are outside of it.",
 )
+WITH_NEURONS = "Memory traffic is outside of it; every update of a neuron costs {} pJ."
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Layer:
         ac, mac: additions and multiplications with addition that are charged.
         steps: how many time steps it runs for.
         shape: of the output, without time and batch.
+        additions: those among `ac` that are additions in any network: biases, residual sums, averages.
+        trained: dense operations before merging, which is what an ANN would run; `dense` if None.
     """
 
     name: str
@@ -61,6 +64,8 @@ class Layer:
     mac: float = 0.0
     steps: int = 1
     shape: tuple[int, ...] = ()
+    additions: float = 0.0
+    trained: float | None = None
 
     @property
     def charged(self) -> str:
@@ -98,9 +103,10 @@ class Account:
         return sum(map(self.energy, self.layers)) + self.constants.neuron * self.neuron_updates * 1e-9
 
     def ann_energy(self, layer: Layer | None = None) -> float:
-        """mJ per sample of the same layers in an ANN: one time step, every operation a MAC."""
+        """mJ per sample of the same layers in an ANN: one time step, every product a MAC, nothing merged."""
         if layer is not None:
-            return self.constants.mac * layer.dense / layer.steps * 1e-9
+            products = layer.dense if layer.trained is None else layer.trained
+            return (self.constants.mac * products + self.constants.ac * layer.additions) / layer.steps * 1e-9
         return sum(map(self.ann_energy, self.layers))
 
 
@@ -168,7 +174,11 @@ def account(counts: Counts, preset: str, constants: Constants | None = None, **s
         operation.dense / operation.samples for operation in counts.operations if operation.category == "neuron"
     )
     layers = make(counts, **settings)
-    return Account(preset, settings, formula, (*NOTES, *notes), layers, updates, constants or Constants())
+    constants = constants or Constants()
+    general = (NOTES[0], WITH_NEURONS.format(constants.neuron)) if constants.neuron else NOTES
+    if constants != Constants():
+        general = (*general, f"Constants: {constants.mac} pJ a MAC, {constants.ac} pJ an AC.")
+    return Account(preset, settings, formula, (*general, *notes), layers, updates, constants)
 
 
 def _layer(operation: Operation, dense: float, steps: int | None = None) -> Layer:
@@ -209,7 +219,7 @@ def _spikingformer(counts: Counts) -> list[Layer]:
 def _meta_spikeformer(
     counts: Counts, repconv: str, sepconv: str, first_conv_steps: int | str, attention: str, strict: bool, integers: str
 ) -> list[Layer]:
-    layers, seen = [], {}
+    layers, seen, wholes = [], {}, {}
     chains = {name: module for name, module in counts.model.named_modules() if _is_chain(module)}
     convention = {True: sepconv, False: repconv}
     merged = {name: module for name, module in chains.items() if convention[isinstance(module, SepConv)] == "merged"}
@@ -223,7 +233,11 @@ def _meta_spikeformer(
             layer.steps = operation.steps * repeats
         elif parent in merged and (whole := _merged(merged[parent], parent, operation, layer)) is not None:
             if whole.dense:
-                layers.append(_charge(counts, operation, whole, integers))
+                whole.trained = dense
+                wholes[parent] = _charge(counts, operation, whole, integers)
+                layers.append(whole)
+            else:
+                wholes[parent].trained += dense
             continue
         elif layer.kind == "real" and parent in seen and not strict:
             layer.rate, layer.ac = seen[parent], dense * seen[parent]
@@ -316,10 +330,10 @@ def _exact(counts: Counts, integers: str) -> list[Layer]:
         additions = (operation.additions + operation.biases) / samples
         if operation.category in ("addition", "average"):
             layer = _layer(operation, 0.0)
-            layer.ac = additions
+            layer.ac = layer.additions = additions
         elif operation.category in (*PRODUCTS, "function"):
             layer = _layer(operation, operation.dense / samples)
-            layer.ac = additions
+            layer.ac = layer.additions = additions
             if operation.category in ("normalisation", "function") or not operation.spike_fed:
                 if integers == "levels" and layer.kind == "integer" and operation.category in ("convolution", "linear"):
                     layer.ac += layer.dense * counts.rate(operation, operation.data[0])

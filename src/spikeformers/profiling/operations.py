@@ -68,6 +68,7 @@ _LEAVING = {  # how values leave torch, or come in, without an operator
     Tensor.data_ptr: "data_ptr()",
     Tensor.untyped_storage: "its storage",
     Tensor.data.__set__: "its data attribute",
+    Tensor.data.__get__: "its data attribute",
 }
 
 
@@ -248,7 +249,7 @@ class Recorder(TorchDispatchMode):
         self.model = model
         self.tensors = [*model.parameters(), *model.buffers(), *_plain_tensors(model)]
         self.constants = set(map(id, self.tensors))
-        self.batch, self.length, self.busy = 0, None, False
+        self.batch, self.length, self.sample_shape, self.busy = 0, None, (), False
         self.stack: list[str] = [""]
         self.started: dict[str, int] = {}
         self.written: list[Tensor] = []  # constants that data was written into
@@ -262,7 +263,14 @@ class Recorder(TorchDispatchMode):
         Raises:
             ValueError: x has another number of time steps than the inputs before.
         """
-        length = x.shape[0] if x.ndim == 5 else None
+        length, shape = x.shape[0] if x.ndim == 5 else None, tuple(x.shape[2 if x.ndim == 5 else 1 :])
+        if self.samples and shape != self.sample_shape:
+            raise ValueError(
+                f"inputs {list(self.sample_shape)} and {list(shape)} cannot be counted together; profile them one by one"
+            )
+        if not x.is_meta and x.is_floating_point() and not bool(x.isfinite().all()):
+            raise ValueError("the input holds NaN or infinity, so rates would mean nothing; look at the data")
+        self.sample_shape = shape
         if self.samples and length != self.length:
             raise ValueError(
                 f"inputs of {self.length} and of {length} time steps cannot be counted together; profile them one by one"

@@ -114,7 +114,7 @@ class Profile:
             + f"), {ann:.4g} mJ as an ANN"
             + (f": {ann / self.energy:.2f} times as much" if self.energy else ""),
             f"operations   {chosen.ac / 1e9:.4g} G AC, {chosen.mac / 1e9:.4g} G MAC of {chosen.dense / 1e9:.4g} G dense; "
-            f"{self.counts.time_steps} time steps, "
+            f"{self.counts.time_steps} time step{'s' * (self.counts.time_steps != 1)}, "
             + (f"{self.samples:,} samples" if self.samples else "estimated from rates that were given"),
         ]
         if self.accuracy is not None:
@@ -150,7 +150,9 @@ class Profile:
             "notes": list(chosen.notes),
             "totals": _totals(chosen),
             "ann": {
-                "dense": sum(layer.dense / layer.steps for layer in chosen.layers),
+                "dense": sum(
+                    (layer.dense if layer.trained is None else layer.trained) / layer.steps for layer in chosen.layers
+                ),
                 "energy_mj": chosen.ann_energy(),
             },
             "presets": [
@@ -199,9 +201,14 @@ class Profile:
                     "parameters": sum(p.numel() for p in modules[name].parameters()),
                     "depth": name.count(".") + bool(name),
                 }
-                for name, shape in sorted(self.outputs.items(), key=lambda item: list(modules).index(item[0]))
+                for name, shape in self._tree()
             ],
         }
+
+    def _tree(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Modules that ran, and those around them, in the model's order, with the shapes of their outputs."""
+        around = {name.rsplit(".", depth)[0] for name in self.outputs for depth in range(name.count(".") + 1)}
+        return [(name, self.outputs.get(name, ())) for name, _ in self.counts.model.named_modules() if name in around]
 
     def _all_accounts(self) -> list[Account]:
         made = []
@@ -267,6 +274,10 @@ def profile(
     Raises:
         ValueError: no data or none that can be followed, or a preset, switch or value that does not exist.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"expected a model, not {type(model).__name__}; for a checkpoint use create_model(checkpoint=...) first"
+        )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     first, answers = [], {"right": 0, "labelled": 0, "shape": ()}
 
@@ -287,6 +298,10 @@ def profile(
         if classified and labels is not None and labels.ndim == 1:
             labels = labels.cpu()
             known = labels >= 0
+            if len(labels) != len(logits) or int(labels.max()) >= logits.shape[1]:
+                raise ValueError(
+                    f"{len(labels)} labels up to {int(labels.max())} do not fit {len(logits)} answers of {logits.shape[1]} classes"
+                )
             answers["right"] += int((logits.argmax(-1).cpu()[known] == labels[known]).sum())
             answers["labelled"] += int(known.sum())
             if last:
@@ -333,7 +348,7 @@ def profile(
 def estimate(
     model: nn.Module,
     input_shape: Sequence[int],
-    rates: Mapping[str, float],
+    rates: Mapping[str, float] | float,
     preset: str = "exact",
     *,
     constants: Constants | None = None,
@@ -345,7 +360,7 @@ def estimate(
     Args:
         model: the model; its weights do not matter.
         input_shape: of a sample: [C, H, W], or [T, C, H, W] for sequences.
-        rates: mean of the input of operations, and of the output of neurons, in [0, 1] by module name. A rate holds for all that is
+        rates: one for everything, or the mean of the input of operations, and of the output of neurons, in [0, 1] by module name. A rate holds for all that is
             inside a module unless a longer name says otherwise; "" is the whole model. Names of published logs, such as
             block[0].attn.q_conv, are understood. Layers that read no spikes need none.
         preset, constants, title, switches: as for `profile`.
@@ -353,6 +368,8 @@ def estimate(
     Raises:
         ValueError: a rate is missing or out of range, or belongs to nothing; or as for `profile`.
     """
+    if isinstance(rates, (int, float)):
+        rates = {"": rates}
     if len(input_shape) not in (3, 4):
         raise ValueError(f"input_shape must be [C, H, W] or [T, C, H, W], not {list(input_shape)}")
     skeleton = copy.deepcopy(model).to("meta")
@@ -490,7 +507,9 @@ def _maps(model, recorder: Recorder, x: Tensor, labels, answer, classes) -> list
     pictures = _pictures(x)
 
     def named(index):
-        return None if index is None or int(index) < 0 else classes[int(index)] if classes else str(int(index))
+        if index is None or int(index) < 0:
+            return None
+        return classes[int(index)] if classes and int(index) < len(classes) else str(int(index))
 
     result = []
     for sample in range(min(len(pictures), recorder.maps_of)):

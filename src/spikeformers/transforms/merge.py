@@ -77,8 +77,10 @@ def merge(
         The merged copy in eval mode.
 
     Raises:
-        ValueError: there is no such cost, or a weight is computed by a hook.
+        ValueError: that is no model, there is no such cost, or a weight is computed by a hook.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"expected a model, not {type(model).__name__}")
     if not isinstance(cost, str) or cost not in COSTS:
         raise ValueError(f"cost must be one of {', '.join(COSTS)}, not {cost!r}")
     given = {name: value for name, value in (("repconv", repconv), ("sepconv", sepconv)) if value is not None}
