@@ -202,7 +202,7 @@ def _stages(report: dict) -> list[dict]:
             groups.setdefault(layer["stage"], []).append(layer)
     stages = []
     for name, layers in groups.items():
-        spiking = [layer for layer in layers if layer["kind"] != "real" and layer["rate"] is not None]
+        spiking = [layer for layer in layers if layer["kind"] in ("binary", "ternary") and layer["rate"] is not None]
         dense = sum(layer["dense"] for layer in spiking)
         stages.append(
             {
@@ -250,8 +250,17 @@ def _bar(name: str, counted: dict, constants: dict) -> dict:
         "name": name,
         "energy": ([("ac", total * (1 - share)), ("mac", total * share)], f"{energy(total)}", kind),
         "ops": ([("ac", ac), ("mac", mac)], count(ac + mac), kind),
-        "rate": ([("rate", rate or 0.0)], "real input" if counted.get("kind") == "real" else percent(rate), ""),
+        "rate": _rate_bar(counted.get("kind"), rate),
     }
+
+
+def _rate_bar(kind: str | None, rate: float | None) -> tuple:
+    """Only spikes have a rate; of integers the mean level is named."""
+    if kind == "real":
+        return [("rate", 0.0)], "real input", ""
+    if kind == "integer" and rate is not None:
+        return [("rate", 0.0)], f"integers, {rate:.3g} on average", ""
+    return [("rate", rate or 0.0)], percent(rate), ""
 
 
 def _bars(groups: Iterable[tuple[str, str, Sequence[dict]]]) -> list[dict]:
@@ -335,7 +344,8 @@ def _scatter(models: Sequence[dict]) -> dict | None:
     logarithmic = max(energies) > 20 * min(energies)
     if logarithmic:
         low, high = math.floor(math.log10(min(energies) * 0.8)), math.ceil(math.log10(max(energies) * 1.25))
-        x_ticks = [factor * 10.0**power for power in range(low, high) for factor in (1, 2, 5)] + [10.0**high]
+        factors = {1: (1, 2, 5), 2: (1, 3)}.get(high - low, (1,))  # as many labels as have room
+        x_ticks = [factor * 10.0**power for power in range(low, high) for factor in factors] + [10.0**high]
     else:
         x_ticks = _ticks(0, max(energies) * 1.1)
     margin = max(0.01, 0.15 * (max(accuracies) - min(accuracies)))
@@ -358,7 +368,7 @@ def _scatter(models: Sequence[dict]) -> dict | None:
         "height": height,
         "box": box,
         "logarithmic": logarithmic,
-        "x_ticks": [(round(x(tick), 1), _three_digits(tick)) for tick in x_ticks],
+        "x_ticks": [(round(x(tick), 1), energy(tick)) for tick in x_ticks],
         "y_ticks": [(round(y(tick), 1), percent(tick)) for tick in y_ticks],
         "points": [
             {"x": round(px, 1), "y": round(py, 1), "label": label, "model": model}
@@ -369,7 +379,9 @@ def _scatter(models: Sequence[dict]) -> dict | None:
 
 
 def _shortened(text: str, longest: int = 34) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    """With the middle left out: titles that are alike differ at their ends."""
+    half = (longest - 1) // 2
+    return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
 
 
 def _place_labels(points: Sequence[tuple[float, float]], texts: Sequence[str], box: tuple) -> list[dict]:
