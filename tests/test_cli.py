@@ -103,6 +103,57 @@ def test_compare_time_steps_and_reports(trained, capsys, tmp_path):
     assert "compared" in (tmp_path / "both" / "report.html").read_text()
 
 
+@pytest.fixture(scope="module")
+def answering_early(tmp_path_factory):
+    """The run folder of one epoch with an early classifier behind every stage."""
+    folder = tmp_path_factory.mktemp("early") / "run"
+    assert main(["train", "--config", RECIPE, *QUICK, "--training.early_classifiers", "true", "--run_dir", str(folder)]) == 0
+    return folder
+
+
+def test_profile_shows_what_early_exit_saves(answering_early, capsys, tmp_path):
+    checkpoint, report = str(answering_early / "best.ckpt"), tmp_path / "report"
+    assert main(["profile", checkpoint, "--samples", "50"]) == 0
+    plain, _ = capsys.readouterr()
+    options = ["--samples", "50", "--early_exit", "[0,0.9]", "--report", str(report)]
+    assert main(["profile", checkpoint, *options]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and out.startswith(plain) and "early_exit.csv" in out
+    _, header, at_once, _, without, _ = out.removeprefix(plain).splitlines()
+    written = json.loads((report / "profile.json").read_text())
+    stages = list(written["early_exit"][0]["exits"])
+    assert header.split() == ["confidence", "accuracy", "time", "steps", "energy", *stages]
+    assert at_once.split()[0] == "0" and at_once.split()[-len(stages) :] == ["100.0%", *["0.0%"] * (len(stages) - 1)]
+    assert without.split()[:4] == ["none", "leaves", "early", f"{written['accuracy']:.2%}"]
+    assert f"{written['totals']['energy_mj']:.4g} mJ" in without  # the network that the rest of the profile is about
+    rows = [line.split(",") for line in (report / "early_exit.csv").read_text().splitlines()]
+    assert [row[0] for row in rows] == ["confidence", "0.0", "0.9", ""] and rows[0][4:] == stages
+    assert "Early exit" in (report / "report.html").read_text()
+    assert main(["profile", checkpoint, "--samples", "5", "--early_exit", "true"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(plain.splitlines()) + 10
+
+
+def test_shared_early_classifiers_are_loaded(capsys, tmp_path):
+    run = tmp_path / "run"
+    early = ["--training.early_classifiers", "shared", "--training.ema", "0.9"]
+    assert main(["train", "--config", RECIPE, *QUICK, *early, "--run_dir", str(run)]) == 0
+    assert main(["profile", str(run), "--samples", "5", "--early_exit", "[0.5]"]) == 0
+    assert "none leaves early" in capsys.readouterr().out
+
+
+def test_mistakes_with_early_exit(trained, answering_early, says):
+    checkpoint = str(answering_early / "best.ckpt")
+    for argv, message in [
+        (["profile", str(trained / "best.ckpt"), "--early_exit", "true"], "train them with --training.early_classifiers true"),
+        (["profile", str(answering_early / "best.safetensors"), "--early_exit", "true"], "give best.ckpt or last.ckpt"),
+        (["profile", checkpoint, "--early_exit", "[90]"], "not a percentage"),
+        (["profile", checkpoint, "--early_exit", "[]"], "at least one probability"),
+        (["profile", checkpoint, "--early_exit", "true", "--rates", "0.2"], "leave one of them out"),
+        (["compare", checkpoint, checkpoint, "--early_exit=true"], "give it to spikeformers profile"),
+    ]:
+        assert message in says(*argv), argv
+
+
 def test_estimate_of_a_model(capsys):
     assert main(["profile", "spikingformer_8_512", "--rates", "0.2", "--preset", "spikingformer"]) == 0
     out, _ = capsys.readouterr()

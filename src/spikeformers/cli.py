@@ -135,12 +135,15 @@ def profile(argv):
     print(result)
     if folder:
         result.write(folder)
-        print(f"wrote {Path(folder) / 'report.html'}, and profile.json and layers.csv beside it")
+        beside = "profile.json, layers.csv and early_exit.csv" if result.early_exit else "profile.json and layers.csv"
+        print(f"wrote {Path(folder) / 'report.html'}, and {beside} beside it")
 
 
 def compare(argv):
     """Profile several checkpoints, or one at several --time_steps, and write a page with them side by side."""
     names, options = _names_and_options("compare", argv)
+    if any(option.partition("=")[0] == "--early_exit" for option in options):
+        raise ValueError("compare has no --early_exit; give it to spikeformers profile, once for each checkpoint")
 
     from .profiling import compare as write
 
@@ -365,6 +368,13 @@ def _profiling_parser(verb, help_):
     parser.add_argument("--time_steps", type=int | list[int] | None, help="T, if not that of the checkpoint; compare takes several")
     parser.add_argument("--rates", type=str | None, help="estimate from these rates: a number, JSON {module: rate} or a profile.json")
     parser.add_argument("--input_shape", type=list[int] | None, help="of an estimate, if not the model's own, such as [3,224,224]")
+    if verb == "profile":
+        parser.add_argument(
+            "--early_exit",
+            type=bool | list[float],
+            default=False,
+            help="what answers of early classifiers save: true, or confidences at which samples leave, such as [0.5,0.9]",
+        )
     parser.add_argument("--mac", type=float, default=4.6, help="pJ of a multiplication with addition")
     parser.add_argument("--ac", type=float, default=0.9, help="pJ of an addition")
     parser.add_argument("--neuron", type=float, default=0.0, help="pJ of one neuron's update at one time step")
@@ -400,7 +410,7 @@ def _report_folder(options):
 
 def _profiles(verb, help_, name, argv):
     """Yields the profile of a checkpoint, one for each of the --time_steps."""
-    from .profiling import Constants, estimate, profile
+    from .profiling import Constants, early_exit_curve, estimate, profile
     from .training import evaluation
 
     parser, argv = _profiling_parser(verb, help_), [name, *argv]
@@ -416,6 +426,10 @@ def _profiles(verb, help_, name, argv):
         raise ValueError("--samples must be at least 0, and --time_steps at least 1")
     if options["input_shape"] is not None and options["rates"] is None:
         raise ValueError("--input_shape is that of an estimate with --rates; measured samples have their own")
+    wanted = options.get("early_exit", False)  # an empty list is a mistake, which `early_exit_curve` explains
+    if wanted is not False and options["rates"] is not None:
+        raise ValueError("--early_exit measures answers, and --rates estimates without data; leave one of them out")
+    answering = None if wanted is False else evaluation.load_trained(name, early_classifiers=True).model
     constants = Constants(options["mac"], options["ac"], options["neuron"])
     how = {"preset": options["preset"], "constants": constants, **_switches(options["switches"])}
     for T in steps:
@@ -428,8 +442,19 @@ def _profiles(verb, help_, name, argv):
         if T is not None and hasattr(data, "time_steps"):
             data.time_steps = T
         elif T is not None:
-            trained.model.time_steps = T
-        yield _measured(trained, data, options["samples"], profile, title=title, **how)
+            for model in filter(None, (trained.model, answering)):
+                model.time_steps = T
+        samples, batches = _batches(trained, data, options["samples"])
+        device = evaluation.best_device()
+        points = []
+        if answering is not None:
+            confidences = {} if wanted is True else {"confidences": wanted}
+            points = early_exit_curve(answering.to(device), batches, **confidences, **how)
+        result = profile(trained.model.to(device), batches, classes=samples.classes, title=title, **how)
+        result.data, result.checkpoint, result.early_exit = data.name, name, points
+        if samples.left_out:
+            print(f"left out     {samples.left_out}")
+        yield result
 
 
 def _must_be_a_checkpoint(name):
@@ -440,24 +465,18 @@ def _must_be_a_checkpoint(name):
     raise ValueError(f"there is no checkpoint {name}, and no model of that name (spikeformers list shows all)")
 
 
-def _measured(trained, data, limit, profile, **how):
-    """The profile on up to `limit` samples, evenly spread since test samples lie class by class."""
+def _batches(trained, data, limit):
+    """The test samples, and batches of up to `limit` of them, evenly spread since they lie class by class."""
     from torch.utils.data import DataLoader, Subset
 
     from .data.loading import collate
-    from .training.evaluation import best_device
 
     samples = _test_set(trained, data)
     step = max(1, len(samples) // limit) if limit else 1
     places = list(range(0, len(samples), step)[: limit or None])
     random.Random(0).shuffle(places)  # so that the first batch, of which pictures are shown, holds several classes
     chosen = Subset(samples, places)
-    batches = DataLoader(chosen, min(data.batch_size, 64), num_workers=data.workers, collate_fn=collate)
-    result = profile(trained.model.to(best_device()), batches, classes=samples.classes, **how)
-    result.data, result.checkpoint = data.name, how["title"].partition(", T = ")[0]
-    if samples.left_out:
-        print(f"left out     {samples.left_out}")
-    return result
+    return samples, DataLoader(chosen, min(data.batch_size, 64), num_workers=data.workers, collate_fn=collate)
 
 
 def _model_to_estimate(name, time_steps):

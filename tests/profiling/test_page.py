@@ -120,6 +120,15 @@ def report(title="best.ckpt", steps=4, stages=2, blocks=2, **changed):
     } | changed
 
 
+def early_exit(*points):
+    """The curve of (confidence, accuracy, energy in mJ, share answered by the first of two stages)."""
+    return [
+        {"confidence": confidence, "accuracy": accuracy, "time_steps": 4 - 2 * first, "energy_mj": spent}
+        | {"exits": {"stages.0": first, "stages.1": 1 - first}}
+        for confidence, accuracy, spent, first in points
+    ]
+
+
 def samples(stages=2):
     """Two samples whose maps fire at the lower right."""
     rng = np.random.default_rng(0)
@@ -438,6 +447,26 @@ def test_several_reports_are_plotted_and_their_labels_stay_apart(show):
         assert not [b for b in boxes[:i] if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]]
     assert "not shown: F: unlabelled.ckpt" in opened.locator("#plot").inner_text()
     assert "None of the models has an accuracy" in page([report(accuracy=None)] * 2)
+
+
+def test_early_exit_is_drawn_and_listed(show):
+    curve = early_exit((0.9, 0.75, 0.08, 0.25), (0.5, 0.7, 0.05, 0.5), (0.99, 0.751, 0.0801, 0.24), (None, 0.766, 0.1, 0))
+    opened = show(page([report(early_exit=curve)]))
+    section = opened.locator("#m0-exit")
+    labels = section.locator(".scatter .point-label").all_text_contents()
+    assert labels == ["0.5", "0.9 to 0.99", "none leaves early"]
+    xs = section.locator(".scatter .point").evaluate_all("points => points.map(p => p.cx.baseVal.value)")
+    assert len(xs) == 4 and xs == sorted(xs)
+    assert section.locator("polyline").get_attribute("points").count(",") == 3  # the network without exits stands alone
+    assert column(opened, "Confidence", "#m0-exit") == ["0.5", "0.9", "0.99", ""]
+    assert column(opened, "Answered by stages.0", "#m0-exit") == ["0.5", "0.25", "0.24", "0"]
+    assert "3.50 of 4.00" in section.inner_text() and "0.05 mJ" in section.inner_text()
+    opened.locator("nav").get_by_role("link", name="Early exit").click()
+    assert opened.url.endswith("#m0-exit") and opened.problems == []
+    assert "Early exit" not in page([report(early_exit=[])]) and "Early exit" not in page([report()])  # as saved by others
+    both = show(page([report(early_exit=curve), report()]))
+    both.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    assert both.get_by_role("heading", name="Early exit").count() == 1
 
 
 def test_several_reports_side_by_side(show):

@@ -1,13 +1,14 @@
 """What early answers are worth: accuracy against average time steps and energy, by the confidence that is asked for."""
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..models._backbone import SpikingBackbone
-from ..transforms import early_exit, stage_timesteps
+from ..transforms import stage_timesteps
 from .energy import Constants
 from .operations import batches_of
 from .profiler import profile, stage_of
@@ -18,14 +19,14 @@ class EarlyExit:
     """One point of the curve.
 
     Attributes:
-        confidence: what was asked for.
+        confidence: what was asked for; None is the network without early classifiers.
         accuracy: share of right answers, in [0, 1].
         time_steps: average time step of the samples, in the unit of `average_timestep`; early classifiers are not counted.
         energy: mJ per sample, early classifiers included.
         exits: share of the samples that each stage answered.
     """
 
-    confidence: float
+    confidence: float | None
     accuracy: float
     time_steps: float
     energy: float
@@ -33,74 +34,103 @@ class EarlyExit:
 
 
 class _AllAnswers(nn.Module):
-    """The network with every early classifier at work."""
+    """The network with every early classifier at work; `answers` holds the last batch's, each [T, B, classes]."""
 
     def __init__(self, model: SpikingBackbone):
         super().__init__()
         self.model = model
+        # One by one: what a shared classifier costs behind each stage would otherwise be counted as one.
+        self.early = nn.ModuleDict({index: copy.deepcopy(classifier) for index, classifier in model.early.items()})
 
     def forward(self, x: Tensor) -> Tensor:
-        model = self.model
-        x = model.embed(x)
-        for index in range(len(model.stages)):
-            x = model.enter_stage(index, x)
-            if str(index) in model.early:
-                model.early[str(index)](x)
-        return model.forward_head(x)
+        x, self.answers = self.model.embed(x), []
+        for index in range(len(self.model.stages)):
+            x = self.model.enter_stage(index, x)
+            if str(index) in self.early:
+                self.answers.append(self.early[str(index)](x))
+        logits = self.model.forward_head(x)
+        self.answers.append(logits[None])
+        return logits
 
 
 def early_exit_curve(
     model: SpikingBackbone,
     data: Iterable[tuple[Tensor, Tensor]],
-    confidences: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.01),
+    confidences: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99),
     preset: str = "exact",
     constants: Constants | None = None,
     **switches,
 ) -> list[EarlyExit]:
-    """Accuracy, average time steps and energy of a model with early classifiers, for each confidence; the last of the defaults
-    lets no sample leave early.
+    """Accuracy, average time steps and energy of a model with early classifiers, for each confidence, and last those of
+    the network without early classifiers.
 
-    The energy of an exit is that of everything up to it, at the mean rates of all samples.
+    The answers are those of `transforms.early_exit`. The energy of an exit is that of everything up to it, at the mean
+    rates of all samples.
 
     Args:
         model: a backbone with early classifiers, trained.
-        data: batches (x, labels), which are gone through once for each confidence, and once for the energy.
+        data: batches (x, labels), which are gone through once.
+        confidences: in [0, 1]: a sample leaves where the likeliest class has at least this probability.
         preset, constants, switches: how energy is counted; see `profile`.
 
     Raises:
-        ValueError: the model has no early classifiers, or as for `profile`.
+        ValueError: the model has no early classifiers, a confidence is no probability, there are no labels, or as for
+            `profile`.
     """
-    batches = list(batches_of(data))
-    measured = profile(
-        _AllAnswers(model), batches, preset, constants=constants, maps=0, merged=False, **switches
-    ).chosen
-    places = {info["module"]: index for index, info in enumerate(model.feature_info)}
-    costs = [0.0] * len(places)
-    for layer in measured.layers:
-        name = layer.name.removeprefix("model.")
-        stage = stage_of(model, name)
-        if name.startswith("early."):
-            place = int(name.split(".")[1])
-        else:
-            place = places.get(stage, len(places) - 1 if stage.startswith(("head", "model")) or not name else 0)
-        costs[place] += measured.energy(layer)
-    cost, spent = torch.tensor(costs).cumsum(0), torch.tensor(stage_timesteps(model))
-    points = []
-    for confidence in confidences:
-        right, exits = 0, torch.zeros(len(costs))
-        for x, labels in batches:
-            logits, left = early_exit(model, x, confidence)
-            known = labels >= 0
-            right += int((logits.argmax(1).cpu() == labels)[known].sum())
-            exits += torch.bincount(left.cpu()[known], minlength=len(costs))
-        shares = exits / exits.sum()
-        points.append(
-            EarlyExit(
-                confidence,
-                right / int(exits.sum()),
-                float(shares @ spent),
-                float(shares @ cost),
-                tuple(shares.tolist()),
-            )
+    if not model.early:
+        raise ValueError(
+            "this model has no early classifiers; make it with shrink(model, time_steps, early_classifiers=True) and "
+            "train it"
         )
-    return points
+    if not confidences or not all(0 <= confidence <= 1 for confidence in confidences):
+        raise ValueError(
+            f"the confidences are {list(confidences)}; give at least one probability in [0, 1], such as 0.9, and not a "
+            "percentage"
+        )
+    answering, surest, right = _AllAnswers(model), [], []
+
+    def watched() -> Iterator[tuple[Tensor, Tensor]]:
+        for x, labels in batches_of(data):
+            if labels is None:
+                raise ValueError("early exit is judged by accuracy, which needs labels; give batches (x, labels)")
+            yield x, labels  # comes back when the model has answered
+            answers = torch.stack([answer.mean(0) for answer in answering.answers]).cpu()
+            known = labels.cpu() >= 0
+            surest.append(answers.softmax(2).amax(2)[:, known])
+            right.append((answers.argmax(2) == labels.cpu())[:, known])
+
+    measured = profile(answering, watched(), preset, constants=constants, maps=0, merged=False, **switches).chosen
+    network, classifiers = torch.zeros(2, len(model.stages), dtype=torch.float64)
+    for layer in measured.layers:
+        (classifiers if layer.name.startswith("early.") else network)[_payer(model, layer.name)] += measured.energy(
+            layer
+        )
+    surest, right = torch.cat(surest, 1), torch.cat(right, 1)
+
+    def point(confidence: float | None) -> EarlyExit:
+        sure = surest >= (2 if confidence is None else confidence)
+        sure[-1] = True
+        left = sure.int().argmax(0)  # the first stage that is sure
+        shares = torch.bincount(left, minlength=len(sure)).double() / len(left)
+        cost = (network if confidence is None else network + classifiers).cumsum(0)
+        return EarlyExit(
+            confidence,
+            float(right.gather(0, left[None]).double().mean()),
+            float(shares @ torch.tensor(stage_timesteps(model), dtype=torch.float64)),
+            float(shares @ cost),
+            tuple(shares.tolist()),
+        )
+
+    return [point(confidence) for confidence in (*confidences, None)]
+
+
+def _payer(model: SpikingBackbone, name: str) -> int:
+    """The first stage whose answer needs a layer of `_AllAnswers`; what lies before the stages belongs to the first, what
+    lies behind them to the last."""
+    name = name.removeprefix("model.")
+    first, _, rest = name.partition(".")
+    if first in ("early", "shrinks"):
+        return int(rest.partition(".")[0])
+    places = {info["module"]: index for index, info in enumerate(model.feature_info)}
+    behind = not name or first.startswith("head")
+    return places.get(stage_of(model, name), len(places) - 1 if behind else 0)

@@ -191,6 +191,7 @@ def _model(report: dict, identifier: str, label: str, samples: Sequence[dict]) -
         "accuracy_chart": _lines("Accuracy", [("Accuracy", accuracy)], "accuracy") if len(accuracy) > 1 else None,
         "sparklines": [_sparkline(neuron["rate_per_step"] or [], peak) for neuron in report["neurons"]],
         "maps": _maps(samples),
+        "early_exit": _early_exit(report.get("early_exit")),
     }
 
 
@@ -333,14 +334,31 @@ def _sparkline(values: Sequence[float], peak: float) -> str:
     return " ".join(f"{2 + gap * i:.1f},{14 - 12 * value / peak:.1f}" for i, value in enumerate(values))
 
 
-def _scatter(models: Sequence[dict]) -> dict | None:
-    """Accuracy over energy, logarithmic where the energies span more than a factor of 20; None without accuracies."""
-    shown = [model for model in models if model["accuracy"] is not None and model["totals"]["energy_mj"] > 0]
+def _early_exit(points: Sequence[dict] | None) -> dict | None:
+    """The curve of a network with early classifiers, whose last point is the network without them; older profiles have none."""
+    if not points:
+        return None
+    named = [
+        {**point, "name": f"confidence {point['confidence']:g}", "label": f"{point['confidence']:g}", "style": "s0"}
+        for point in sorted(points[:-1], key=lambda point: point["confidence"])
+    ]
+    named.append({**points[-1], "name": "none leaves early", "label": "none leaves early", "style": "s1"})
+    return {"points": named, "plot": _scatter(named, joined=len(points) - 1), "whole": points[-1]["time_steps"]}
+
+
+def _scatter(points: Sequence[dict], joined: int = 0) -> dict | None:
+    """Accuracy over energy, logarithmic where the energies span more than a factor of 20; None if nothing can be shown.
+
+    Args:
+        points: dicts of `name`, `label` (the same or shorter), `style`, `accuracy` and `energy_mj`.
+        joined: how many of them, from the first on, a line joins. Of those that lie on one another the first is labelled for all.
+    """
+    shown = [point for point in points if point["accuracy"] is not None and point["energy_mj"] > 0]
     if not shown:
         return None
     width, height, left, right, top, bottom = 720, 400, 78, 20, 20, 48
-    energies = [model["totals"]["energy_mj"] for model in shown]
-    accuracies = [model["accuracy"] for model in shown]
+    energies = [point["energy_mj"] for point in shown]
+    accuracies = [point["accuracy"] for point in shown]
     logarithmic = max(energies) > 20 * min(energies)
     if logarithmic:
         low, high = math.floor(math.log10(min(energies) * 0.8)), math.ceil(math.log10(max(energies) * 1.25))
@@ -361,8 +379,15 @@ def _scatter(models: Sequence[dict]) -> dict | None:
         return height - bottom - (height - top - bottom) * (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
 
     box = (left, top, width - right, height - bottom)
-    points = [(x(model["totals"]["energy_mj"]), y(model["accuracy"])) for model in shown]
-    labels = _place_labels(points, [_shortened(model["label"]) for model in shown], box)
+    places = [(round(x(point["energy_mj"]), 1), round(y(point["accuracy"]), 1)) for point in shown]
+    texts = [_shortened(point["label"]) for point in shown]
+    first, joined = 0, sum(point in shown for point in points[:joined])
+    for last in range(1, joined):
+        if math.dist(places[first], places[last]) < 10:
+            texts[first], texts[last] = f"{shown[first]['label']} to {shown[last]['label']}", ""
+        else:
+            first = last
+    labels = _place_labels(places, texts, box)
     return {
         "width": width,
         "height": height,
@@ -371,10 +396,11 @@ def _scatter(models: Sequence[dict]) -> dict | None:
         "x_ticks": [(round(x(tick), 1), energy(tick)) for tick in x_ticks],
         "y_ticks": [(round(y(tick), 1), percent(tick)) for tick in y_ticks],
         "points": [
-            {"x": round(px, 1), "y": round(py, 1), "label": label, "model": model}
-            for (px, py), label, model in zip(points, labels, shown, strict=True)
+            {**point, "x": px, "y": py, "label": label}
+            for (px, py), label, point in zip(places, labels, shown, strict=True)
         ],
-        "missing": [model["label"] for model in models if model not in shown],
+        "path": " ".join(f"{px},{py}" for px, py in places[:joined]),
+        "missing": [point["name"] for point in points if point not in shown],
     }
 
 
@@ -434,11 +460,21 @@ def _comparison(models: Sequence[dict]) -> dict:
                 groups.setdefault(bar["name"], []).append({**bar, "name": model["label"]})
     accountings = {(model["preset"], *sorted(map(str, model["switches"].items()))) for model in models}
     constants = {tuple(sorted(model["constants"].items())) for model in models}
+    points = [
+        {
+            "name": model["label"],
+            "label": model["label"],
+            "style": f"s{index % COLOURS}",
+            "accuracy": model["accuracy"],
+            "energy_mj": model["totals"]["energy_mj"],
+        }
+        for index, model in enumerate(models)
+    ]
     means = [(model["label"], model["mean_per_step"]) for model in models if model["mean_per_step"]]
     return {
         "by_layer": by_layer,
         "bars": _bars((name, "", items) for name, items in groups.items()),
-        "scatter": _scatter(models),
+        "scatter": _scatter(points),
         "rates": _lines("Mean of all layers", means, "input firing rate")
         if any(len(v) > 1 for _, v in means)
         else None,

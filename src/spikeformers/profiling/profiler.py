@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from .audit import Audit, judge
 from .energy import PRESETS, Account, Constants, Counts, Layer, account
 from .operations import Recorder, batches_of, record
 from .page import page
+
+if TYPE_CHECKING:
+    from .early_exit import EarlyExit
 
 FORMAT = 1
 
@@ -65,6 +69,7 @@ class Profile:
         audit, audit_merged: of the model, and of what merge(model, "neuromorphic") makes of it on one batch.
         outputs: shape of every module's output, without time and batch.
         maps: for some samples, where each stage fires: dicts of label, prediction, input [H, W, 3] in [0, 1] and stages.
+        early_exit: what `early_exit_curve` found with the same network's early classifiers, which are no part of the rest.
     """
 
     title: str
@@ -82,6 +87,7 @@ class Profile:
     maps: list[dict] = field(default_factory=list)
     checkpoint: str | None = None
     data: str | None = None
+    early_exit: Sequence["EarlyExit"] = ()
 
     @property
     def energy(self) -> float:
@@ -124,7 +130,31 @@ class Profile:
         for name, found in (("audit", self.audit), ("merged", self.audit_merged)):
             if found is not None:
                 lines.append(f"{name:13}{found.verdict}")
-        return "\n".join([*lines, *(f"note         {note}" for note in chosen.notes[:2])])
+        lines += [f"note         {note}" for note in chosen.notes[:2]]
+        if self.early_exit:
+            lines += [
+                "early exit   at each confidence; behind the energy, the share of the samples that each stage answers"
+            ]
+            lines += self._early_exit_table()
+        return "\n".join(lines)
+
+    def _early_exit_table(self) -> list[str]:
+        """Lines for the terminal."""
+        whole = self.early_exit[-1].time_steps
+        stages = [info["module"] for info in self.counts.model.feature_info]
+        rows = [["confidence", "accuracy", "time steps", "energy", *stages]]
+        for point in self.early_exit:
+            rows.append(
+                [
+                    "none leaves early" if point.confidence is None else f"{point.confidence:g}",
+                    f"{point.accuracy:.2%}",
+                    f"{point.time_steps:.2f} of {whole:.2f}",
+                    f"{point.energy:.4g} mJ",
+                    *(f"{share:.1%}" for share in point.exits),
+                ]
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
     def to_dict(self) -> dict:
         """For JSON; format, see docs/energy.md."""
@@ -203,6 +233,18 @@ class Profile:
                 }
                 for name, shape in self._tree()
             ],
+            "early_exit": [
+                {
+                    "confidence": point.confidence,
+                    "accuracy": point.accuracy,
+                    "time_steps": point.time_steps,
+                    "energy_mj": point.energy,
+                    "exits": {
+                        info["module"]: share for info, share in zip(model.feature_info, point.exits, strict=True)
+                    },
+                }
+                for point in self.early_exit
+            ],
         }
 
     def _tree(self) -> list[tuple[str, tuple[int, ...]]]:
@@ -224,22 +266,25 @@ class Profile:
         rows = self.to_dict()["layers"]
         if not rows:
             raise ValueError(f"{self.title} has no operations to count")
-        out = io.StringIO()
-        writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            shape, steps = (
-                "x".join(map(str, row["output_shape"])),
-                " ".join(f"{rate:.6g}" for rate in row["rate_per_step"]),
-            )
-            writer.writerow({**row, "output_shape": shape, "rate_per_step": steps})
-        return out.getvalue()
+        return _csv(
+            {
+                **row,
+                "output_shape": "x".join(map(str, row["output_shape"])),
+                "rate_per_step": " ".join(f"{rate:.6g}" for rate in row["rate_per_step"]),
+            }
+            for row in rows
+        )
 
     def write(self, folder: str | os.PathLike) -> None:
-        """Writes profile.json, layers.csv and report.html, a page that needs nothing else."""
+        """Writes profile.json, layers.csv, early_exit.csv if there is one, and report.html, a page that needs nothing else."""
         folder, report = Path(folder), self.to_dict()
         write_json(folder / "profile.json", report)
         write_atomically(folder / "layers.csv", self.table().encode())
+        if points := report["early_exit"]:
+            rows = [
+                {**{key: value for key, value in point.items() if key != "exits"}, **point["exits"]} for point in points
+            ]
+            write_atomically(folder / "early_exit.csv", _csv(rows).encode())
         write_atomically(folder / "report.html", page([report], [self.maps]).encode())
 
 
@@ -434,13 +479,9 @@ def compare(reports: Sequence[dict], folder: str | os.PathLike, maps: Sequence[S
         }
         for report in reports
     ]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     folder = Path(folder)
     write_json(folder / "profiles.json", {"format": FORMAT, "profiles": list(reports)})
-    write_atomically(folder / "comparison.csv", out.getvalue().encode())
+    write_atomically(folder / "comparison.csv", _csv(rows).encode())
     write_atomically(folder / "report.html", page(reports, maps).encode())
 
 
@@ -537,6 +578,15 @@ def _pictures(x: Tensor) -> list[np.ndarray]:
             picture = picture / picture.max().clamp_min(1e-9)
         pictures.append(picture.clamp(0, 1).permute(1, 2, 0).numpy())
     return pictures
+
+
+def _csv(rows: Iterable[dict]) -> str:
+    """Rows of the same keys, with these as header."""
+    rows, out = list(rows), io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
 
 
 def _totals(made: Account) -> dict[str, float]:

@@ -45,11 +45,15 @@ class Trained:
     classes: list[str] | None
 
 
-def load_trained(path: str | Path) -> Trained:
+def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
     """Reads best.ckpt or last.ckpt of a run, the former also by its folder, or a .safetensors file with its .json beside it.
 
+    Args:
+        path: the file or the folder.
+        early_classifiers: whether the model gets the early classifiers that it was trained with, too.
+
     Raises:
-        ValueError: there is no such file, or it is none of these.
+        ValueError: there is no such file, it is none of these, or it holds no early classifiers and they are asked for.
     """
     path = Path(path)
     if (path / "best.ckpt").is_file():
@@ -57,6 +61,10 @@ def load_trained(path: str | Path) -> Trained:
     if not path.is_file():
         raise ValueError(f"no checkpoint {path}; training leaves best.ckpt and last.ckpt in its run folder")
     if path.suffix == ".safetensors":
+        if early_classifiers:
+            raise ValueError(
+                f"{path} holds no early classifiers, which exports leave out; give best.ckpt or last.ckpt of the run"
+            )
         model = create_model(checkpoint=path)
         with safetensors.safe_open(path, "pt") as file:
             known = json.loads((file.metadata() or {}).get("spikeformers", "{}"))
@@ -64,13 +72,20 @@ def load_trained(path: str | Path) -> Trained:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
             config, known = dict(content["model_config"]), content["known"]
-            architecture, weights = config.pop("architecture"), trained_weights(content["state_dict"])
+            architecture = config.pop("architecture")
+            weights = trained_weights(content["state_dict"], early_classifiers)
         except Exception as error:  # torch.load raises many kinds, and a stranger's file may hold anything
             raise ValueError(
                 f"{path} is no checkpoint of `spikeformers train` ({type(error).__name__}); "
                 "published weights are read by `spikeformers import`"
             ) from None
         model = create_model(architecture, **config)
+        if early_classifiers:
+            if not any(key.startswith("early.") for key in weights):
+                raise ValueError(
+                    f"{path} holds no early classifiers; train them with --training.early_classifiers true (or shared)"
+                )
+            model.add_early_classifiers(shared="early.0.head.weight" not in weights)
         model.load_state_dict(weights)
     data = known.get("data")
     try:
