@@ -1,0 +1,77 @@
+"""Attention of spikes (TCSA: STA, ICLR 2024): what was sent so far stands for what will have been sent, and is corrected later."""
+# Shapes: T time steps, B batch, h heads, N queries, M keys, d channels of a head.
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def mask_of(mask: Tensor | None, causal: bool, logits: Tensor) -> Tensor | None:
+    """What is added to the logits [..., N, M] so that queries see only the keys that they may."""
+    if causal:
+        mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=logits.dtype).masked_fill_(~mask, -torch.inf)
+    return mask
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Over the last axis; zeros where every key is masked."""
+    largest = logits.amax(-1, keepdim=True)
+    weights = (logits - largest.clamp_min(torch.finfo(logits.dtype).min)).exp_()
+    return weights.div_(weights.sum(-1, keepdim=True).clamp_min_(torch.finfo(logits.dtype).tiny))
+
+
+def tcsa(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    encode: Callable[[Tensor], Tensor],
+    mask: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    normalise: Callable[[Tensor], Tensor] = softmax,
+) -> Tensor:
+    """The mean output of attention after t steps, from the mean queries, keys and values so far.
+
+    L = S_q S_k' / (t^2 sqrt(d)) + mask,  A = softmax(L),  O = S_m S_v / t^2; S are sums of what was sent, S_m / t = encode(A).
+    Nothing of an earlier step is needed but those sums.
+
+    Args:
+        q, k, v: S / t [..., N or M, d].
+        encode: weights [..., N, M] -> the mean of the spikes that have transmitted them so far.
+        mask: what is added to the logits, or True for keys that are seen.
+        causal: the first query sees the first key only, and so on.
+        scale: instead of 1 / sqrt(d).
+        normalise: the softmax.
+    """
+    logits = q @ k.transpose(-2, -1)
+    logits *= 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    mask = mask_of(mask, causal, logits)
+    if mask is not None:
+        logits = logits + mask
+    return encode(normalise(logits)) @ v
+
+
+def tcsa_reference(q: Tensor, k: Tensor, v: Tensor, encode: Callable[[Tensor], Tensor], mask: Tensor | None = None) -> Tensor:
+    """The same as the paper has it, step by step, every quantity an increment: spikes [T, ..., d] -> outputs [T, ..., N, d], whose
+    mean over the first t steps is what `tcsa` gives after t.
+
+    p[t] = (S_q[t] k[t]' + q[t] S_k[t-1]') / sqrt(d);  A[t] = softmax(S_p[t] / t^2);  o[t] = S_m[t] S_v[t] / t - sum of o so far
+
+    Args:
+        encode: weights [..., N, M] of step t -> the spikes of step t.
+    """
+    total_q, total_k, total_v, total_p, total_m, total_o, outputs = 0, torch.zeros_like(k[0]), 0, 0, 0, 0, []
+    for t, (q_t, k_t, v_t) in enumerate(zip(q, k, v, strict=True), 1):
+        total_q = total_q + q_t
+        total_p = total_p + (total_q @ k_t.transpose(-2, -1) + q_t @ total_k.transpose(-2, -1)) / math.sqrt(q.shape[-1])
+        total_k, total_v = total_k + k_t, total_v + v_t
+        logits = total_p / t**2
+        added = mask_of(mask, False, logits)
+        total_m = total_m + encode(softmax(logits if added is None else logits + added))
+        outputs.append(total_m @ total_v / t - total_o)
+        total_o = total_o + outputs[-1]
+    return torch.stack(outputs)

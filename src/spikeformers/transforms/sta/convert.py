@@ -1,0 +1,217 @@
+"""Training-free conversion of pretrained networks into spiking ones (STA: Jiang et al., ICLR 2024)."""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from . import adapters  # noqa: F401 - registers its handlers
+from .neurons import fit_threshold
+from .rates import _RUN, Kind, Rate, Run, Step, plain
+
+MODES = ("full", "hybrid")
+SAMPLES = 1 << 16  # activations kept of every neuron's site and batch, at least so many of each channel:
+SAMPLES_PER_CHANNEL = 256
+MARGIN = 2**0.25  # other inputs may go beyond the largest that was seen
+
+
+class Converted(nn.Module):
+    """A network that was converted: the same modules and weights, run with spikes.
+
+    Attributes:
+        model: the network; it shares the original's parameters.
+        thresholds: {T: {place: thresholds of its channels}}.
+        time_steps: how long `forward` runs.
+        levels, potential: of the neurons, see `neurons.fire`.
+        spiking: "full" or "hybrid".
+    """
+
+    def __init__(self, model: nn.Module, thresholds: dict, time_steps: int, levels: int, potential: float, spiking: str, functions: dict):
+        super().__init__()
+        self.model, self.thresholds, self.functions = model, thresholds, functions
+        self.time_steps, self.levels, self.potential, self.spiking = time_steps, levels, potential, spiking
+        for name, module in model.named_modules():
+            module.register_forward_pre_hook(_entering(name))
+            module.register_forward_hook(_left, always_call=True)
+        self.eval()
+
+    def start(self, form: str = "means", time_steps: int | None = None, counting: bool = False, **options) -> Run:
+        """A new state, for `step`.
+
+        Args:
+            form: "means", fast, or "spikes", in which layers read spikes and nothing else; equal to rounding.
+            time_steps: T for which thresholds are taken, the smallest calibrated one that is not below it.
+            counting: whether spikes and operations are counted, in `Run.steps`.
+        """
+        if form not in ("means", "spikes"):
+            raise ValueError(f"form must be 'means' or 'spikes', not {form!r}")
+        return Run(
+            self._thresholds(time_steps or self.time_steps),
+            self.levels,
+            self.potential,
+            form,
+            self.functions,
+            strict=self.spiking == "full",
+            counting=counting,
+            **options,
+        )
+
+    def _thresholds(self, time_steps):
+        if not self.thresholds:
+            return None
+        return self.thresholds[min((T for T in self.thresholds if T >= time_steps), default=max(self.thresholds))]
+
+    @torch.no_grad()
+    def step(self, state: Run, *args, constant: bool = False, **kwargs) -> Any:
+        """One time step: what the network answers to all it has seen so far.
+
+        Args:
+            state: from `start`, changed in place.
+            args, kwargs: what the network takes; images may differ from step to step.
+            constant: the input is the same in every step of this state, so what only depends on it is computed once.
+
+        Returns:
+            What the network returns, decoded: the mean over the steps so far.
+        """
+        batch = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
+        if batch is None:
+            raise ValueError("the first input must be a tensor of images or tokens")
+        state.batch = max(1, len(batch))
+        args = tuple(_enter(x, constant) for x in args)
+        kwargs = {key: x if "mask" in key else _enter(x, constant) for key, x in kwargs.items()}
+        output = state.step(self.model, args, kwargs)
+        number = iter(range(1 << 30))
+        return tree_map(lambda x: state.mean(f"output {next(number)}", x) if _varies(x) else plain(x), output)
+
+    def steps(self, *args, time_steps: int | None = None, form: str = "means", state: Run | None = None, **kwargs) -> Iterator[Any]:
+        """The decoded answer after every step: any-time output of a constant input."""
+        time_steps = time_steps or self.time_steps
+        state = state or self.start(form, time_steps)
+        for _ in range(time_steps):
+            yield self.step(state, *args, constant=True, **kwargs)
+
+    def forward(self, *args, per_step: bool = False, **kwargs) -> Any:
+        """What the network returns, after `time_steps` steps of a constant input.
+
+        Args:
+            per_step: instead the answer of every step [T, ...], of which the mean over the first t is the answer after t. Of
+                networks that return one tensor.
+        """
+        if not per_step:
+            for output in self.steps(*args, **kwargs):
+                pass
+            return output
+        means = torch.stack(list(self.steps(*args, **kwargs)))
+        t = torch.arange(1, len(means) + 1, device=means.device, dtype=means.dtype).view(-1, *[1] * (means.ndim - 1))
+        return (means * t).diff(dim=0, prepend=torch.zeros_like(means[:1]))
+
+    def train(self, mode: bool = True) -> "Converted":
+        """Stays in eval mode: there is nothing to train."""
+        return super().train(False)
+
+
+def convert(
+    model: nn.Module,
+    calibration: Tensor | Iterable,
+    time_steps: int | Sequence[int] = 32,
+    *,
+    levels: int = 4,
+    potential: float = 0.5,
+    spiking: str = "hybrid",
+) -> Converted:
+    """A spiking network that answers like a pretrained one, without training.
+
+    Everything is converted where it is met while the network runs: layers with weights read spikes of signed integrate-and-fire
+    neurons, attention multiplies sums of spikes, other functions become neurons that transmit the function of their input's mean so
+    far. The first layer reads the input itself as a constant current, as in the paper.
+
+    Args:
+        model: any network in eval mode whose forward pass is made of torch functions; it is left as it is, its weights are shared.
+        calibration: batches to choose thresholds by: what the model takes as its first argument, pairs of that and labels, or
+            mappings of keyword arguments. Some hundred samples do.
+        time_steps: T, or several of which each gets its own thresholds; the largest is how long the network runs.
+        levels: whole thresholds that a neuron may emit in one step, of either sign: 1 for ternary spikes, more for bursts.
+        potential: at the start, in thresholds.
+        spiking: "hybrid" evaluates functions (softmax, normalisation, activations) exactly on the means; "full" by networks of
+            rectified units alone, and refuses a function that has none.
+
+    Raises:
+        ValueError: an option is out of range, there is no calibration data, or an operation cannot be converted: the message names it.
+    """
+    wanted = sorted({time_steps} if isinstance(time_steps, int) else set(time_steps))
+    if not wanted or wanted[0] < 1:
+        raise ValueError(f"time_steps must be at least 1, not {time_steps}")
+    if levels < 1 or max(wanted) * levels > 2**15 - 1:
+        raise ValueError(f"levels must be at least 1 and at most {(2**15 - 1) // max(wanted)} for T = {max(wanted)}, not {levels}")
+    if not 0 <= potential < 1:
+        raise ValueError(f"potential must lie in [0, 1), not {potential}")
+    if spiking not in MODES:
+        raise ValueError(f"spiking must be one of {', '.join(MODES)}, not {spiking!r}")
+    shared = {id(x): x for x in (*model.parameters(), *model.buffers())}
+    converted = Converted(copy.deepcopy(model, shared), {}, max(wanted), levels, potential, "hybrid", {})
+    sites = _Sites()
+    for args, kwargs in _batches(calibration):
+        state = converted.start(observe=sites)
+        converted.step(state, *args, constant=True, **kwargs)
+    if not sites.samples:
+        raise ValueError("there is nothing to calibrate by: give at least one batch of the model's inputs")
+    converted.thresholds = {T: sites.thresholds(T, levels) for T in wanted}
+    converted.spiking = spiking
+    return converted
+
+
+class _Sites:
+    """Samples of what every neuron has to transmit."""
+
+    def __init__(self):
+        self.samples: dict[str, list[Tensor]] = {}
+        self.shapes: dict[str, tuple] = {}
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __call__(self, place: str, x: Tensor, axes: tuple[int, ...] | None) -> None:
+        shape = [x.shape[i] for i in axes or ()]
+        rows = x.movedim(axes, tuple(range(-len(axes), 0))) if axes else x[..., None]
+        rows = rows.reshape(-1, max(1, torch.Size(shape).numel()))
+        if rows.isinf().any():
+            raise ValueError(f"{place} is infinite for a calibration sample; a neuron cannot transmit that")
+        count = max(SAMPLES_PER_CHANNEL, SAMPLES // rows.shape[1])
+        extremes = MARGIN * torch.stack([rows.amax(0), rows.amin(0)])
+        if len(rows) > count:
+            rows = rows[torch.randint(len(rows), (count,), generator=self.generator).to(rows.device)]
+        self.samples.setdefault(place, []).append(torch.cat([rows, extremes]))
+
+    def thresholds(self, time_steps: int, levels: int) -> dict[str, Tensor]:
+        return {place: fit_threshold(torch.cat(parts), time_steps, levels) for place, parts in self.samples.items()}
+
+
+def _batches(calibration):
+    for batch in [calibration] if isinstance(calibration, (Tensor, Mapping)) else calibration:
+        if isinstance(batch, Mapping):
+            yield (), dict(batch)
+        else:
+            yield (batch[0] if isinstance(batch, (tuple, list)) else batch,), {}
+
+
+def _varies(x):
+    return isinstance(x, Rate) and x.kind is not None and plain(x).is_floating_point()
+
+
+def _enter(x, constant):
+    return Rate.of(x, Kind(analog=True, constant=constant)) if isinstance(x, Tensor) else x
+
+
+def _entering(name):
+    def hook(module, args):
+        if run := _RUN.get(None):
+            run.path.append(name)
+
+    return hook
+
+
+def _left(module, args, output):
+    if run := _RUN.get(None):
+        run.path.pop()

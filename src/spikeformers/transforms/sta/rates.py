@@ -1,0 +1,514 @@
+"""Rate-coded arithmetic for models as they are: a tensor that stands for a sequence of spikes, and what functions make of it.
+
+A `Rate` enters the network instead of the input. Functions that are affine act on it as on any tensor. Layers that multiply by
+weights get it as spikes, from a neuron that is put in front of them; a function that is not affine becomes one that transmits the
+function of its input's running mean (STA, ICLR 2024; `Run.neuron`). So no class of models has to be known: what is met is converted,
+and what cannot be is named.
+
+There are two forms, equal to rounding. With "spikes" a Rate holds what travels in one time step, and all that stays behind is
+state: sums where something was received, counts where something was sent. With "means" it holds the mean over the steps so far;
+layers are affine, so the sums that they received are the layer of the sums that were sent, and only the counts are state.
+"""
+# Shapes: B batch, h heads, N tokens, d = channels of a head, C channels.
+
+import math
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves, tree_map
+
+from .neurons import fire
+
+_RUN: ContextVar["Run"] = ContextVar("run")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_FACTS = _words(
+    "size dim ndimension numel nelement stride is_floating_point is_complex is_contiguous get_device element_size is_tensor __len__ "
+    "__repr__ __str__ __hash__ is_signed type storage_offset has_names is_same_size is_inference numpy_T"
+)
+_ESCAPES = _words("item tolist numpy __array__ __bool__ __int__ __float__ __index__ __dlpack__ __contains__ __format__")
+_MOVES = _words(
+    "view reshape permute transpose t unsqueeze squeeze flatten unflatten expand expand_as repeat contiguous clone detach to float half "
+    "double bfloat16 type_as cpu cuda getitem chunk split split_with_sizes tensor_split unbind select narrow index_select roll rot90 "
+    "flip cat concat concatenate stack hstack vstack dstack movedim moveaxis swapaxes swapdims pixel_shuffle pixel_unshuffle "
+    "channel_shuffle dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout gather take_along_dim repeat_interleave view_as "
+    "reshape_as broadcast_to unfold squeeze_ unsqueeze_ requires_grad_ identity diagonal get tile as_subclass"
+)
+_AFFINE = _words(
+    "add sub subtract neg negative sum mean cumsum mul multiply div divide true_divide avg_pool1d avg_pool2d avg_pool3d "
+    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d interpolate upsample batch_norm instance_norm_eval pad constant_pad_nd "
+    "masked_fill where lerp fold rsub addcmul nansum zeros_like ones_like full_like empty_like index_add scatter_add bilinear_resize"
+)
+_FRESH = _words("zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor")
+_CONVOLUTIONS = _words("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")
+_MATMULS = _words("matmul bmm mm mv addmm baddbmm einsum")
+_PRODUCTS = _words("mul multiply")
+_PARAMETERS = {"linear": ("input", "weight", "bias"), "addmm": ("input", "mat1", "mat2"), "baddbmm": ("input", "batch1", "batch2")}
+_CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TAKES_AXIS = _words("layer_norm rms_norm")
+
+HANDLERS: dict[Any, Callable] = {}
+"""What to do with a torch function that is none of the above: handler(run, func, args, kwargs) by the function or its name.
+Extended by `handles`."""
+
+
+def handles(*functions: Any) -> Callable:
+    """Registers the decorated handler(run, func, args, kwargs) for torch functions, given as such or by name."""
+
+    def register(handler):
+        HANDLERS.update(dict.fromkeys(functions, handler))
+        return handler
+
+    return register
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is known of a `Rate`.
+
+    Attributes:
+        spikes: a neuron emitted it, and it was only moved since.
+        analog: it follows from the network's input without a neuron in between: products read it as it is.
+        constant: it is the same at every step.
+        axes: along which the channels lie; None if nobody knows.
+        rate: mean number of spikes per value and step, of spikes.
+        factors: whole numbers and thresholds whose product it is, of spikes in the form "spikes".
+    """
+
+    spikes: bool = False
+    analog: bool = False
+    constant: bool = False
+    axes: tuple[int, ...] | None = None
+    rate: Tensor | None = None
+    factors: tuple[Tensor, Tensor] | None = None
+
+
+class Rate(Tensor):
+    """See the module."""
+
+    kind: Kind
+
+    @staticmethod
+    def of(x: Tensor, kind: Kind) -> "Rate":
+        rate = x.as_subclass(Rate)
+        rate.kind = kind
+        return rate
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        run = _RUN.get(None)
+        if run is None:
+            return super().__torch_function__(func, types, args, kwargs or {})
+        return run.call(func, args, kwargs or {})
+
+
+def plain(tree: Any) -> Any:
+    """The tree with tensors instead of rates."""
+    return tree_map(lambda x: _bare(x) if isinstance(x, Rate) else x, tree)
+
+
+def _bare(x: Tensor) -> Tensor:
+    with torch._C.DisableTorchFunctionSubclass():
+        return x.as_subclass(Tensor)
+
+
+def _is_rate(x: Any) -> bool:
+    """Whether it varies: integers, such as tokens and what follows from them, are constants."""
+    return isinstance(x, Rate) and _bare(x).is_floating_point()
+
+
+@dataclass
+class Step:
+    """What happened in one time step, per sample of the batch.
+
+    Attributes:
+        additions: accumulations of spikes in layers and products (synaptic operations).
+        multiplications: products with the analog input, which are computed in the first step only.
+        spikes: how many neurons emitted something other than zero.
+        neurons: how many there are.
+    """
+
+    additions: float = 0.0
+    multiplications: float = 0.0
+    spikes: float = 0.0
+    neurons: int = 0
+
+    @property
+    def firing_rate(self) -> float:
+        return self.spikes / max(1, self.neurons)
+
+
+@dataclass
+class Run:
+    """The state of a converted network while it runs: one object per batch, nothing is kept in modules.
+
+    Attributes:
+        thresholds: of every neuron, by its name; None while everything passes unchanged (the network as it was).
+        levels, potential: see `neurons.fire`.
+        form: "means" or "spikes".
+        functions: approximations to use instead of functions, by name.
+        observe: is told (name, activation, axes) of every neuron, for calibration.
+        counting: whether operations and spikes are counted.
+        t: time steps begun.
+        counts: emitted so far by every neuron, in thresholds.
+        sums: received so far, where that is state ("spikes" only).
+        islands: functions that are evaluated in real numbers, by place.
+    """
+
+    thresholds: dict[str, Tensor] | None
+    levels: int = 4
+    potential: float = 0.5
+    form: str = "means"
+    functions: dict[str, Callable] = field(default_factory=dict)
+    strict: bool = False
+    observe: Callable[[str, Tensor, tuple[int, ...] | None], None] | None = None
+    counting: bool = False
+    t: int = 0
+    counts: dict[str, Tensor] = field(default_factory=dict)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    constants: dict[str, Any] = field(default_factory=dict)
+    islands: dict[str, str] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    batch: int = 1
+    path: list[str] = field(default_factory=list)
+    calls: dict[str, int] = field(default_factory=dict)
+
+    def step(self, model: Callable, args: tuple, kwargs: dict) -> Any:
+        """One time step of the model."""
+        self.t += 1
+        self.calls.clear()
+        self.path.clear()
+        self.steps.append(Step())
+        token = _RUN.set(self)
+        try:
+            return model(*args, **kwargs)
+        finally:
+            _RUN.reset(token)
+
+    def place(self, name: str) -> str:
+        """A name for this call, the same in every step: the module's path, the function and, from the second on, a number."""
+        place = f"{self.path[-1] if self.path else ''}:{name}"
+        number = self.calls[place] = self.calls.get(place, -1) + 1
+        return f"{place}.{number}" if number else place
+
+    # what functions make of rates
+
+    def call(self, func: Callable, args: tuple, kwargs: dict) -> Any:
+        """What `func` does to rates."""
+        name = func.__name__
+        with torch._C.DisableTorchFunctionSubclass():
+            if name == "__get__":
+                return self._attribute(func, args)
+            if name == "__set__" or name in _FACTS:
+                return func(*plain(args), **plain(kwargs))
+            rates = [x for x in tree_leaves((args, kwargs)) if _is_rate(x)]
+            if not rates:
+                return self._of_constants(func, name, args, kwargs)
+            if name in _ESCAPES:
+                raise self.refusal(name, "its value leaves torch, which a spiking network cannot follow")
+            if name == "__setitem__":
+                raise self.refusal(name, "it writes what varies into a tensor")
+            if handler := HANDLERS.get(func) or HANDLERS.get(name):
+                return handler(self, func, args, kwargs)
+            if name.startswith("__i") and name not in ("__invert__", "__index__"):
+                return self._in_place(name[3:-2], args, kwargs)
+            if name.endswith("_") and not name.endswith("__"):
+                return self._in_place(name[:-1], args, kwargs)
+            name = name.strip("_")
+            name = name[1:] if name in ("radd", "rmul", "rmatmul") else name
+            if name in _FRESH:
+                return func(*plain(args), **plain(kwargs))
+            if name in _MOVES:
+                return self.move(func, args, kwargs, rates)
+            if name in _AFFINE and self._is_affine(name, args, rates):
+                return self.affine(func, args, kwargs, rates)
+            if name == "linear" or name in _CONVOLUTIONS or name in _MATMULS or (name in _PRODUCTS and len(rates) == 2):
+                return self.weighted(func, name, args, kwargs, rates)
+            return self.function(name, lambda *a: func(*a, **kwargs), args, rates)
+
+    def _attribute(self, func, args):
+        found = func(*plain(args))
+        if isinstance(found, Tensor):  # such as x.T or x.data
+            return Rate.of(found, replace(args[0].kind, axes=None, factors=None))
+        return found
+
+    def _of_constants(self, func, name, args, kwargs):
+        """Tokens and what follows from them stay as they are; what a table holds for them is a constant current."""
+        result = func(*plain(args), **plain(kwargs))
+        if name in _ESCAPES:
+            return result
+        kind = Kind(analog=True, constant=True, axes=(result.ndim - 1,) if name == "embedding" else None)
+        wanted = (lambda x: True) if name == "embedding" else (lambda x: not x.is_floating_point())
+        return tree_map(lambda x: Rate.of(x, kind) if isinstance(x, Tensor) and wanted(x) else x, result)
+
+    def refusal(self, name: str, why: str) -> ValueError:
+        where = self.path[-1] if self.path and self.path[-1] else "the model's own forward"
+        return ValueError(
+            f"{where}: {name} cannot be converted: {why}; register a handler for it (spikeformers.transforms.sta.handles), or exchange "
+            "the module that calls it"
+        )
+
+    def _is_affine(self, name, args, rates):
+        if name in _PRODUCTS:
+            return len(rates) == 1
+        if name in ("div", "divide", "true_divide"):
+            return len(rates) == 1 and _is_rate(args[0])
+        if name in ("lerp", "addcmul", "where", "masked_fill"):
+            return not any(_is_rate(x) for x in args[2:] if name in ("lerp", "addcmul"))
+        return True
+
+    def _in_place(self, name, args, kwargs):
+        target = args[0]
+        result = self.call(getattr(Tensor, name, None) or getattr(torch, name), args, kwargs)
+        if not _is_rate(target):
+            raise self.refusal(f"{name}_", "it writes what varies into a tensor that does not")
+        _bare(target).copy_(_bare(result))
+        target.kind = result.kind
+        return target
+
+    def move(self, func, args, kwargs, rates):
+        """Values change place at most."""
+        result = func(*plain(args), **plain(kwargs))
+        tensors = [x for x in tree_leaves(args) if isinstance(x, Tensor) and x.is_floating_point()]
+        whole = len(tensors) == len(rates)
+        same = {r.kind.axes for r in rates if r.shape == getattr(result, "shape", None)}
+        kind = Kind(
+            spikes=whole and all(r.kind.spikes for r in rates),
+            analog=all(r.kind.analog for r in rates),
+            constant=all(r.kind.constant for r in rates),
+            axes=same.pop() if len(same) == 1 else None,
+            rate=_mean([r.kind.rate for r in rates]),
+        )
+        factors = None
+        if kind.spikes and self.form == "spikes" and all(r.kind.factors for r in rates):
+            factors = [func(*_factor(args, i), **_factor(kwargs, i)) for i in (0, 1)]
+        return _wrapped(result, kind, factors)
+
+    def affine(self, func, args, kwargs, rates):
+        """A function of which the mean over time is that of the mean."""
+        result = func(*plain(args), **plain(kwargs))
+        kind = Kind(
+            analog=all(r.kind.analog for r in rates),
+            constant=all(r.kind.constant for r in rates),
+            axes=next((r.kind.axes for r in rates if r.shape == getattr(result, "shape", None) and r.kind.axes), None),
+        )
+        return tree_map(lambda x: Rate.of(x, kind) if isinstance(x, Tensor) else x, result)
+
+    def weighted(self, func, name, args, kwargs, rates):
+        """Multiplication by weights, or of two rates: linear layers, convolutions and matrix products."""
+        place = self.place(name)
+        args, kwargs = _positional(name, args, kwargs)
+        if all(r.kind.constant for r in rates):
+            if place not in self.constants:
+                result = self.constants[place] = func(*plain(args), **plain(kwargs))
+                self.count(result, _fan_in(name, args), None)
+            return Rate.of(self.constants[place], Kind(analog=True, constant=True, axes=_channels(name, self.constants[place])))
+        operands = list(args)
+        if len(rates) == 2:
+            return self.product(place, func, name, operands, kwargs)
+        if len(rates) > 2:
+            raise self.refusal(name, f"it multiplies {len(rates)} things that vary")
+        index = next(i for i, x in enumerate(operands) if _is_rate(x) or isinstance(x, (list, tuple)))
+        if name == "einsum":
+            raise self.refusal(name, "write it as a matrix product")
+        if not rates[0].kind.spikes and not rates[0].kind.analog:
+            operands[index] = self.neuron(place, rates[0], _read(name, index, rates[0]))
+        x = operands[index]
+        result = self._folded(func, name, operands, kwargs, index) if x.kind.factors else None
+        if result is None:
+            result = func(*plain(operands), **plain(kwargs))
+        self.count(result, _fan_in(name, operands), x.kind.rate)
+        return Rate.of(result, Kind(analog=x.kind.analog, axes=_channels(name, result)))
+
+    def _folded(self, func, name, operands, kwargs, index):
+        """The layer of whole numbers, its weights multiplied by the thresholds; None if those differ along other axes."""
+        counts, threshold = operands[index].kind.factors
+        axis = 1 if name in _CONVOLUTIONS else threshold.ndim - 1
+        if name not in _CONVOLUTIONS and not (name == "linear" and index == 0):
+            return None
+        first = threshold[tuple(slice(None) if i == axis else slice(1) for i in range(threshold.ndim))]
+        if not torch.equal(first.expand_as(threshold), threshold):
+            return None
+        weight, first = operands[1], first.flatten()
+        if name in _CONVOLUTIONS:
+            if name.startswith("conv_transpose"):
+                return None
+            groups = kwargs.get("groups", operands[6] if len(operands) > 6 else 1)
+            scale = first.reshape(groups, -1).repeat_interleave(len(weight) // groups, 0)
+            weight = weight * scale.reshape(*scale.shape, *[1] * (weight.ndim - 2))
+        else:
+            weight = weight * first
+        return func(counts, weight, *plain(operands[2:]), **plain(kwargs))
+
+    def product(self, place, func, name, operands, kwargs):
+        """The product of two rates: of all spikes so far of one side with all of the other, divided by t."""
+        places = [i for i, x in enumerate(operands) if _is_rate(x)]
+        for i in places:
+            if not operands[i].kind.spikes:
+                operands[i] = self.neuron(f"{place}/{i}", operands[i], _read(name, i, operands[i]))
+        rates = [operands[i].kind.rate for i in places]
+        for i in places:
+            operands[i] = self.mean(f"{place}/{i}", operands[i])
+        result = func(*operands, **plain(kwargs))
+        self.count(result, _fan_in(name, operands), *rates)
+        return self.rate_of(place, result)
+
+    def function(self, name: str, func: Callable, args: tuple, rates: list, axes: tuple[int, ...] | None = None):
+        """A function that is not affine: neurons that transmit what it makes of the mean so far."""
+        place = self.place(name)
+        constant = all(r.kind.constant for r in rates)
+        if constant and place in self.constants:
+            return self.fired(place, *self.constants[place])
+        means = iter([self.mean(f"{place}/{i}", r) for i, r in enumerate(rates)])
+        arguments = tree_map(lambda x: next(means) if _is_rate(x) else _bare(x) if isinstance(x, Rate) else x, args)
+        value = self.approximation(name, place, func)(*arguments)
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            if isinstance(value, Tensor) or not tree_leaves(value) or not all(isinstance(x, Tensor) for x in tree_leaves(value)):
+                raise self.refusal(name, "it turns what varies into indices or truth values")
+            return type(value)(self.fired(f"{place}/out{i}", x, None) for i, x in enumerate(value))
+        if axes is None:
+            axes = next((r.kind.axes for r in rates if r.shape == value.shape and r.kind.axes), None)
+        if name in _TAKES_AXIS:
+            axes = (value.ndim - 1,)
+        if constant:
+            self.constants[place] = value, axes
+        return self.fired(place, value, axes)
+
+    # neurons and their state
+
+    def mean(self, place: str, x: Rate) -> Tensor:
+        """What was received so far, divided by t."""
+        value = _bare(x)
+        if self.form == "means" or x.kind.constant:
+            return value
+        total = self.sums.get(place)
+        self.sums[place] = value.clone() if total is None else total.add_(value)
+        return self.sums[place] / self.t
+
+    def rate_of(self, place: str, mean: Tensor) -> Rate:
+        """A mean so far as a rate: real-valued, not spikes."""
+        if self.form == "means":
+            return Rate.of(mean, Kind())
+        total = mean * self.t
+        sent = self.sums.get(f"{place}/sent")
+        self.sums[f"{place}/sent"] = total
+        return Rate.of(total if sent is None else total - sent, Kind())
+
+    def neuron(self, place: str, x: Rate, axes: tuple[int, ...] | None) -> Rate:
+        """Integrate-and-fire neurons that turn a current into spikes."""
+        return self.fired(f"{place}/in", self.mean(f"{place}/in", x), axes)
+
+    def fired(self, place: str, mean: Tensor, axes: tuple[int, ...] | None) -> Rate:
+        """Spikes of neurons that are to transmit this mean."""
+        if self.observe:
+            self.observe(place, mean, axes)
+        if self.thresholds is None:
+            if self.form == "means":
+                return Rate.of(mean, Kind(spikes=True, axes=axes))
+            return Rate.of(_bare(self.rate_of(place, mean)), Kind(spikes=True, axes=axes))
+        if place not in self.thresholds:
+            raise self.refusal(place, "calibration has not seen this place, so the input takes another way through the model")
+        threshold = self.thresholds[place].to(mean.dtype)
+        threshold = threshold.reshape(_broadcast(threshold, mean, axes, place))
+        counts = self.counts.get(place)
+        spikes = fire(mean * self.t, 0 if counts is None else counts, threshold, self.levels, self.potential)
+        if counts is None:
+            counts = self.counts[place] = torch.zeros_like(mean, dtype=torch.int16)
+        elif counts.shape != mean.shape:
+            raise self.refusal(place, f"its input was {tuple(counts.shape)} and is now {tuple(mean.shape)}: start anew for another batch")
+        counts.add_(spikes.to(torch.int16))
+        rate = None
+        if self.counting:
+            rate = spikes.abs().mean()
+            self.steps[-1].spikes += float((spikes != 0).sum()) / self.batch
+            self.steps[-1].neurons += spikes.numel() // self.batch
+        if self.form == "means":
+            return Rate.of(counts * (threshold / self.t), Kind(spikes=True, axes=axes, rate=rate))
+        factors = spikes, threshold.expand_as(spikes)
+        return Rate.of(spikes * threshold, Kind(spikes=True, axes=axes, rate=rate, factors=factors))
+
+    def count(self, result: Tensor, fan_in: float, *rates: Tensor | None) -> None:
+        """Counts a product: dense operations times the spikes of each side, or as multiplications where there are none."""
+        if not self.counting:
+            return
+        dense = result.numel() / self.batch * fan_in
+        if rates == (None,):
+            self.steps[-1].multiplications += dense
+        else:
+            self.steps[-1].additions += dense * float(sum(rate for rate in rates if rate is not None))
+
+    def approximation(self, name: str, place: str, exact: Callable) -> Callable:
+        """What stands for a function of tensors in this run; the exact one is noted as an island."""
+        if name in self.functions:
+            return lambda *arguments: self.functions[name](place, exact, arguments)
+        if self.strict:
+            raise self.refusal(name, "it has no spiking approximation; convert with spiking='hybrid'")
+        self.islands[place] = name
+        return exact
+
+
+def _positional(name, args, kwargs):
+    """A layer's operands in order."""
+    kwargs = dict(kwargs)
+    names = _CONVOLUTION if name in _CONVOLUTIONS else _PARAMETERS.get(name, ("input", "other"))
+    args = list(args)
+    while len(args) < len(names) and names[len(args)] in kwargs:
+        args.append(kwargs.pop(names[len(args)]))
+    return args, kwargs
+
+
+def _fan_in(name, operands):
+    """Multiplications for each value of the result."""
+    if name in _PRODUCTS:
+        return 1
+    if name == "linear":
+        return operands[1].shape[-1]
+    if name in _CONVOLUTIONS:
+        weight = operands[1]
+        return weight[0].numel() if not name.startswith("conv_transpose") else weight.numel() / weight.shape[1]
+    return operands[1 if name in ("addmm", "baddbmm") else 0].shape[-1]
+
+
+def _channels(name, result):
+    return (1,) if name in _CONVOLUTIONS else (result.ndim - 1,) if name == "linear" else None
+
+
+def _read(name, index, x):
+    """Along which axes of an operand the channels lie: never along tokens, whose number may change."""
+    if name in _CONVOLUTIONS:
+        return (1,)
+    if name == "linear":
+        return (x.ndim - 1,)
+    return x.kind.axes or ((1,) if x.ndim == 4 else None)
+
+
+def _broadcast(threshold, mean, axes, place):
+    """The shape in which thresholds broadcast against activations."""
+    if threshold.ndim == 0 or axes is None:
+        return ()
+    return [size if i in axes else 1 for i, size in enumerate(mean.shape)]
+
+
+def _mean(rates):
+    rates = [rate for rate in rates if rate is not None]
+    return torch.stack(rates).mean() if len(rates) > 1 else rates[0] if rates else None
+
+
+def _factor(tree, index):
+    return tree_map(lambda x: x.kind.factors[index] if _is_rate(x) else _bare(x) if isinstance(x, Rate) else x, tree)
+
+
+def _wrapped(result, kind, factors):
+    if isinstance(result, Tensor):
+        return Rate.of(result, replace(kind, factors=tuple(factors)) if factors else kind)
+    parts = zip(result, *factors, strict=True) if factors else ((x,) for x in result)
+    return type(result)(Rate.of(x, replace(kind, factors=tuple(pair)) if pair else kind) for x, *pair in parts)
