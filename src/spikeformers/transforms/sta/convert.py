@@ -153,11 +153,12 @@ def convert(
         raise ValueError(f"spiking must be one of {', '.join(MODES)}, not {spiking!r}")
     shared = {id(x): x for x in (*model.parameters(), *model.buffers())}
     converted = Converted(copy.deepcopy(model, shared), {}, max(wanted), levels, potential, "hybrid", {})
-    sites = _Sites()
+    sites, empty = _Sites(), True
     for args, kwargs in _batches(calibration):
+        empty = False
         state = converted.start(observe=sites)
         converted.step(state, *args, constant=True, **kwargs)
-    if not sites.samples:
+    if empty:
         raise ValueError("there is nothing to calibrate by: give at least one batch of the model's inputs")
     converted.thresholds = {T: sites.thresholds(T, levels) for T in wanted}
     converted.spiking = spiking

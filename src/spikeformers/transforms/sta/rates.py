@@ -11,7 +11,6 @@ layers are affine, so the sums that they received are the layer of the sums that
 """
 # Shapes: B batch, h heads, N tokens, d = channels of a head, C channels.
 
-import math
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .neurons import fire
@@ -32,21 +30,20 @@ def _words(text: str) -> frozenset[str]:
 
 
 _FACTS = _words(
-    "size dim ndimension numel nelement stride is_floating_point is_complex is_contiguous get_device element_size is_tensor __len__ "
-    "__repr__ __str__ __hash__ is_signed type storage_offset has_names is_same_size is_inference numpy_T"
+    "size dim ndimension numel nelement stride is_floating_point is_complex is_contiguous get_device element_size __len__ __repr__ __str__ "
+    "__hash__ is_signed storage_offset has_names is_inference"
 )
-_ESCAPES = _words("item tolist numpy __array__ __bool__ __int__ __float__ __index__ __dlpack__ __contains__ __format__")
+_ESCAPES = _words("item tolist numpy __array__ __bool__ __int__ __float__ __index__ __dlpack__ __contains__ __format__ __setitem__")
 _MOVES = _words(
     "view reshape permute transpose t unsqueeze squeeze flatten unflatten expand expand_as repeat contiguous clone detach to float half "
     "double bfloat16 type_as cpu cuda getitem chunk split split_with_sizes tensor_split unbind select narrow index_select roll rot90 "
     "flip cat concat concatenate stack hstack vstack dstack movedim moveaxis swapaxes swapdims pixel_shuffle pixel_unshuffle "
     "channel_shuffle dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout gather take_along_dim repeat_interleave view_as "
-    "reshape_as broadcast_to unfold squeeze_ unsqueeze_ requires_grad_ identity diagonal get tile as_subclass"
+    "reshape_as broadcast_to unfold requires_grad diagonal tile"
 )
 _AFFINE = _words(
-    "add sub subtract neg negative sum mean cumsum mul multiply div divide true_divide avg_pool1d avg_pool2d avg_pool3d "
-    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d interpolate upsample batch_norm instance_norm_eval pad constant_pad_nd "
-    "masked_fill where lerp fold rsub addcmul nansum zeros_like ones_like full_like empty_like index_add scatter_add bilinear_resize"
+    "add sub subtract rsub neg negative sum mean cumsum mul multiply div divide true_divide addcmul lerp avg_pool1d avg_pool2d avg_pool3d "
+    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d interpolate batch_norm pad masked_fill where fold index_add scatter_add"
 )
 _FRESH = _words("zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor")
 _CONVOLUTIONS = _words("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")
@@ -214,9 +211,7 @@ class Run:
             if not rates:
                 return self._of_constants(func, name, args, kwargs)
             if name in _ESCAPES:
-                raise self.refusal(name, "its value leaves torch, which a spiking network cannot follow")
-            if name == "__setitem__":
-                raise self.refusal(name, "it writes what varies into a tensor")
+                raise self.refusal(name, "what varies leaves torch, or is written into a tensor")
             if handler := HANDLERS.get(func) or HANDLERS.get(name):
                 return handler(self, func, args, kwargs)
             if name.startswith("__i") and name not in ("__invert__", "__index__"):
@@ -269,9 +264,9 @@ class Run:
     def _in_place(self, name, args, kwargs):
         target = args[0]
         result = self.call(getattr(Tensor, name, None) or getattr(torch, name), args, kwargs)
-        if not _is_rate(target):
-            raise self.refusal(f"{name}_", "it writes what varies into a tensor that does not")
-        _bare(target).copy_(_bare(result))
+        if not _is_rate(target) or target.untyped_storage().nbytes() != target.numel() * target.element_size():
+            raise self.refusal(f"{name}_", "it changes a part of a tensor, or one that did not vary, in place")
+        target.set_(_bare(result))  # what else lies in the old memory stays as it is
         target.kind = result.kind
         return target
 
@@ -307,7 +302,7 @@ class Run:
         """Multiplication by weights, or of two rates: linear layers, convolutions and matrix products."""
         place = self.place(name)
         args, kwargs = _positional(name, args, kwargs)
-        if all(r.kind.constant for r in rates):
+        if len(rates) == 1 and rates[0].kind.constant and rates[0].kind.analog:
             if place not in self.constants:
                 result = self.constants[place] = func(*plain(args), **plain(kwargs))
                 self.count(result, _fan_in(name, args), None)
@@ -372,9 +367,7 @@ class Run:
         arguments = tree_map(lambda x: next(means) if _is_rate(x) else _bare(x) if isinstance(x, Rate) else x, args)
         value = self.approximation(name, place, func)(*arguments)
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            if isinstance(value, Tensor) or not tree_leaves(value) or not all(isinstance(x, Tensor) for x in tree_leaves(value)):
-                raise self.refusal(name, "it turns what varies into indices or truth values")
-            return type(value)(self.fired(f"{place}/out{i}", x, None) for i, x in enumerate(value))
+            raise self.refusal(name, "it makes indices, truth values or several tensors of what varies")
         if axes is None:
             axes = next((r.kind.axes for r in rates if r.shape == value.shape and r.kind.axes), None)
         if name in _TAKES_AXIS:
@@ -420,11 +413,11 @@ class Run:
         threshold = self.thresholds[place].to(mean.dtype)
         threshold = threshold.reshape(_broadcast(threshold, mean, axes, place))
         counts = self.counts.get(place)
-        spikes = fire(mean * self.t, 0 if counts is None else counts, threshold, self.levels, self.potential)
         if counts is None:
             counts = self.counts[place] = torch.zeros_like(mean, dtype=torch.int16)
         elif counts.shape != mean.shape:
-            raise self.refusal(place, f"its input was {tuple(counts.shape)} and is now {tuple(mean.shape)}: start anew for another batch")
+            raise ValueError(f"{place}: was {tuple(counts.shape)} and is now {tuple(mean.shape)}; start anew for another batch")
+        spikes = fire(mean * self.t, counts, threshold, self.levels, self.potential)
         counts.add_(spikes.to(torch.int16))
         rate = None
         if self.counting:
