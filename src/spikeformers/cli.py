@@ -172,6 +172,38 @@ def compare(argv):
         print("add --report FOLDER for a page with all of them side by side")
 
 
+def convert(argv):
+    """Make a pretrained network spike, without training, and test it at every time step."""
+    _need("train", "jsonargparse")
+    from jsonargparse import ArgumentParser
+
+    from .data import ImageData
+    from .training import conversion
+    from .transforms.sta import load_source
+
+    parser = ArgumentParser(prog="spikeformers convert", description=convert.__doc__, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("model", type=str, help="timm:NAME, torchvision:NAME, transformers:FOLDER[:CLASS], or a name of timm")
+    parser.add_class_arguments(conversion.Conversion, skip={"model"})
+    parser.add_class_arguments(ImageData, "data")
+    parser.add_argument("--run_dir", type=str | None, help="where to write; runs/convert/MODEL by default")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted test")
+    if {"-h", "--help"} & set(argv):
+        parser.parse_args(["--help"])
+    if not argv or argv[0].startswith("-"):
+        raise ValueError("give the model first: spikeformers convert MODEL --calib FOLDER --eval FOLDER")
+    given = _parsed(parser, argv)
+    model = load_source(given["model"], given["kwargs"], given["weights"])
+    parser.set_defaults({f"data.{key}": value for key, value in conversion.preprocessing(model).items()})
+    options = _parsed(parser, argv)
+    data, run_dir, resume = ImageData(**options.pop("data")), options.pop("run_dir"), options.pop("resume")
+    named = any(option.partition("=")[0] == "--data.name" for option in argv)
+    result, path = conversion.run(conversion.Conversion(**options), model, data, named, run_dir, resume)
+    if result:
+        print(result.as_text(options["mac"], options["ac"]))
+        print(f"wrote {path.with_name('any_time.csv')}")
+    print(f"wrote {path}, which eval, predict and profile read")
+
+
 def predict(argv):
     """Print the likeliest classes of image or event files."""
     parser = argparse.ArgumentParser(prog="spikeformers predict", description=predict.__doc__)
@@ -275,6 +307,7 @@ VERBS = {
     "eval": evaluate,
     "profile": profile,
     "compare": compare,
+    "convert": convert,
     "predict": predict,
     "list": list_,
     "import": import_,

@@ -45,6 +45,7 @@ class ImageData:
         strict: stop at an image that cannot be read, instead of warning, leaving it out and counting it.
         folds: if above 1, the training images are divided into so many parts, and one is tested on instead of the test images.
         fold: which of the parts is tested on, from 1; 0 trains all of them one after the other (cross-validation).
+        split: the folder of the test images below root, of folder; "." if they lie in root itself.
     """
 
     name: Literal["digits", "folder", "mosaics", "webdataset", "cifar10", "cifar100", "mnist"] = "digits"
@@ -68,6 +69,7 @@ class ImageData:
     strict: bool = False
     folds: int = 1
     fold: int = 0
+    split: str = "val"
 
     def __post_init__(self):
         self.mean, self.std, self.scale, self.ratio = map(tuple, (self.mean, self.std, self.scale, self.ratio))
@@ -116,7 +118,7 @@ class ImageData:
         if self.name == "digits":
             return Digits(training)
         if self.name == "folder":
-            return Folder(root, "train" if training else "val")
+            return Folder(root, "train" if training else self.split)
         if self.name == "mosaics":
             return Mosaics(root, "train" if training else "test")
         if self.name == "webdataset":

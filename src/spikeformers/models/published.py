@@ -146,7 +146,7 @@ def load_published(
         ValueError: the file cannot be read safely, the model is of no published family, or (strict) something does not match;
             the model is as before then.
     """
-    published = _unwrap(checkpoint if isinstance(checkpoint, Mapping) else read_state_dict(checkpoint))
+    published = unwrap(checkpoint if isinstance(checkpoint, Mapping) else read_state_dict(checkpoint))
     report = LoadReport(not_in_weights=_not_in_weights(model))
     adds_head = "head_kd.weight" in published and isinstance(model, MetaSpikeFormer) and not model.distillation
     if adds_head:
@@ -209,7 +209,7 @@ def import_checkpoint(
     Raises:
         ValueError: as `load_published` and `create_model`; several architectures fit, or none.
     """
-    published = _unwrap(read_state_dict(checkpoint))
+    published = unwrap(read_state_dict(checkpoint))
     shapes = {}
     if "head.weight" in published:
         shapes["num_classes"] = published["head.weight"].shape[0]
@@ -268,7 +268,7 @@ def read_state_dict(path: str | os.PathLike) -> Mapping[str, object]:
     return content
 
 
-def _unwrap(content: Mapping[str, object]) -> dict[str, Tensor]:
+def unwrap(content: Mapping[str, object]) -> dict[str, Tensor]:
     """The state dict inside a checkpoint, its names without the prefixes of wrappers."""
     for container in _CONTAINERS:
         if isinstance(content.get(container), Mapping):

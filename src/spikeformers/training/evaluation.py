@@ -15,6 +15,7 @@ from ..data import EventData, ImageData, TestSet, data_type, test_loader
 from ..data.loading import PADDING_LABEL, collate
 from ..models import create_model, save_model
 from ..neurons import Neuron
+from ..transforms.sta import Converted, is_converted, load_converted, save_converted
 from .initial import trained_weights
 
 
@@ -65,7 +66,7 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
             raise ValueError(
                 f"{path} holds no early classifiers, which exports leave out; give best.ckpt or last.ckpt of the run"
             )
-        model = create_model(checkpoint=path)
+        model = load_converted(path) if is_converted(path) else create_model(checkpoint=path)
         with safetensors.safe_open(path, "pt") as file:
             known = json.loads((file.metadata() or {}).get("spikeformers", "{}"))
     else:
@@ -99,7 +100,8 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
 def save_trained(trained: Trained, path: Path):
     """Writes PATH.safetensors and PATH.json as `save_model` does; data and classes go into the former's metadata."""
     known = {"data": asdict(trained.data), "classes": trained.classes}
-    save_model(trained.model, path, {"spikeformers": json.dumps(known)})
+    save = save_converted if isinstance(trained.model, Converted) else save_model
+    save(trained.model, path, {"spikeformers": json.dumps(known)})
 
 
 def best_device() -> torch.device:
@@ -143,7 +145,13 @@ def firing_rates(model: nn.Module) -> Iterator:
 
         return hook
 
+    def watched(run):
+        for place, (fired, count) in run.fired_so_far.items():
+            spikes[place], places[place] = spikes.get(place, 0) + fired, places.get(place, 0) + count
+
     for name, module in model.named_modules():
+        if isinstance(module, Converted):
+            handles.append(module.watch(watched))
         if isinstance(module, Neuron):
             handles.append(module.register_forward_hook(counter(name)))
     try:
@@ -163,5 +171,5 @@ def predict(trained: Trained, path: str | Path, top: int = 5) -> list[tuple[str,
     if trained.data is None:
         raise ValueError("this checkpoint does not say how its images are prepared; use one that `train` wrote")
     x, _ = collate([(trained.data.read(path), 0)])
-    best = trained.model.eval()(x)[0].softmax(-1).topk(min(top, len(trained.classes)))
+    best = trained.model.eval()(x, per_step=True).mean(0)[0].softmax(-1).topk(min(top, len(trained.classes)))
     return [(trained.classes[index], value) for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)]

@@ -1,15 +1,18 @@
 """Training-free conversion of pretrained networks into spiking ones (STA: Jiang et al., ICLR 2024)."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
+from torch.utils.hooks import RemovableHandle
 
 from . import adapters  # noqa: F401 - registers its handlers
+from .approximators import _FITTED as FITTED, approximations
 from .neurons import fit_threshold
 from .rates import _RUN, Kind, Rate, Run, Step, plain
 
@@ -28,12 +31,24 @@ class Converted(nn.Module):
         time_steps: how long `forward` runs.
         levels, potential: of the neurons, see `neurons.fire`.
         spiking: "full" or "hybrid".
+        ranges: the largest magnitude that calibration saw before each kind of activation function.
     """
 
-    def __init__(self, model: nn.Module, thresholds: dict, time_steps: int, levels: int, potential: float, spiking: str, functions: dict):
+    def __init__(
+        self,
+        model: nn.Module,
+        thresholds: dict[int, dict[str, Tensor]],
+        time_steps: int,
+        levels: int = 4,
+        potential: float = 0.5,
+        spiking: str = "hybrid",
+        ranges: dict[str, float] | None = None,
+    ):
         super().__init__()
-        self.model, self.thresholds, self.functions = model, thresholds, functions
+        self.model, self.thresholds, self.ranges = model, thresholds, dict(ranges or {})
         self.time_steps, self.levels, self.potential, self.spiking = time_steps, levels, potential, spiking
+        self.functions = functions_of(spiking, self.ranges)
+        self._watchers: dict[int, Callable[[Run], None]] = OrderedDict()
         for name, module in model.named_modules():
             module.register_forward_pre_hook(_entering(name))
             module.register_forward_hook(_left, always_call=True)
@@ -65,6 +80,15 @@ class Converted(nn.Module):
             return None
         return self.thresholds[min((T for T in self.thresholds if T >= time_steps), default=max(self.thresholds))]
 
+    @property
+    def num_classes(self) -> int | None:
+        """Of a classifier, as its library says; None if it does not."""
+        for owner, name in ((self.model, "num_classes"), (getattr(self.model, "config", None), "num_labels")):
+            if isinstance(getattr(owner, name, None), int):
+                return getattr(owner, name)
+        layers = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
+        return layers[-1].out_features if layers else None
+
     @torch.no_grad()
     def step(self, state: Run, *args, constant: bool = False, **kwargs) -> Any:
         """One time step: what the network answers to all it has seen so far.
@@ -90,22 +114,29 @@ class Converted(nn.Module):
     def steps(self, *args, time_steps: int | None = None, form: str = "means", state: Run | None = None, **kwargs) -> Iterator[Any]:
         """The decoded answer after every step: any-time output of a constant input."""
         time_steps = time_steps or self.time_steps
-        state = state or self.start(form, time_steps)
+        state = state or self.start(form, time_steps, counting=bool(self._watchers))
         for _ in range(time_steps):
             yield self.step(state, *args, constant=True, **kwargs)
+        for watcher in self._watchers.values():
+            watcher(state)
+
+    def watch(self, watcher: Callable[[Run], None]) -> RemovableHandle:
+        """Calls a function with the state of every batch that has run to its end; `remove()` of what is returned ends that."""
+        handle = RemovableHandle(self._watchers)
+        self._watchers[handle.id] = watcher
+        return handle
 
     def forward(self, *args, per_step: bool = False, **kwargs) -> Any:
         """What the network returns, after `time_steps` steps of a constant input.
 
         Args:
-            per_step: instead the answer of every step [T, ...], of which the mean over the first t is the answer after t. Of
-                networks that return one tensor.
+            per_step: instead the logits of every step [T, B, classes], of which the mean over the first t is the answer after t.
         """
         if not per_step:
             for output in self.steps(*args, **kwargs):
                 pass
             return output
-        means = torch.stack(list(self.steps(*args, **kwargs)))
+        means = torch.stack([logits_of(output) for output in self.steps(*args, **kwargs)])
         t = torch.arange(1, len(means) + 1, device=means.device, dtype=means.dtype).view(-1, *[1] * (means.ndim - 1))
         return (means * t).diff(dim=0, prepend=torch.zeros_like(means[:1]))
 
@@ -152,28 +183,48 @@ def convert(
     if spiking not in MODES:
         raise ValueError(f"spiking must be one of {', '.join(MODES)}, not {spiking!r}")
     shared = {id(x): x for x in (*model.parameters(), *model.buffers())}
-    converted = Converted(copy.deepcopy(model, shared), {}, max(wanted), levels, potential, "hybrid", {})
+    converted = Converted(copy.deepcopy(model, shared), {}, max(wanted), levels, potential)
     sites, empty = _Sites(), True
     for args, kwargs in _batches(calibration):
         empty = False
-        state = converted.start(observe=sites)
+        state = converted.start(observer=sites)
         converted.step(state, *args, constant=True, **kwargs)
     if empty:
         raise ValueError("there is nothing to calibrate by: give at least one batch of the model's inputs")
-    converted.thresholds = {T: sites.thresholds(T, levels) for T in wanted}
-    converted.spiking = spiking
-    return converted
+    thresholds = {T: sites.thresholds(T, levels) for T in wanted}
+    finished = Converted(copy.deepcopy(model, shared), thresholds, max(wanted), levels, potential, spiking, sites.ranges)
+    finished.step(finished.start(), *args, constant=True, **kwargs)  # refuses now what it would refuse later
+    return finished
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits in what a classifier returns: a tensor, or an output of Hugging Face with logits."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
+        return output["logits"]
+    raise ValueError(f"the network returns a {type(output).__name__} without logits; give a classifier")
+
+
+def functions_of(spiking: str, ranges: dict[str, float]) -> dict:
+    """What stands for functions in this mode."""
+    return approximations({name: reach for name, reach in ranges.items() if name in FITTED}) if spiking == "full" else {}
 
 
 class _Sites:
-    """Samples of what every neuron has to transmit."""
+    """Samples of what every neuron has to transmit, and the ranges of what goes into functions."""
 
     def __init__(self):
         self.samples: dict[str, list[Tensor]] = {}
-        self.shapes: dict[str, tuple] = {}
+        self.ranges: dict[str, float] = {}
         self.generator = torch.Generator().manual_seed(0)
 
-    def __call__(self, place: str, x: Tensor, axes: tuple[int, ...] | None) -> None:
+    def function(self, name: str, x: Tensor) -> None:
+        """Sees what goes into a function."""
+        self.ranges[name] = max(self.ranges.get(name, 0.0), float(x.abs().max()) if x.numel() else 0.0)
+
+    def neuron(self, place: str, x: Tensor, axes: tuple[int, ...] | None) -> None:
+        """Sees what a neuron is to transmit."""
         shape = [x.shape[i] for i in axes or ()]
         rows = x.movedim(axes, tuple(range(-len(axes), 0))) if axes else x[..., None]
         rows = rows.reshape(-1, max(1, torch.Size(shape).numel()))

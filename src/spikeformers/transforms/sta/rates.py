@@ -14,6 +14,7 @@ layers are affine, so the sums that they received are the layer of the sums that
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -152,13 +153,16 @@ class Run:
         thresholds: of every neuron, by its name; None while everything passes unchanged (the network as it was).
         levels, potential: see `neurons.fire`.
         form: "means" or "spikes".
-        functions: approximations to use instead of functions, by name.
-        observe: is told (name, activation, axes) of every neuron, for calibration.
+        functions: what to use instead of functions, by name: approximation(place, exact function, args, kwargs).
+        strict: whether functions without an approximation are refused.
+        observer: is told of every neuron and function what it gets, for calibration.
         counting: whether operations and spikes are counted.
         t: time steps begun.
         counts: emitted so far by every neuron, in thresholds.
         sums: received so far, where that is state ("spikes" only).
         islands: functions that are evaluated in real numbers, by place.
+        steps: what happened in each time step, where that is counted.
+        fired_so_far: for every neuron's place how often it emitted something and how often it could have.
     """
 
     thresholds: dict[str, Tensor] | None
@@ -167,7 +171,7 @@ class Run:
     form: str = "means"
     functions: dict[str, Callable] = field(default_factory=dict)
     strict: bool = False
-    observe: Callable[[str, Tensor, tuple[int, ...] | None], None] | None = None
+    observer: Any = None
     counting: bool = False
     t: int = 0
     counts: dict[str, Tensor] = field(default_factory=dict)
@@ -175,6 +179,7 @@ class Run:
     constants: dict[str, Any] = field(default_factory=dict)
     islands: dict[str, str] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    fired_so_far: dict[str, tuple[float, int]] = field(default_factory=dict)
     batch: int = 1
     path: list[str] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)
@@ -228,7 +233,7 @@ class Run:
                 return self.affine(func, args, kwargs, rates)
             if name == "linear" or name in _CONVOLUTIONS or name in _MATMULS or (name in _PRODUCTS and len(rates) == 2):
                 return self.weighted(func, name, args, kwargs, rates)
-            return self.function(name, lambda *a: func(*a, **kwargs), args, rates)
+            return self.function(name, func, args, kwargs, rates)
 
     def _attribute(self, func, args):
         found = func(*plain(args))
@@ -357,21 +362,24 @@ class Run:
         self.count(result, _fan_in(name, operands), *rates)
         return self.rate_of(place, result)
 
-    def function(self, name: str, func: Callable, args: tuple, rates: list, axes: tuple[int, ...] | None = None):
+    def function(self, name: str, func: Callable, args: tuple, kwargs: dict, rates: list):
         """A function that is not affine: neurons that transmit what it makes of the mean so far."""
         place = self.place(name)
         constant = all(r.kind.constant for r in rates)
         if constant and place in self.constants:
             return self.fired(place, *self.constants[place])
-        means = iter([self.mean(f"{place}/{i}", r) for i, r in enumerate(rates)])
-        arguments = tree_map(lambda x: next(means) if _is_rate(x) else _bare(x) if isinstance(x, Rate) else x, args)
-        value = self.approximation(name, place, func)(*arguments)
+        means = [self.mean(f"{place}/{i}", r) for i, r in enumerate(rates)]
+        if self.observer:
+            self.observer.function(name, means[0])
+        means = iter(means)
+        args, kwargs = tree_map(lambda x: next(means) if _is_rate(x) else _bare(x) if isinstance(x, Rate) else x, (args, kwargs))
+        value = self.approximation(name, place, func)(*args, **kwargs)
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise self.refusal(name, "it makes indices, truth values or several tensors of what varies")
-        if axes is None:
-            axes = next((r.kind.axes for r in rates if r.shape == value.shape and r.kind.axes), None)
         if name in _TAKES_AXIS:
             axes = (value.ndim - 1,)
+        else:
+            axes = next((r.kind.axes for r in rates if r.shape == value.shape and r.kind.axes), None)
         if constant:
             self.constants[place] = value, axes
         return self.fired(place, value, axes)
@@ -402,8 +410,8 @@ class Run:
 
     def fired(self, place: str, mean: Tensor, axes: tuple[int, ...] | None) -> Rate:
         """Spikes of neurons that are to transmit this mean."""
-        if self.observe:
-            self.observe(place, mean, axes)
+        if self.observer:
+            self.observer.neuron(place, mean, axes)
         if self.thresholds is None:
             if self.form == "means":
                 return Rate.of(mean, Kind(spikes=True, axes=axes))
@@ -421,8 +429,10 @@ class Run:
         counts.add_(spikes.to(torch.int16))
         rate = None
         if self.counting:
-            rate = spikes.abs().mean()
-            self.steps[-1].spikes += float((spikes != 0).sum()) / self.batch
+            rate, active = spikes.abs().mean(), float(spikes.count_nonzero())
+            before = self.fired_so_far.get(place, (0.0, 0))
+            self.fired_so_far[place] = before[0] + active, before[1] + spikes.numel()
+            self.steps[-1].spikes += active / self.batch
             self.steps[-1].neurons += spikes.numel() // self.batch
         if self.form == "means":
             return Rate.of(counts * (threshold / self.t), Kind(spikes=True, axes=axes, rate=rate))
@@ -442,7 +452,7 @@ class Run:
     def approximation(self, name: str, place: str, exact: Callable) -> Callable:
         """What stands for a function of tensors in this run; the exact one is noted as an island."""
         if name in self.functions:
-            return lambda *arguments: self.functions[name](place, exact, arguments)
+            return lambda *args, **kwargs: self.functions[name](place, partial(exact, **kwargs), args, kwargs)
         if self.strict:
             raise self.refusal(name, "it has no spiking approximation; convert with spiking='hybrid'")
         self.islands[place] = name

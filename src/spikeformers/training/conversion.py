@@ -1,0 +1,333 @@
+"""Converting a pretrained network, and what it answers at every time step and has cost by then."""
+
+import csv
+import io
+import json
+import random
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from tqdm import tqdm
+
+from .._files import write_atomically, write_json
+from ..data import ImageData, TestSet
+from ..data.loading import collate
+from ..transforms.sta import Converted, convert, load_source, logits_of
+from .evaluation import Trained, best_device, load_trained, save_trained
+
+
+@dataclass
+class Conversion:
+    """What `run` converts, by what, and how it is tested.
+
+    Args:
+        model: timm:NAME (or NAME alone), torchvision:NAME, or transformers:FOLDER_OR_REPOSITORY[:CLASS].
+        kwargs: for creating the model, such as {num_classes: 10}.
+        weights: a file with its parameters, if not the library's pretrained ones.
+        calib: folder of images, however deep, to choose thresholds by; without it the training images of the data are taken.
+        eval: folder of test images that holds a folder for each class, in the order of the model's classes.
+        calib_samples: how many images choose thresholds.
+        samples: how many test images, evenly spread; 0 for all.
+        time_steps: T, or several that each get thresholds of their own.
+        levels: thresholds that a neuron may emit in one step, of either sign: 1 for ternary spikes, more for bursts.
+        potential: at the start, in thresholds.
+        spiking: hybrid, or full: functions by networks of rectified units alone.
+        mac: pJ of a multiplication with addition.
+        ac: pJ of an addition.
+    """
+
+    model: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    calib: str | None = None
+    eval: str | None = None
+    calib_samples: int = 256
+    samples: int = 1000
+    time_steps: int | list[int] = 32
+    levels: int = 4
+    potential: float = 0.5
+    spiking: str = "hybrid"
+    mac: float = 4.6
+    ac: float = 0.9
+
+    def __post_init__(self):
+        if self.samples < 0 or self.calib_samples < 1:
+            raise ValueError(f"samples is {self.samples} and calib_samples {self.calib_samples}; give at least 0 and 1")
+
+
+def preprocessing(model: nn.Module) -> dict[str, Any]:
+    """How a pretrained model of timm wants its images, as settings of `ImageData`; ImageNet's 224 pixels for others."""
+    known = resolve_model_data_config(model) if getattr(model, "pretrained_cfg", None) else {}
+    size = known.get("input_size", (3, 224, 224))
+    made_for = getattr(getattr(model, "patch_embed", None), "img_size", None)  # which may differ from what it was pretrained on
+    return {
+        "img_size": made_for[0] if made_for else size[-1],
+        "channels": size[0],
+        "mean": known.get("mean", (0.485, 0.456, 0.406)),
+        "std": known.get("std", (0.229, 0.224, 0.225)),
+        "interpolation": known.get("interpolation", "bicubic"),
+        "crop_pct": known.get("crop_pct", 0.875),
+    }
+
+
+def run(
+    settings: Conversion,
+    model: nn.Module,
+    data: ImageData,
+    named: bool = False,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+) -> tuple["AnyTime | None", Path]:
+    """Converts a network, saves it as converted.safetensors, and tests it at every time step.
+
+    Writes any_time.json after every batch, from which `resume` goes on, and any_time.csv at the end.
+
+    Args:
+        model: from `load_source`.
+        data: how images are prepared and, if it is `named`, where those are that `calib` and `eval` do not say.
+        run_dir: runs/convert/MODEL by default.
+
+    Returns:
+        An `AnyTime` and the path of the converted network; None instead of the former if there is nothing to test on.
+
+    Raises:
+        ValueError: there is nothing to calibrate by, run_dir holds something else, or as for `convert`.
+    """
+    if settings.calib is None and not named:
+        raise ValueError("there is nothing to choose thresholds by: give --calib FOLDER, or a data set by --data.name and --data.root")
+    source = data
+    if settings.eval is not None:
+        data = replace(data, name="folder", root=settings.eval, split=".")
+    folder = Path(run_dir or Path("runs") / "convert" / re.sub(r"[^\w.-]+", "_", settings.model))
+    path, table = folder / "converted.safetensors", folder / "any_time.json"
+    wanted, so_far = json.loads(json.dumps({**asdict(settings), "data": asdict(data)})), None
+    if path.exists() and not resume:
+        raise ValueError(f"{folder} holds a conversion already; continue it with --resume, or choose another --run_dir")
+    if resume and table.is_file():
+        earlier = json.loads(table.read_text(encoding="utf-8"))
+        if changed := [key for key, value in wanted.items() if earlier["settings"].get(key) != value]:
+            raise ValueError(f"{folder} holds a conversion with other settings ({', '.join(changed)}); choose another --run_dir")
+        so_far = AnyTime(**earlier["any_time"])
+    device = best_device()
+    model.to(device)
+    if path.is_file():
+        trained = load_trained(path)
+    else:
+        images = _calibration(settings, source)
+        print(f"{settings.model}: choosing thresholds by {len(images):,} images", flush=True)
+        batches = [x.to(device) for x in images.split(data.batch_size)]
+        _try(model, batches[0][:1])
+        how = (settings.time_steps,) if isinstance(settings.time_steps, int) else (tuple(settings.time_steps),)
+        converted = convert(model, batches, *how, levels=settings.levels, potential=settings.potential, spiking=settings.spiking)
+        trained = Trained(converted, data, TestSet(data).classes if named or settings.eval else None)
+        save_trained(trained, path)
+        write_json(table, {"settings": wanted, "any_time": AnyTime.over(converted.time_steps).to_dict()})
+    if settings.eval is None and not named:
+        return None, path
+    samples = TestSet(data)
+    if trained.model.num_classes != len(samples.classes):
+        raise ValueError(f"{settings.model} has {trained.model.num_classes} classes and the test images {len(samples.classes)}")
+    loader = _loader(samples, data, settings.samples)
+    with tqdm(total=len(loader), initial=so_far.batches if so_far else 0, unit="batch", leave=False) as bar:
+
+        def keep(result):
+            write_json(table, {"settings": wanted, "any_time": result.to_dict()})
+            bar.update()
+
+        moved = ((x.to(device), labels) for x, labels in loader)
+        result = any_time(trained.model.to(device), model, moved, so_far=so_far, done=keep)
+    write_atomically(folder / "any_time.csv", result.csv(settings.mac, settings.ac).encode())
+    return result, path
+
+
+def _try(model: nn.Module, x: Tensor) -> None:
+    try:
+        with torch.no_grad():
+            logits_of(model(x))
+    except (RuntimeError, AssertionError) as error:
+        size = " x ".join(map(str, x.shape[1:]))
+        raise ValueError(f"the network does not take images of {size} ({error}); see --data.img_size and --data.channels") from None
+
+
+def _calibration(settings: Conversion, data: ImageData) -> Tensor:
+    """Images [N, C, H, W] to choose thresholds by, prepared as for testing."""
+    pick = random.Random(0)
+    if settings.calib is None:
+        source, transform = data.source(training=True), data.transform(training=False)
+        places = pick.sample(range(len(source)), min(settings.calib_samples, len(source)))
+        return torch.stack([transform(source[place][0]) for place in places])
+    files = sorted(path for path in Path(settings.calib).rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    if not files:
+        raise ValueError(f"there are no images in {settings.calib}")
+    return torch.stack([data.read(path) for path in pick.sample(files, min(settings.calib_samples, len(files)))])
+
+
+def _loader(samples: TestSet, data: ImageData, limit: int) -> DataLoader:
+    step = max(1, len(samples) // limit) if limit else 1
+    chosen = Subset(samples, range(0, len(samples), step)[: limit or None])
+    return DataLoader(chosen, data.batch_size, num_workers=data.workers, collate_fn=collate)
+
+
+@dataclass
+class AnyTime:
+    """Sums over samples at the steps 1 to T; the properties are means.
+
+    Attributes:
+        right: how many labelled samples the answer of each step gets right.
+        agreeing: how many samples get the class that the network itself gives.
+        spikes: spikes per neuron that were emitted in each step, summed over samples.
+        additions: synaptic operations of each step.
+        multiplications: products with the analog input of each step.
+        network_right: how many labelled samples the network itself gets right.
+        dense: multiplications of the network itself, per sample.
+        samples, labelled: how many.
+        batches: how many were done, for resuming.
+        neurons: of the converted network.
+        islands: functions that it evaluates in real numbers, with how often they occur.
+    """
+
+    right: list[int] = field(default_factory=list)
+    agreeing: list[int] = field(default_factory=list)
+    spikes: list[float] = field(default_factory=list)
+    additions: list[float] = field(default_factory=list)
+    multiplications: list[float] = field(default_factory=list)
+    network_right: int = 0
+    dense: float = 0.0
+    samples: int = 0
+    labelled: int = 0
+    batches: int = 0
+    neurons: int = 0
+    islands: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def over(cls, time_steps: int) -> "AnyTime":
+        """Of no samples yet."""
+        return cls(*([0] * time_steps for _ in range(2)), *([0.0] * time_steps for _ in range(3)))
+
+    def rows(self, mac: float = 4.6, ac: float = 0.9) -> list[dict]:
+        """For each time step what a sample's answer is worth, and what it has cost until then.
+
+        Returns:
+            Dicts of time_steps, accuracy and agreement in [0, 1] (accuracy None without labels), firing_rate: spikes per neuron and
+            step so far, sops: synaptic operations so far, energy_mj: of those and of the first layer's multiplications.
+        """
+        rows, sums = [], [0.0, 0.0, 0.0]
+        columns = zip(self.right, self.agreeing, self.spikes, self.additions, self.multiplications, strict=True)
+        for t, (right, agreeing, *step) in enumerate(columns, 1):
+            sums = [total + value / self.samples for total, value in zip(sums, step, strict=True)]
+            spikes, additions, multiplications = sums
+            rows.append(
+                {
+                    "time_steps": t,
+                    "accuracy": right / self.labelled if self.labelled else None,
+                    "agreement": agreeing / self.samples,
+                    "firing_rate": spikes / max(1, self.neurons) / t,
+                    "sops": additions,
+                    "energy_mj": (ac * additions + mac * multiplications) * 1e-9,
+                }
+            )
+        return rows
+
+    def network(self, mac: float = 4.6) -> dict:
+        """The network that was converted: accuracy, multiplications and energy in mJ of a sample."""
+        return {
+            "accuracy": self.network_right / self.labelled if self.labelled else None,
+            "macs": self.dense,
+            "energy_mj": mac * self.dense * 1e-9,
+        }
+
+    def csv(self, mac: float = 4.6, ac: float = 0.9) -> str:
+        """`rows` as a table of comma-separated values."""
+        text, rows = io.StringIO(), self.rows(mac, ac)
+        writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+    def as_text(self, mac: float = 4.6, ac: float = 0.9) -> str:
+        """For the terminal: the steps 1, 2, 4, ... and the last."""
+        rows, network = self.rows(mac, ac), self.network(mac)
+        shown = sorted({2**i for i in range(len(rows).bit_length())} - {2 ** len(rows).bit_length()} | {len(rows)})
+        lines = [f"{'T':>7}{'accuracy':>11}{'agreement':>11}{'firing rate':>13}{'SOPs':>12}{'energy':>14}"]
+        for row in (rows[t - 1] for t in shown if t <= len(rows)):
+            accuracy = "" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
+            lines.append(
+                f"{row['time_steps']:>7}{accuracy:>11}{row['agreement']:>11.2%}{row['firing_rate']:>13.4f}"
+                f"{row['sops'] / 1e6:>10,.1f} M{row['energy_mj']:>11.4g} mJ"
+            )
+        accuracy = "" if network["accuracy"] is None else f"{network['accuracy']:.2%}"
+        lines.append(f"{'network':>7}{accuracy:>11}{'':>24}{network['macs'] / 1e6:>9,.1f} MAC{network['energy_mj']:>10.4g} mJ")
+        if self.islands:
+            lines.append("in real numbers: " + ", ".join(f"{name} ({count})" for name, count in self.islands.items()))
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict:
+        """For JSON; `AnyTime(**...)` makes it again."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def any_time(
+    converted: Converted,
+    network: nn.Module,
+    data: Iterable[tuple[Tensor, Tensor]],
+    time_steps: int | None = None,
+    so_far: AnyTime | None = None,
+    done: Callable[[AnyTime], None] | None = None,
+) -> AnyTime:
+    """Accuracy, agreement with the network itself, firing rates and synaptic operations at every time step, from one run.
+
+    Args:
+        converted: made from `network`.
+        network: in eval mode, answering with logits [B, classes].
+        data: batches (x, labels); a negative label is not counted for accuracy.
+        time_steps: T, if not that of the conversion.
+        so_far: an earlier result: as many batches are skipped as it has seen.
+        done: called with the result after each batch.
+    """
+    T = time_steps or converted.time_steps
+    result = so_far or AnyTime.over(T)
+    if len(result.right) != T:
+        raise ValueError(f"the earlier result has {len(result.right)} time steps and this run {T}; begin anew")
+    for number, (x, labels) in enumerate(data):
+        if number < result.batches:
+            continue
+        _add(result, converted, network, x, labels)
+        result.batches += 1
+        if done:
+            done(result)
+    if not result.samples:
+        raise ValueError("there are no samples to test on")
+    return result
+
+
+def _add(result: AnyTime, converted: Converted, network: nn.Module, x: Tensor, labels: Tensor) -> None:
+    if not result.dense:
+        with FlopCounterMode(display=False) as counter:
+            network(x[:1])
+        result.dense = counter.get_total_flops() / 2
+    labels = labels.cpu()
+    wanted, known = logits_of(network(x)).argmax(1).cpu(), labels >= 0
+    state = converted.start(time_steps=len(result.right), counting=True)
+    for t, logits in enumerate(converted.steps(x, time_steps=len(result.right), state=state)):
+        answers = logits_of(logits).argmax(1).cpu()
+        result.right[t] += int((answers == labels)[known].sum())
+        result.agreeing[t] += int((answers == wanted).sum())
+        step = state.steps[t]
+        result.spikes[t] += step.spikes * len(x)
+        result.additions[t] += step.additions * len(x)
+        result.multiplications[t] += step.multiplications * len(x)
+    result.neurons = step.neurons
+    result.network_right += int((wanted == labels)[known].sum())
+    result.samples += len(x)
+    result.labelled += int(known.sum())
+    result.islands = {name: list(state.islands.values()).count(name) for name in sorted(set(state.islands.values()))}

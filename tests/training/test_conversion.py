@@ -1,0 +1,133 @@
+"""`spikeformers convert`: what it prints and writes, and that it goes on where it was stopped."""
+
+import csv
+import json
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from spikeformers.cli import main
+from spikeformers.training import conversion
+from spikeformers.training.evaluation import load_trained
+from spikeformers.transforms.sta import convert
+
+KWARGS = dict(img_size=16, patch_size=8, depth=1, embed_dim=24, num_heads=3, num_classes=2)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """Weights of a small ViT, and twelve images in two classes."""
+    folder = tmp_path_factory.mktemp("material")
+    torch.manual_seed(0)
+    save_file(timm.create_model("vit_tiny_patch16_224", **KWARGS).state_dict(), folder / "weights.safetensors")
+    for i in range(12):
+        place = folder / "val" / ("bright" if i % 2 else "dark")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (100 * (i % 2) + 9 * i, 7 * i, 80)).save(place / f"{i}.png")
+    return folder
+
+
+def command(material, run_dir, *more):
+    return [
+        *("convert", "vit_tiny_patch16_224", "--kwargs", json.dumps(KWARGS), "--weights", str(material / "weights.safetensors")),
+        *("--calib", str(material / "val"), "--eval", str(material / "val"), "--time_steps", "6", "--data.batch_size", "4"),
+        *("--run_dir", str(run_dir), *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def converted(material, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "vit"
+    assert main(command(material, run_dir)) == 0
+    return run_dir
+
+
+def test_every_time_step_is_in_the_table(converted):
+    rows = list(csv.DictReader((converted / "any_time.csv").open()))
+    assert [int(row["time_steps"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    sops, energy = ([float(row[key]) for row in rows] for key in ("sops", "energy_mj"))
+    assert sops == sorted(sops) and sops[0] > 0 and all(0 < float(row["firing_rate"]) < 1 for row in rows)
+    first = 4 * 24 * 3 * 64  # the patches, once
+    assert energy == pytest.approx([(0.9 * done + 4.6 * first) * 1e-9 for done in sops])
+
+
+def test_agreement_is_with_the_network_itself(material, converted):
+    trained = load_trained(converted / "converted.safetensors")
+    samples = torch.stack([trained.data.read(path) for path in sorted((material / "val").glob("*/*.png"))])
+    network = timm.create_model("vit_tiny_patch16_224", **KWARGS).eval()
+    network.load_state_dict(trained.model.model.state_dict())
+    with torch.no_grad():
+        wanted = network(samples).argmax(1)
+    answers = trained.model(samples, per_step=True).cumsum(0).argmax(2)
+    rows = list(csv.DictReader((converted / "any_time.csv").open()))
+    for row, answer in zip(rows, answers, strict=True):
+        assert float(row["agreement"]) == pytest.approx(float((answer == wanted).float().mean()))
+
+
+def test_the_saved_network_is_evaluated_and_predicts(material, converted, capsys):
+    checkpoint = str(converted / "converted.safetensors")
+    rows = list(csv.DictReader((converted / "any_time.csv").open()))
+    assert main(["eval", checkpoint]) == 0
+    out = capsys.readouterr().out
+    assert f"accuracy     {float(rows[-1]['accuracy']):.2%} of 12 test samples (folder)" in out and "after 1 to 6 time steps" in out
+    assert main(["predict", checkpoint, str(material / "val" / "dark" / "0.png")]) == 0
+    assert "dark" in capsys.readouterr().out
+
+
+def test_it_goes_on_where_it_was_stopped(material, converted, tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def stopping(*args, done, **kwargs):
+        def once(result):
+            done(result)
+            calls.append(result.batches)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+
+        return conversion_any_time(*args, done=once, **kwargs)
+
+    conversion_any_time = conversion.any_time
+    monkeypatch.setattr(conversion, "any_time", stopping)
+    assert main(command(material, tmp_path / "run")) == 130
+    assert main(command(material, tmp_path / "run")) == 2 and "--resume" in capsys.readouterr().err
+    assert main(command(material, tmp_path / "run", "--resume", "--levels", "2")) == 2
+    assert "levels" in capsys.readouterr().err
+    assert main(command(material, tmp_path / "run", "--resume")) == 0
+    assert calls == [1, 2, 3]
+    assert (tmp_path / "run" / "any_time.csv").read_text() == (converted / "any_time.csv").read_text()
+
+
+def test_what_is_missing_is_said_in_one_line(material, tmp_path, capsys):
+    weights = ["--weights", str(material / "weights.safetensors"), "--kwargs", json.dumps(KWARGS)]
+    for argv, words in (
+        ([], "give the model first"),
+        (["vit_tiny_patch16_224", *weights], "--calib FOLDER"),
+        (["vit_tiny_patch16_224", *weights, "--calib", str(tmp_path)], "there are no images in"),
+        (["no_such_model", *weights], "no_such_model"),
+        (["vit_tiny_patch16_224", "--weights", str(tmp_path / "none.pth")], "none.pth"),
+        (["vit_tiny_patch16_224", *weights, "--calib", str(material / "val"), "--data.img_size", "24"], "--data.img_size"),
+        (["transformers:/no/such/folder", "--calib", str(material / "val")], "could not be downloaded"),
+    ):
+        assert main(["convert", *argv]) == 2
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1, error
+
+
+def test_a_saved_conversion_answers_as_before(tmp_path):
+    from spikeformers.transforms.sta import load_converted, load_source, save_converted
+
+    torch.manual_seed(0)
+    save_file(timm.create_model("vit_tiny_patch16_224", **KWARGS).state_dict(), tmp_path / "weights.safetensors")
+    network = load_source("timm:vit_tiny_patch16_224", KWARGS, tmp_path / "weights.safetensors")
+    x = torch.randn(3, 3, 16, 16)
+    for spiking in ("hybrid", "full"):
+        made = convert(network, x, (2, 5), levels=2, potential=0.25, spiking=spiking)
+        save_converted(made, tmp_path / f"{spiking}.safetensors")
+        again = load_converted(tmp_path / f"{spiking}.safetensors")
+        assert torch.equal(made(x), again(x)) and torch.equal(made(x, time_steps=2), again(x, time_steps=2))
+        assert again.spiking == spiking
+    with pytest.raises(ValueError, match="nobody knows"):
+        save_converted(convert(timm.create_model("vit_tiny_patch16_224", **KWARGS).eval(), x), tmp_path / "x.safetensors")
