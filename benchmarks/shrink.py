@@ -52,7 +52,7 @@ def main() -> None:
     shrunk = shrink(plain, options.schedule)
     plain_form = shrink(plain, options.schedule)
     for layer in plain_form.shrinks.values():
-        layer.forward = lambda x, then, frames=layer.forward: then(frames(x))
+        layer.forward = lambda x, made=True, frames=layer.forward: frames(x)
     contenders = {
         f"plain, T = {steps}": plain,
         f"shrunk, {tuple(options.schedule)}": shrunk,

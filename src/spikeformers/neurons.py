@@ -117,7 +117,7 @@ class MLF(nn.Module):
 
     The defaults are the paper's u[t] = 0.25 u[t-1] (1 - s[t-1]) + x[t], which is a tau of 4/3 whose leak spares the input, and a surrogate
     of width 1 around every threshold. Unlike there, meeting a threshold exactly fires, as everywhere in this library, and no gradient
-    flows through the reset.
+    flows through the reset. The paper's batch normalisation, whose gain starts at the first threshold, is left out.
 
     Args:
         tau: membrane time constant of all levels in time steps, >= 1.
@@ -158,12 +158,12 @@ class MLF(nn.Module):
 KINDS = {"lif": LIF, "mlf": MLF}
 
 
-def maker(kind: str, tau: float, **kwargs) -> Callable[[], nn.Module]:
-    """What makes the neurons of a network: `LIF` ("lif") or `MLF` ("mlf") with these constants.
+def maker(kind: str, **constants) -> Callable[[], nn.Module]:
+    """What makes the neurons of a network: `LIF` ("lif") or `MLF` ("mlf") with these constants, None standing for their defaults.
 
     Raises:
         ValueError: there is no such kind.
     """
     if kind not in KINDS:
         raise ValueError(f"neuron must be one of {', '.join(KINDS)}, not {kind!r}")
-    return partial(KINDS[kind], tau, **kwargs)
+    return partial(KINDS[kind], **{name: value for name, value in constants.items() if value is not None})

@@ -95,7 +95,7 @@ def test_computing_once_equals_computing_every_frame(name, training):
         once.bn.running_var.uniform_(0.5, 2)
     once.train(training)
     plain, layer, x = copy.deepcopy(once), trained(8, 5), frames().requires_grad_()
-    got, want = layer(x, once), plain(layer(x))
+    got, want = once(layer(x, made=False)), plain(layer(x))
     assert_close(got, want)
     grads = torch.randn(want.shape, dtype=want.dtype)
     inputs = [x, *layer.parameters()]
@@ -107,11 +107,39 @@ def test_computing_once_equals_computing_every_frame(name, training):
         assert_close(value, plain.state_dict()[key])
 
 
+def test_variances_beside_large_means():
+    """As exact as computing every frame, where the difference of two squares would leave nothing."""
+    torch.manual_seed(0)
+    layer, conv = TimestepShrink(4, 3), ConvBN(2, 2)
+    nn.init.eye_(conv.conv.weight[:, :, 0, 0])
+    x = 1000 + torch.randn(4, 8, 2, 9, 9) / 4
+    exact = copy.deepcopy(conv).double()(layer(x).double())
+    assert_close(conv(layer(x, made=False)).double(), exact, rtol=0, atol=0.02)
+
+
+def test_low_precision_rounds_no_more_than_computing_every_frame():
+    torch.manual_seed(0)
+    layer, conv = TimestepShrink(8, 4), ConvBN(16, 16, 3)
+    x = torch.rand(8, 4, 16, 9, 9).round()
+    exact = copy.deepcopy(conv).double()(layer.double()(x.double()))
+    layer.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        once, plain = conv(layer(x, made=False)), conv(layer(x))
+    assert once.dtype == plain.dtype == torch.bfloat16
+    errors = [(out.double() - exact).mean((0, 1, 3, 4)).abs().max() for out in (once, plain)]
+    assert errors[0] < 2 * errors[1] + 1e-3
+
+
+def test_one_value_per_channel_has_no_statistics():
+    with pytest.raises(ValueError, match="more than one value per channel"):
+        ConvBN(2, 2)(TimestepShrink(2, 1)(torch.rand(2, 1, 2, 1, 1), made=False))
+
+
 def test_the_convolution_runs_once():
     seen = []
     conv = ConvBN(4, 6, 3).double().eval()
     conv.conv.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
-    trained(8, 5)(frames(), conv)
+    conv(trained(8, 5)(frames(), made=False))
     assert seen == [3]  # the batch, not 5 times the batch
 
 

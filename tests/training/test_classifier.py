@@ -53,6 +53,13 @@ def test_the_learning_rate_follows_the_batch_size():
     assert last == pytest.approx(1e-6)  # the lowest rate is not scaled
 
 
+def test_the_learning_rate_falls_in_steps():
+    training = Training(epochs=7, lr=2.0, warmup_epochs=1, schedule="step", decay_epochs=3, decay_rate=0.1)
+    factors = [lr_factor(step, 4, training, 64) for step in range(28)]
+    assert factors[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert factors[4:] == pytest.approx([1.0] * 8 + [0.1] * 12 + [0.01] * 4)
+
+
 def module_of(config, **training):
     config["training"] |= training
     recipe = Recipe.from_dict(config)
@@ -68,6 +75,22 @@ def test_layers_far_from_the_head_learn_more_slowly(config):
     assert named["head.weight"] == pytest.approx(0.01)
     assert named["stages.0.mlp.branch.fc1.conv.weight"] == pytest.approx(0.005)
     assert named["stem.conv.weight"] < named["stages.0.mlp.branch.fc1.conv.weight"]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_early_classifiers_add_their_weighted_losses(config, weight):
+    config["model"] = {"name": "spiking_vgg9", "kwargs": {"width": 0.125, "img_size": 16}}
+    module = module_of(config, early_weight=weight)
+    module.model.add_early_classifiers()
+    torch.manual_seed(0)
+    x, labels = torch.rand(4, 1, 16, 16), torch.tensor([0, 1, 1, 0])
+    module.mixup, module.train = None, module.model.train()
+    loss = module.training_step((x, labels), 0)
+    logits, early = module.model(x)
+    targets = one_hot(labels, 2, module.recipe.training.label_smoothing)
+    losses = [classification_loss(answer, targets, module.recipe.training) for answer in (logits, *early)]
+    assert len(early) >= 1 and all(value > 0.1 for value in losses)
+    assert_close(loss, losses[0] + weight * sum(losses[1:]))
 
 
 @pytest.mark.parametrize("optimizer", ["lamb", "adamw", "sgd"])

@@ -109,6 +109,78 @@ def test_early_classifiers_take_the_neurons_of_the_network():
     assert len(shrink(model, (4, 3, 2, 1), early_classifiers=True).early["0"].lif.levels) == 3
 
 
+def test_an_early_classifier_by_its_equation(small):
+    """Logits = linear(mean over pixels of spikes of BN(convolution 3x3, stride 2)), at every time step."""
+    model, schedule, x = small
+    shrunk = shrink(model, schedule, early_classifiers=True)
+    early, found = shrunk.early["0"], shrunk.forward_intermediates(x, [0], intermediates_only=True)[0]
+    conv, bn, head = early.conv_bn.conv, early.conv_bn.bn, early.head
+    current = torch.stack([bn(nn.functional.conv2d(frame, conv.weight, stride=2, padding=1)) for frame in found])
+    potential, spikes = torch.zeros_like(current[0]), []
+    for frame in current:
+        potential = potential + (frame - potential) / 2
+        spikes.append((potential >= early.lif.v_threshold).to(frame.dtype))
+        potential = potential * (1 - spikes[-1])
+    assert_close(early(found), torch.stack([head(frame.mean((2, 3))) for frame in spikes]))
+
+
+def test_other_classes_need_other_early_classifiers(small):
+    model, schedule, x = small
+    for kind in (True, "shared"):
+        shrunk = shrink(model, schedule, early_classifiers=kind)
+        shrunk.reset_classifier(7)
+        logits, early = shrunk.train()(x)
+        assert logits.shape == (3, 7) and {answer.shape for answer in early} == {(3, 7)}
+        shrunk.reset_classifier(0)
+        assert not shrunk.early
+        with pytest.raises(ValueError, match="need classes"):
+            shrunk.add_early_classifiers()
+
+
+def test_a_pruned_model_keeps_what_its_stages_need(small):
+    model, schedule, x = small
+    shrunk = scattered(shrink(model, schedule, early_classifiers=True))
+    whole = shrunk.forward_intermediates(x, intermediates_only=True)
+    shrunk.prune_intermediate_layers([0])
+    assert shrunk.schedule == [schedule[0]] and not shrunk.shrinks and not shrunk.early
+    assert torch.equal(shrunk.forward_features(x), whole[0]) and average_timestep(shrunk) == schedule[0]
+
+
+def test_every_stage_is_called_as_a_module(small):
+    """Hooks, checkpointing and FSDP rely on it."""
+    model, schedule, x = small
+    shrunk, called = shrink(model, schedule), []
+    for info in shrunk.feature_info:
+        shrunk.get_submodule(info["module"]).register_forward_hook(lambda module, args, out, name=info["module"]: called.append(name))
+    shrunk(x)
+    assert called == [info["module"] for info in shrunk.feature_info]
+    assert len(profile(shrunk, [(x, torch.arange(3))], merged=False).accuracy_per_step) == schedule[-1]
+
+
+def test_checkpointing_changes_neither_gradients_nor_statistics(small):
+    model, schedule, x = small
+    kept = scattered(shrink(model, schedule, early_classifiers=True)).train()
+    again = copy.deepcopy(kept)
+    again.set_grad_checkpointing()
+    for one in (kept, again):
+        logits, early = one(x)
+        sum(answer.square().sum() for answer in (logits, *early)).backward()
+    for (name, a), b in zip(kept.named_parameters(), again.parameters(), strict=True):
+        assert_close(b.grad, a.grad, msg=name)
+    for key, value in kept.state_dict().items():
+        assert_close(again.state_dict()[key], value)
+
+
+@pytest.mark.parametrize("name", ["spiking_resnet18", "sew_resnet18"])
+def test_convolutions_behind_shrinking_are_computed_once_in_resnets(name):
+    model = create_model(name, dims=(8, 16, 16, 32), in_chans=2, num_classes=5)
+    found = profile(shrink(model, (6, 4, 3, 2)), torch.rand(6, 2, 2, 16, 16).round(), merged=False)
+    steps = {operation.module: operation.steps for operation in found.counts.operations if operation.category == "convolution"}
+    once = ["stages.1.blocks.0.shortcut"] if name == "spiking_resnet18" else ["stages.1.blocks.0.conv1", "stages.1.blocks.0.shortcut"]
+    for place in once:
+        assert {count for module, count in steps.items() if module.startswith(place)} == {1}
+
+
 def test_losses_of_early_classifiers_reach_the_stages_before(small):
     model, schedule, x = small
     shrunk = shrink(model, schedule, early_classifiers=True).train()
@@ -198,6 +270,13 @@ def test_schedules_that_do_not_fit(small):
         shrink(model, [7] * 7)
     with pytest.raises(ValueError, match="cannot grow"):
         shrink(model, [2] * (len(schedule) - 1) + [3])
+    for strange in (5, "8642", [8.0] * len(schedule)):
+        with pytest.raises(ValueError, match="a schedule is a list of whole numbers"):
+            shrink(model, strange)
+    with pytest.raises(ValueError, match="temporal must be one of"):
+        shrink(model, [schedule[0]] * len(schedule), temporal="nonsense")
+    with pytest.raises(ValueError, match="begins with 8 time steps, not with time_steps=3"):
+        create_model("spiking_vgg9", time_steps=3, schedule=[8, 6, 4, 2])
     with pytest.raises(ValueError, match="'shared'"):
         shrink(model, schedule, early_classifiers="all")
     with pytest.raises(ValueError, match="declares no stages"):

@@ -4,7 +4,7 @@ from .attention import PerHead, SpikingSelfAttention, spike_attention
 from .conv import ChannelMixer, ConvBN, PerStep, RepConv
 from .memory import compact_spikes
 from .residual import DropPath, Residual, per_step
-from .shrink import TimestepShrink
+from .shrink import Redistributed, TimestepShrink, check_temporal, frames_of
 
 __all__ = [
     "ChannelMixer",
@@ -12,11 +12,14 @@ __all__ = [
     "DropPath",
     "PerHead",
     "PerStep",
+    "Redistributed",
     "RepConv",
     "Residual",
     "SpikingSelfAttention",
     "TimestepShrink",
+    "check_temporal",
     "compact_spikes",
+    "frames_of",
     "per_step",
     "spike_attention",
 ]

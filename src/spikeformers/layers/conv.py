@@ -7,13 +7,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .residual import per_step
+from .shrink import Redistributed
 
 
 class PerStep(nn.Sequential):
     """Layers without state, one after the other, at every time step: what merging leaves of ConvBN and RepConv."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Redistributed) -> Tensor:
         """[T, B, C, H, W] -> [T, B, C', H', W']"""
+        if isinstance(x, Redistributed):
+            if len(self) == 1 and isinstance(self[0], nn.Conv2d):  # a merged ConvBN
+                return x.through(self[0])
+            x = x.frames
         return per_step(super().forward, x)
 
 
@@ -40,8 +45,10 @@ class ConvBN(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
         self.bn = nn.BatchNorm2d(out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Redistributed) -> Tensor:
         """[T, B, C, H, W] -> [T, B, C', H', W']"""
+        if isinstance(x, Redistributed):
+            return x.through(self.conv, self.bn)
         return per_step(lambda x: self.bn(self.conv(x)), x)
 
 

@@ -1,11 +1,59 @@
 """Between two stages of a network: fewer time steps for the later one (SSNN, AAAI 2024, arXiv 2401.01912)."""
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 
-from .conv import ConvBN, PerStep
+from .residual import per_step
 
 TEMPORAL = ("softmax", "sum")
+
+
+@dataclass
+class Redistributed:
+    """The frames d[t] * total, which need not be made: a convolution behind them is computed once, see `through`.
+
+    Args:
+        total: sum over time [B, ...].
+        scores: d [T, B], which sum to 1 over T.
+        dtype: of the frames.
+    """
+
+    total: Tensor
+    scores: Tensor
+    dtype: torch.dtype
+
+    @cached_property
+    def frames(self) -> Tensor:
+        """[T, B, ...]"""
+        return (self.total * self._factors(self.total)).to(self.dtype)
+
+    def _factors(self, x: Tensor) -> Tensor:
+        return self.scores.reshape(*self.scores.shape, *[1] * (x.ndim - 1))
+
+    def through(self, conv: nn.Conv2d, bn: nn.Module | None = None) -> Tensor:
+        """What a convolution, with or without a BN, makes of the frames: [T, B, C, H, W] -> [T, B, C', H', W'].
+
+        The convolution sees the total, and its result z is scaled to d[t] * z. Batch statistics over all frames follow from z
+        and d without making the frames, see `_moments`. Where they do not, as for biases that learn or batch statistics of several
+        processes, the frames are made.
+        """
+        if not _computed_once(conv, bn):
+            return per_step(lambda x: conv(x) if bn is None else bn(conv(x)), self.frames)
+        z = conv(self.total)
+        dtype = z.dtype
+        z = z.to(torch.promote_types(dtype, torch.float32))  # as BN itself computes
+        bias = z.new_zeros(z.shape[1]) if conv.bias is None else conv.bias.to(z)
+        z = z - bias[:, None, None]
+        gain, shift = (torch.ones_like(bias), bias) if bn is None else _affine(bn, z, self.scores, bias)
+        return (z * (self._factors(z) * gain[:, None, None]) + shift[:, None, None]).to(dtype)
+
+
+def frames_of(x: Tensor | Redistributed) -> Tensor:
+    """[T, B, ...]"""
+    return x if isinstance(x, Tensor) else x.frames
 
 
 class TimestepShrink(nn.Module):
@@ -15,7 +63,7 @@ class TimestepShrink(nn.Module):
     sum:      each of T2 contiguous groups of frames, as even as T2 allows, is summed; no parameters
 
     The sum over time is kept by both. With "softmax" every frame is a positive multiple of one map: the order within the later stage
-    lives in the scores d alone, and a convolution behind it is computed once, see `forward`. W and b start at zero, hence
+    lives in the scores d alone, and a convolution behind it can be computed once, see `Redistributed`. W and b start at zero, hence
     d = 1 / T2; that W has a bias, and how it starts, is our choice.
 
     Args:
@@ -31,65 +79,57 @@ class TimestepShrink(nn.Module):
         super().__init__()
         if not 1 <= shrunk <= time_steps:
             raise ValueError(f"time steps can shrink from {time_steps} to 1 .. {time_steps}, not to {shrunk}")
-        if temporal not in TEMPORAL:
-            raise ValueError(f"temporal must be one of {', '.join(TEMPORAL)}, not {temporal!r}")
+        check_temporal(temporal)
         self.time_steps, self.shrunk, self.temporal = time_steps, shrunk, temporal
         if temporal == "softmax":
             self.scores = nn.Linear(time_steps, shrunk)
             nn.init.zeros_(self.scores.weight)
             nn.init.zeros_(self.scores.bias)
 
-    def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[T1, B, ...] -> the sum over time [B, ...] and the scores d [T2, B], which sum to 1 over T2. Of "softmax" only."""
-        self._check(x)
-        activity = x.flatten(2).mean(2).transpose(0, 1)
-        return x.sum(0), self.scores(activity).softmax(1).transpose(0, 1)
-
-    def forward(self, x: Tensor, then: nn.Module | None = None) -> Tensor:
-        """[T1, B, ...] -> [T2, B, ...], or what the layer `then` makes of that.
-
-        If `then` is a convolution, with or without a BN, it is computed once for all frames: it sees the sum over time, and its
-        result z is scaled to d[t] * z. Batch statistics over all frames follow from z and d without making the frames:
-        mean = mean of d * z, and E[x^2] = mean over b of (mean over t of d^2) * (mean of z^2).
+    def forward(self, x: Tensor, made: bool = True) -> Tensor | Redistributed:
+        """[T1, B, ...] -> [T2, B, ...]
 
         Args:
-            x: [T1, B, ...]; [T1, B, C, H, W] for a convolution.
-            then: what follows, [T, B, C, H, W] -> [T, B, C', H', W'].
+            made: whether the frames are made; if not, "softmax" returns a `Redistributed`, which a `ConvBN` takes as well.
         """
-        if self.temporal == "sum":
-            self._check(x)
-            frames = torch.stack([group.sum(0) for group in x.tensor_split(self.shrunk)])
-            return frames if then is None else then(frames)
-        total, scores = self.parts(x)
-        scores = scores.reshape(*scores.shape, *[1] * (total.ndim - 1))
-        if then is None or not computed_once(then):
-            return total * scores if then is None else then(total * scores)
-        z = then.conv(total)
-        bias = then.conv.bias
-        if bias is not None:
-            z = z - bias[:, None, None]
-        else:
-            bias = torch.zeros_like(z[0, :, 0, 0])
-        gain, shift = (None, bias) if isinstance(then, PerStep) else _affine(then.bn, z, scores[:, :, 0, 0, 0], bias)
-        if gain is not None:
-            z = z * gain[:, None, None]
-        return z * scores + shift[:, None, None]
-
-    def _check(self, x: Tensor) -> None:
         if x.shape[0] != self.time_steps:
             raise ValueError(f"this network shrinks {self.time_steps} time steps here, but got {x.shape[0]}; give it as many frames")
+        if self.temporal == "sum":
+            return torch.stack([group.sum(0) for group in x.tensor_split(self.shrunk)])
+        activity = x.flatten(2).mean(2).transpose(0, 1)
+        scores = self.scores(activity)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(1).transpose(0, 1)
+        redistributed = Redistributed(x.sum(0), scores, x.dtype)
+        return redistributed.frames if made else redistributed
 
     def extra_repr(self) -> str:
         return f"time_steps={self.time_steps}, shrunk={self.shrunk}, temporal={self.temporal!r}"
 
 
-def computed_once(layer: nn.Module) -> bool:
-    """Whether `TimestepShrink` knows how to compute the layer once for all frames."""
-    if isinstance(layer, PerStep):  # a merged ConvBN
-        return len(layer) == 1 and type(layer[0]) is nn.Conv2d and hasattr(layer, "conv") and layer.conv.padding_mode == "zeros"
-    if not isinstance(layer, ConvBN) or type(layer.bn) is not nn.BatchNorm2d or layer.bn.running_mean is None:
+def check_temporal(temporal: str) -> None:
+    """Raises a ValueError if there is no such kind of `TimestepShrink`."""
+    if temporal not in TEMPORAL:
+        raise ValueError(f"temporal must be one of {', '.join(TEMPORAL)}, not {temporal!r}")
+
+
+def _computed_once(conv: nn.Conv2d, bn: nn.Module | None) -> bool:
+    """Whether frames that are multiples of one map need one convolution."""
+    if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros":
         return False
-    return layer.conv.bias is None or not layer.training  # batch statistics leave nothing of the bias for its gradient
+    if bn is None:
+        return True
+    if type(bn) is not nn.BatchNorm2d or bn.running_mean is None:
+        return False
+    return conv.bias is None or not bn.training  # batch statistics leave nothing of the bias for its gradient
+
+
+def _moments(z: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance [C] of the frames d[t] * z over time, batch and pixels: the mean variance within a frame and the variance of
+    the frames' means."""
+    means = scores[:, :, None] * z.mean((2, 3))
+    mean = means.mean((0, 1))
+    within = (scores.square().mean(0)[:, None] * z.var((2, 3), correction=0)).mean(0)
+    return mean, within + (means - mean).square().mean((0, 1))
 
 
 def _affine(bn: nn.BatchNorm2d, z: Tensor, scores: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,23 +140,22 @@ def _affine(bn: nn.BatchNorm2d, z: Tensor, scores: Tensor, bias: Tensor) -> tupl
         scores: d [T, B].
     """
     if bn.training:
-        wide = torch.promote_types(z.dtype, torch.float32)  # as BN itself keeps its statistics
-        first = scores.to(wide).mean(0)[:, None] * z.mean((2, 3), dtype=wide)
-        second = scores.to(wide).square().mean(0)[:, None] * z.to(wide).square().mean((2, 3))
-        mean = first.mean(0)
-        variance = (second.mean(0) - mean.square()).clamp_min(0)
         count = len(scores) * z[:, 0].numel()
+        if count == 1:
+            raise ValueError(f"batch statistics need more than one value per channel, not {list(z.shape)} at one time step; give a larger batch")
+        mean, variance = _moments(z, scores)
         with torch.no_grad():
-            bn.num_batches_tracked += 1
+            if bn.num_batches_tracked is not None:  # None while a pass is recomputed
+                bn.num_batches_tracked += 1
             momentum = 1 / float(bn.num_batches_tracked) if bn.momentum is None else bn.momentum
             bn.running_mean.lerp_((mean + bias).to(bn.running_mean.dtype), momentum)
-            bn.running_var.lerp_((variance * (count / max(1, count - 1))).to(bn.running_var.dtype), momentum)
+            bn.running_var.lerp_((variance * (count / (count - 1))).to(bn.running_var.dtype), momentum)
     else:
-        mean, variance = bn.running_mean - bias, bn.running_var
+        mean, variance = bn.running_mean.to(z) - bias, bn.running_var.to(z)
     gain = torch.rsqrt(variance + bn.eps)
     if bn.affine:
-        gain = gain * bn.weight
+        gain = gain * bn.weight.to(z)
     shift = -mean * gain
     if bn.affine:
-        shift = shift + bn.bias
-    return gain.to(z.dtype), shift.to(z.dtype)
+        shift = shift + bn.bias.to(z)
+    return gain, shift

@@ -10,7 +10,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..layers import ConvBN, PerStep, RepConv, TimestepShrink, compact_spikes
+from ..layers import ConvBN, PerStep, Redistributed, RepConv, TimestepShrink, check_temporal, compact_spikes
 from ..neurons import MLF, Neuron
 
 
@@ -30,7 +30,9 @@ def _statistics_kept(module: nn.Module):
 
 
 class EarlyClassifier(nn.Module):
-    """Convolution 3x3 (stride 2) - BN - spiking neuron - mean over pixels - linear: the paper's early classifier (SSNN, AAAI 2024).
+    """Convolution 3x3 (stride 2) - BN - spiking neuron - mean over pixels - linear: an early classifier (SSNN, AAAI 2024).
+
+    The paper says convolution, neuron and linear layer; their sizes are our choice.
 
     Args:
         channels: of the map that it reads.
@@ -91,6 +93,11 @@ class SpikingBackbone(nn.Module):
         self.head = self._classifier(num_classes)
         if self.distillation:
             self.head_kd = self._classifier(num_classes)
+        if self.early:  # new ones for these classes
+            shared = isinstance(self.early["0"], nn.Sequential)
+            self.remove_early_classifiers()
+            if num_classes:
+                self.add_early_classifiers(shared)
 
     def _classifier(self, num_classes: int) -> nn.Module:
         if num_classes == 0:
@@ -151,6 +158,9 @@ class SpikingBackbone(nn.Module):
         Raises:
             ValueError: it does not fit the stages, or time steps grow.
         """
+        if not isinstance(schedule, Sequence) or not all(isinstance(steps, int) for steps in schedule):
+            raise ValueError(f"a schedule is a list of whole numbers, one for each stage, such as [8, 6, 4, 2], not {schedule!r}")
+        check_temporal(temporal)
         schedule = list(schedule)
         stages = ", ".join(f"{info['module']} ({units} layers)" for info, units in zip(self.feature_info, self.units(), strict=True))
         if len(schedule) != len(self.stages):
@@ -186,7 +196,14 @@ class SpikingBackbone(nn.Module):
 
         Args:
             shared: one for all stages, behind a 1x1 convolution to the channels of the last but one; otherwise one for each.
+
+        Raises:
+            ValueError: the model has no classes, or only one stage.
         """
+        if len(self.stages) < 2:
+            raise ValueError("early classifiers stand between stages, and this model has only one")
+        if not self.num_classes:
+            raise ValueError("early classifiers need classes, and this model has none; give it num_classes first")
         like = next(self.parameters())
         infos = self.feature_info[:-1]
         neurons = [module for module in self.stages.modules() if isinstance(module, (Neuron, MLF))]
@@ -242,12 +259,13 @@ class SpikingBackbone(nn.Module):
         stage = self.stages[index]
         if str(index) not in self.shrinks:
             return self._stage(stage, x)
-        shrink = self.shrinks[str(index)]
-        if isinstance(stage, nn.Sequential) and len(stage):
-            return self._stage(stage[1:], shrink(x, stage[0]))
-        return self._stage(stage, shrink(x))
+        first = stage
+        while type(first) is nn.Sequential and len(first):
+            first = first[0]
+        once = isinstance(first, (ConvBN, PerStep)) or getattr(first, "takes_redistributed", False)
+        return self._stage(stage, self.shrinks[str(index)](x, made=not once))
 
-    def _stage(self, stage: nn.Module, x: Tensor) -> Tensor:
+    def _stage(self, stage: nn.Module, x: Tensor | Redistributed) -> Tensor:
         if self.grad_checkpointing and self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return checkpoint(stage, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(stage)))
         return stage(x)
@@ -301,7 +319,10 @@ class SpikingBackbone(nn.Module):
     ) -> list[int]:
         """Drops the stages behind the last one asked for, and the head; returns the indices taken."""
         wanted, last = feature_take_indices(len(self.stages), indices)
-        self.stages = self.stages[: last + 1]
+        self.stages, self.feature_info = self.stages[: last + 1], self.feature_info[: last + 1]
+        self.shrinks = nn.ModuleDict({index: module for index, module in self.shrinks.items() if int(index) <= last})
+        self.early = nn.ModuleDict({index: module for index, module in self.early.items() if int(index) < last})
+        self.schedule = self.schedule and self.schedule[: last + 1]
         if prune_head:
             self.reset_classifier(0)
         return wanted

@@ -75,6 +75,8 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
     model = _MODELS[name](**kwargs)
     if schedule is not None:
         model.set_schedule(schedule, temporal)
+        if kwargs.get("time_steps", model.time_steps) != model.time_steps:
+            raise ValueError(f"the schedule {schedule} begins with {model.time_steps} time steps, not with time_steps={kwargs['time_steps']}; give one")
     return model
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from ..layers import ConvBN, DropPath, per_step
-from ..neurons import maker
+from ..layers import ConvBN, DropPath, Redistributed, frames_of, per_step
+from ..neurons import LIF, maker
 from ._backbone import SpikingBackbone
 from ._registry import build, register_model
 
@@ -36,10 +36,12 @@ class MSBlock(nn.Module):
         self.shortcut = nn.Identity() if same else ConvBN(in_channels, out_channels, 1, stride)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
+    takes_redistributed = True  # the shortcut is then computed once
+
+    def forward(self, x: Tensor | Redistributed) -> Tensor:
         """Potentials [T, B, C, H, W] -> [T, B, C', H', W']"""
-        branch = self.conv2(self.lif2(self.conv1(self.lif1(x))))
-        return self.shortcut(x) + self.drop_path(branch)
+        branch = self.conv2(self.lif2(self.conv1(self.lif1(frames_of(x)))))
+        return frames_of(self.shortcut(x)) + self.drop_path(branch)
 
 
 class SEWBlock(nn.Module):
@@ -59,10 +61,12 @@ class SEWBlock(nn.Module):
             self.shortcut = nn.Sequential(OrderedDict(conv_bn=conv_bn, lif=neuron()))
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
+    takes_redistributed = True  # first convolution and shortcut are then computed once
+
+    def forward(self, x: Tensor | Redistributed) -> Tensor:
         """Integers [T, B, C, H, W] -> [T, B, C', H', W']"""
         branch = self.lif2(self.conv2(self.lif1(self.conv1(x))))
-        return self.shortcut(x) + self.drop_path(branch)
+        return frames_of(self.shortcut(x)) + self.drop_path(branch)
 
 
 class FirstSpikes(nn.Module):
@@ -86,12 +90,12 @@ class ResNet(SpikingBackbone):
         depths: blocks per stage.
         stem: "small", a convolution 3x3 that keeps the size, or "imagenet", 7x7 with stride 2 and once more half the size: by
             pooling spikes (SEW ResNet), or by the stride of the first block (MS-ResNet).
-        neuron: "lif" or "mlf", see `neurons.MLF`, whose paper has tau=4/3 and decay_input=False.
+        neuron: "lif" or "mlf", see `neurons.MLF`.
         num_classes: 0 leaves the pooled features.
         in_chans: channels of the input; 2 polarities for event cameras.
         time_steps: T, how often a static image is shown.
-        tau: membrane time constant of all neurons, in time steps.
-        decay_input: whether the leak divides the neurons' input as well.
+        tau: membrane time constant of all neurons, in time steps; None for that of their kind, 2 of LIF and 4/3 of MLF.
+        decay_input: whether the leak divides the neurons' input as well; None for what is usual for their kind.
         surrogate: of all neurons: "rectangle", of width 1 around the threshold, "sigmoid", "atan" or "triangle".
         drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth of the last block, growing linearly from 0; not in the papers.
@@ -112,8 +116,8 @@ class ResNet(SpikingBackbone):
         num_classes: int = 10,
         in_chans: int = 2,
         time_steps: int = 5,
-        tau: float = 2.0,
-        decay_input: bool = True,
+        tau: float | None = None,
+        decay_input: bool | None = None,
         surrogate: str = "rectangle",
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
@@ -124,8 +128,7 @@ class ResNet(SpikingBackbone):
                 raise ValueError(f"{name} needs 4 values of at least 1, one per stage, not {tuple(values)}")
         if stem not in STEMS:
             raise ValueError(f"stem must be one of {', '.join(STEMS)}, not {stem!r}")
-        self.tau = tau
-        make_neuron = maker(neuron, tau, decay_input=decay_input, surrogate=surrogate)
+        make_neuron = maker(neuron, tau=tau, decay_input=decay_input, surrogate=surrogate)
         large = stem == "imagenet"
         self.stem = ConvBN(in_chans, dims[0], 7, 2) if large else ConvBN(in_chans, dims[0], 3)
         strides = [2 if large and not self.adds_spikes else 1, 2, 2, 2]
@@ -142,6 +145,7 @@ class ResNet(SpikingBackbone):
             reduction = 2**i * (4 if large else 1)
             self.feature_info.append({"num_chs": channels, "reduction": reduction, "module": f"stages.{i}"})
         self.last_lif = nn.Identity() if self.adds_spikes else make_neuron()
+        self.tau = next(module.tau for module in self.modules() if isinstance(module, LIF))
         self.build_head(dims[-1], num_classes, drop_rate, nn.Identity())
 
     def pooled(self, x: Tensor) -> Tensor:

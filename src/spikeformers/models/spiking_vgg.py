@@ -13,7 +13,7 @@ from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from ..layers import ConvBN, per_step
-from ..neurons import maker
+from ..neurons import LIF, maker
 from ._backbone import SpikingBackbone
 from ._registry import build, register_model
 
@@ -51,12 +51,12 @@ class SpikingVGG(SpikingBackbone):
         width: multiplies the channels, which are rounded to multiples of 8.
         img_size: height and width of the images, or one number for both.
         pool: "avg" or "max". Behind averages the next convolution reads quarters instead of spikes.
-        neuron: "lif" or "mlf", see `neurons.MLF`, whose paper has tau=4/3 and decay_input=False.
+        neuron: "lif" or "mlf", see `neurons.MLF`.
         num_classes: 0 leaves the flattened features.
         in_chans: channels of the input; 2 polarities for event cameras.
         time_steps: T, how often a static image is shown.
-        tau: membrane time constant of all neurons, in time steps.
-        decay_input: whether the leak divides the neurons' input as well.
+        tau: membrane time constant of all neurons, in time steps; None for that of their kind, 2 of LIF and 4/3 of MLF.
+        decay_input: whether the leak divides the neurons' input as well; None for what is usual for their kind.
         surrogate: of all neurons: "rectangle", of width 1 around the threshold, "sigmoid", "atan" or "triangle".
         drop_rate: dropout before the classifier.
 
@@ -73,18 +73,18 @@ class SpikingVGG(SpikingBackbone):
         num_classes: int = 10,
         in_chans: int = 2,
         time_steps: int = 5,
-        tau: float = 2.0,
-        decay_input: bool = True,
+        tau: float | None = None,
+        decay_input: bool | None = None,
         surrogate: str = "rectangle",
         drop_rate: float = 0.0,
     ):
         super().__init__(in_chans, time_steps)
         if not width > 0:
             raise ValueError(f"width multiplies the channels, so it must be positive, not {width}")
-        self.img_size, self.tau = to_2tuple(img_size), tau
+        self.img_size = to_2tuple(img_size)
         if min(self.img_size) < 16:
             raise ValueError(f"img_size must be at least 16 for four poolings, not {img_size}")
-        make_neuron = maker(neuron, tau, decay_input=decay_input, surrogate=surrogate)
+        make_neuron = maker(neuron, tau=tau, decay_input=decay_input, surrogate=surrogate)
         widths = [[make_divisible(width * channels, 8) for channels in stage] for stage in WIDTHS]
         self.stem = ConvBN(in_chans, widths[0][0], 3)
         self.stages = nn.ModuleList()
@@ -97,6 +97,7 @@ class SpikingVGG(SpikingBackbone):
             self.stages.append(nn.Sequential(layers))
             self.feature_info.append({"num_chs": second, "reduction": 2 ** (i + 1), "module": f"stages.{i}"})
         self.map_size = tuple(side // 16 for side in self.img_size)
+        self.tau = next(module.tau for module in self.modules() if isinstance(module, LIF))
         self.build_head(widths[-1][1] * math.prod(self.map_size), num_classes, drop_rate, nn.Identity())
 
     def pooled(self, x: Tensor) -> Tensor:

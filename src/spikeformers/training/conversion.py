@@ -21,7 +21,7 @@ from tqdm import tqdm
 from .._files import write_atomically, write_json
 from ..data import ImageData, TestSet
 from ..data.loading import collate
-from ..transforms.sta import Converted, convert, load_source, logits_of
+from ..transforms.sta import Converted, convert, logits_of
 from .evaluation import Trained, best_device, load_trained, save_trained
 
 

@@ -39,7 +39,9 @@ def shrink(
     shrunk.set_schedule(time_steps, temporal)
     if early_classifiers:
         shrunk.add_early_classifiers(shared=early_classifiers == "shared")
-    return shrunk.train(model.training)
+    for layer in (*shrunk.shrinks.modules(), *shrunk.early.modules()):
+        layer.training = model.training
+    return shrunk
 
 
 def average_timestep(model: SpikingBackbone) -> float:

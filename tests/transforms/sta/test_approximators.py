@@ -337,5 +337,4 @@ def test_a_vision_transformer_in_full_mode_answers_as_in_hybrid_mode():
     assert_close(answers[0], model(x))
     assert relative(answers[1], answers[0]) < 0.01
     error, other = ((converted(x) - model(x)).norm() for converted in (hybrid, full))
-    print("VIT", relative(answers[1], answers[0]), error, other, model(x).norm())
     assert abs(float(other - error)) < 0.02 * model(x).norm()

@@ -3,7 +3,6 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,9 +11,9 @@ from torch.utils._pytree import tree_map
 from torch.utils.hooks import RemovableHandle
 
 from . import adapters  # noqa: F401 - registers its handlers
-from .approximators import _FITTED as FITTED, approximations
+from .approximators import FITTED, approximations
 from .neurons import fit_threshold
-from .rates import _RUN, Kind, Rate, Run, Step, plain
+from .rates import _RUN, Kind, Rate, Run, plain
 
 MODES = ("full", "hybrid")
 SAMPLES = 1 << 16  # activations kept of every neuron's site and batch, at least so many of each channel:
@@ -78,7 +77,7 @@ class Converted(nn.Module):
     def _thresholds(self, time_steps):
         if not self.thresholds:
             return None
-        return self.thresholds[min((T for T in self.thresholds if T >= time_steps), default=max(self.thresholds))]
+        return self.thresholds[min((T for T in self.thresholds if time_steps <= T), default=max(self.thresholds))]
 
     @property
     def num_classes(self) -> int | None:

@@ -268,7 +268,9 @@ class Run:
 
     def _in_place(self, name, args, kwargs):
         target = args[0]
-        result = self.call(getattr(Tensor, name, None) or getattr(torch, name), args, kwargs)
+        return self._replaced(name, target, self.call(getattr(Tensor, name, None) or getattr(torch, name), args, kwargs))
+
+    def _replaced(self, name, target, result):
         if not _is_rate(target) or target.untyped_storage().nbytes() != target.numel() * target.element_size():
             raise self.refusal(f"{name}_", "it changes a part of a tensor, or one that did not vary, in place")
         target.set_(_bare(result))  # what else lies in the old memory stays as it is
@@ -364,6 +366,9 @@ class Run:
 
     def function(self, name: str, func: Callable, args: tuple, kwargs: dict, rates: list):
         """A function that is not affine: neurons that transmit what it makes of the mean so far."""
+        if kwargs.get("inplace"):
+            result = self.function(name, func, args, kwargs | {"inplace": False}, rates)
+            return self._replaced(name, args[0], result)
         place = self.place(name)
         constant = all(r.kind.constant for r in rates)
         if constant and place in self.constants:

@@ -49,11 +49,7 @@ def multi_head_attention(
     kwargs: dict,
 ):
     """nn.MultiheadAttention: the projections, and `attention` between them."""
-    names = (
-        "query key value embed_dim_to_check num_heads in_proj_weight in_proj_bias bias_k bias_v add_zero_attn dropout_p out_proj_weight "
-        "out_proj_bias training key_padding_mask need_weights attn_mask use_separate_proj_weight q_proj_weight k_proj_weight "
-        "v_proj_weight static_k static_v average_attn_weights is_causal"
-    ).split()
+    names = ["query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight", "in_proj_bias", "bias_k", "bias_v", "add_zero_attn", "dropout_p", "out_proj_weight", "out_proj_bias", "training", "key_padding_mask", "need_weights", "attn_mask", "use_separate_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "static_k", "static_v", "average_attn_weights", "is_causal"]
     given = dict(zip(names, args, strict=False)) | kwargs
     if given.get("bias_k") is not None or given.get("static_k") is not None or given.get("add_zero_attn"):
         raise run.refusal("multi_head_attention_forward", "bias_k, static_k and add_zero_attn are not supported")
