@@ -1,7 +1,6 @@
 """Between two stages of a network: fewer time steps for the later one (SSNN, AAAI 2024, arXiv 2401.01912)."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +24,9 @@ class Redistributed:
     scores: Tensor
     dtype: torch.dtype
 
-    @cached_property
+    @property
     def frames(self) -> Tensor:
-        """[T, B, ...]"""
+        """[T, B, ...], made anew each time: checkpointing recomputes what it did."""
         return (self.total * self._factors(self.total)).to(self.dtype)
 
     def _factors(self, x: Tensor) -> Tensor:

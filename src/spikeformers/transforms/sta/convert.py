@@ -1,7 +1,7 @@
 """Training-free conversion of pretrained networks into spiking ones (STA: Jiang et al., ICLR 2024)."""
 
 import copy
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -132,9 +132,7 @@ class Converted(nn.Module):
             per_step: instead the logits of every step [T, B, classes], of which the mean over the first t is the answer after t.
         """
         if not per_step:
-            for output in self.steps(*args, **kwargs):
-                pass
-            return output
+            return deque(self.steps(*args, **kwargs), maxlen=1).pop()
         means = torch.stack([logits_of(output) for output in self.steps(*args, **kwargs)])
         t = torch.arange(1, len(means) + 1, device=means.device, dtype=means.dtype).view(-1, *[1] * (means.ndim - 1))
         return (means * t).diff(dim=0, prepend=torch.zeros_like(means[:1]))
