@@ -63,3 +63,19 @@ def test_published_settings(name):
         *(getattr(data, "erase", None), training.mixup, training.cutmix, steps),
     ) == PUBLISHED[name]
     assert training.label_smoothing == 0.1 and training.precision == "16-mixed"
+
+
+SSNN = {"ssnn_cifar10dvs": 1e-3, "ssnn_dvs128": 1e-3, "ssnn_ncaltech101": 1e-3}
+
+
+@pytest.mark.parametrize("name", SSNN)
+def test_published_settings_of_ssnn(name):
+    """SGD with momentum, 0.1 and a tenth of it every 30 of 100 epochs, batch 64, 48 x 48 pixels, as many frames as the first stage has steps."""
+    recipe = recipe_of(next(path for path in RECIPES if path.stem == name))
+    data, training = recipe.data, recipe.training
+    assert (training.optimizer, training.epochs, peak_lr(training, data.batch_size), data.batch_size) == ("momentum", 100, 0.1, 64)
+    assert (training.schedule, training.decay_epochs, training.decay_rate) == ("step", 30, 0.1)
+    assert (training.weight_decay, data.img_size, data.resize) == (SSNN[name], 48, "bilinear")
+    assert recipe.model.kwargs["schedule"] == [8, 6, 4, 2] and data.time_steps == 8
+    assert training.early_classifiers and training.early_weight == 0.5
+    assert not (training.label_smoothing or training.mixup or training.cutmix or data.hflip or data.roll or data.rotate)
