@@ -1,12 +1,14 @@
 """The spike-driven audit: what passes, what is found, and what tries to hide."""
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from spikeformers import audit, merge
 from spikeformers.neurons import LIF
+from spikeformers.transforms.sta import convert
 
 
 def modules(findings):
@@ -257,3 +259,20 @@ def test_report_in_words_and_json(meta, images):
     assert str(found).count("\n") == len(found.offending) + len(found.allowed)
     content = json.loads(json.dumps(found.to_dict()))
     assert content["additions_only"] is False and content["offending"][0]["module"] == found.offending[0].module
+
+
+def test_converted_networks_are_audited_by_what_their_layers_read():
+    """Layers and attention read ternary spikes; what is left over are the functions, and means."""
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=16, patch_size=8, depth=1, embed_dim=24, num_heads=3, num_classes=5).eval()
+    x = torch.randn(2, 3, 16, 16)
+    found = audit(convert(model, x, 3, levels=1), x)
+    assert {finding.module for finding in found.allowed} == {"model.patch_embed.proj"}
+    layers = {f.module for f in found.passing if f.operation == "linear" and f.operands[0] in ("binary", "ternary")}
+    named = {f"model.blocks.0.{name}" for name in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")} | {"model.head"}
+    assert named <= layers
+    assert not [f for f in found.offending if "linear" in f.operation or "convolution" in f.operation or "matmul" in f.operation]
+    functions = {f.operation for f in found.offending} - {"scaling"}
+    assert functions == {"native_layer_norm", "gelu", "exp", "division"}
+    bursts = audit(convert(model, x, 3, levels=4), x)
+    assert any(f.module == "model.head" and f.operands[0] == "integer" for f in bursts.offending)

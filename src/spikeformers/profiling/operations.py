@@ -17,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
+from ..transforms.sta import Converted
+
 KINDS = ("binary", "ternary", "integer", "real")
 """What the values of an operand are, each kind holding those before it: {0, 1}; {-1, 0, 1}; integers; anything."""
 
@@ -59,6 +61,8 @@ _SCALINGS = _words("mul mul_ div div_")
 _NORMALISATIONS = _words(
     "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm batch_norm"
 )
+
+_NEURONS = _words("lif integrate_and_fire transmit")
 
 _LEAVING = {  # how values leave torch, or come in, without an operator
     Tensor.numpy: "numpy()",
@@ -187,7 +191,7 @@ class Operation:
         name: the operator for people, such as "convolution 3x3".
         category: one of PRODUCTS, "addition", "average", "neuron", "function" (a real function, or an operator that is not known) or
             "escape" (a value that comes from or goes to where it cannot be followed).
-        index: how many operations this module has begun before, in one forward pass.
+        index: how many operations of this name the module has begun before, in one forward pass.
         operands: the sides of a product, or the tensors of a function.
         dense: products if every value counts, without bias; for functions and normalisations one per output.
         unpadded: products if every value counts but the zeros of the padding.
@@ -239,6 +243,8 @@ class Recorder(TorchDispatchMode):
                     f"{name or 'the model'} is scripted, so it cannot be followed; give the module that it was made of"
                 )
         self.names = {module: name for name, module in model.named_modules()}
+        self.stepped = {module.model for module in self.names if isinstance(module, Converted)}  # which run once for each time step
+        self.step, self.done = 0, {}  # time steps begun, and how often each operation was, in this pass
         self.operations: dict[tuple, Operation] = {}
         self.neurons: dict[str, Operand] = {}
         self.neuron_shapes: dict[str, tuple[int, ...]] = {}
@@ -251,7 +257,7 @@ class Recorder(TorchDispatchMode):
         self.constants = set(map(id, self.tensors))
         self.batch, self.length, self.sample_shape, self.busy = 0, None, (), False
         self.stack: list[str] = [""]
-        self.started: dict[str, int] = {}
+        self.started: dict[tuple[str, str], int] = {}
         self.written: list[Tensor] = []  # constants that data was written into
         self.fan_outs: dict[tuple, Tensor] = {}
         self.full_weights: dict[tuple, bool] = {}
@@ -276,11 +282,15 @@ class Recorder(TorchDispatchMode):
                 f"inputs of {self.length} and of {length} time steps cannot be counted together; profile them one by one"
             )
         self.length, self.batch = length, x.shape[1] if x.ndim == 5 else x.shape[0]
+        self.step = 0
+        self.done.clear()
         self.started.clear()
         self.written.clear()
         self.stack[:] = [""]
         hooks = []
         for module, name in self.names.items():
+            if module in self.stepped:
+                hooks.append(module.register_forward_pre_hook(self._begin_step))
             hooks.append(module.register_forward_pre_hook(lambda module, args, name=name: self.stack.append(name)))
             hooks.append(module.register_forward_hook(self._leave, always_call=True))
         x._spike_values = Values(True, length or 1)
@@ -295,6 +305,10 @@ class Recorder(TorchDispatchMode):
             for tensor in (x, *self.tensors):  # buffers may have been written into
                 if hasattr(tensor, "_spike_values"):
                     del tensor._spike_values
+
+    def _begin_step(self, module, args):
+        self.step += 1
+        self.started.clear()
 
     def _leave(self, module, args, output):
         name = self.stack.pop()
@@ -397,7 +411,8 @@ class Recorder(TorchDispatchMode):
         self._measure(x, values)
         operand = Operand("data", values.kind, values.neuron, size=x.numel(), given=values.given)
         if values.levels is not None:
-            operand.active, operand.levels = values.active.tolist(), values.levels.tolist()
+            before = [0.0] * max(0, self.step - 1)
+            operand.active, operand.levels = before + values.active.tolist(), before + values.levels.tolist()
         return operand
 
     def _is_full(self, weight: Tensor) -> bool:
@@ -416,7 +431,7 @@ class Recorder(TorchDispatchMode):
         """The operation that an operator on data is, its operands measured; None if it only moves or compares values."""
         plain = name.removesuffix("_")
         if namespace != "aten":
-            if (namespace, name) == ("spikeformers", "lif"):
+            if namespace == "spikeformers" and name in _NEURONS:
                 return self._operation("neuron", "neuron", [])
             return self._operation(f"{namespace}::{name}", "function", self._tensors(args, kwargs))
         if _computes_after_all(function, plain, args, kwargs):
@@ -466,7 +481,7 @@ class Recorder(TorchDispatchMode):
     def _operation(self, name: str, category: str, operands: Sequence) -> Operation:
         """Notes that the operation happens once more, with these operands."""
         module = self.stack[-1]
-        index = self.started[module] = self.started.get(module, -1) + 1
+        index = self.started[module, name] = self.started.get((module, name), -1) + 1
         if category in MEASURED:
             read = [self._operand(operand) for operand in operands]
         else:
@@ -499,15 +514,17 @@ class Recorder(TorchDispatchMode):
 
     def _finish(self, operation: Operation, name: str, args, kwargs, out) -> None:
         """Counts what the operator did."""
-        operation.samples += self.batch
+        times = self.done[id(operation)] = self.done.get(id(operation), 0) + 1
+        operation.samples += self.batch if times == 1 else 0
         first = next((leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)), None)
         if operation.category == "escape" or first is None:
             return
-        steps = first.shape[0] if operation.category == "neuron" else self._values(first).steps
+        lif = operation.category == "neuron" and not self.step
+        steps = first.shape[0] if lif else self._values(first).steps
         timed = first.ndim > 1 and tuple(first.shape[:2]) == (steps, self.batch)
         operation.shape = tuple(first.shape[2 if timed else 1 :])
         fewer = max(1, first.shape[0] // self.batch) if first.ndim else 1
-        operation.steps = steps if operation.category == "neuron" or self._steps(first, steps) == steps else fewer
+        operation.steps = times * (steps if lif or self._steps(first, steps) == steps else fewer)
         match operation.category:
             case "convolution":
                 self._count_convolution(operation, args, first)
@@ -524,17 +541,17 @@ class Recorder(TorchDispatchMode):
                 operation.additions += args[0].numel() if name in ("sum", "cumsum") else first.numel()
             case "neuron":
                 operation.dense += first.numel()
-                self._count_spikes(first)
+                self._count_spikes(first, operation)
 
-    def _count_spikes(self, spikes: Tensor) -> None:
+    def _count_spikes(self, spikes: Tensor, operation: Operation) -> None:
         """The firing rate of a neuron; its output is measured here once for all who read it."""
-        name = self.stack[-1]
+        name = operation.module if not self.step else f"{operation.module}:{operation.index}"
         operand = self._operand(spikes)
         if name in self.neurons:
             self.neurons[name].add(operand)
         else:
             self.neurons[name] = operand
-            self.neuron_shapes[name] = tuple(spikes.shape[2:])
+            self.neuron_shapes[name] = tuple(spikes.shape[1 if self.step else 2 :])
             if self.maps_of and spikes.ndim == 5 and not spikes.is_meta:
                 self.maps[name] = spikes[:, : self.maps_of].mean((0, 2), dtype=torch.float32).cpu()
 
@@ -627,7 +644,7 @@ class Recorder(TorchDispatchMode):
         repeating, stacking or joining. T is lost where the leading axis no longer fits it."""
         if out.ndim < 2 or out.shape[1] != self.batch:
             return self._steps(out, steps)
-        if namespace == "spikeformers" or out.ndim == 5:
+        if name == "lif" or out.ndim == 5:
             return out.shape[0]
         first = inputs[0]
         if name in ("expand", "repeat", "cat", "stack") and steps == 1:
@@ -704,7 +721,7 @@ def record(
     model: nn.Module, inputs: Iterable[Tensor], maps_of: int = 0, then: Callable[[object], None] = lambda output: None
 ) -> Recorder:
     """Sends inputs, each [B, ...] or [T, B, C, H, W], through the model in eval mode and follows them; the model's mode is kept.
-    What comes out is given to `then`.
+    What comes out is given to `then`. Converted networks run in the form "spikes".
 
     Raises:
         ValueError: there are no inputs.
@@ -715,7 +732,7 @@ def record(
     try:
         for x in inputs:
             with recorder.recording(x):
-                output = model(x)
+                output = model(x, form="spikes") if isinstance(model, Converted) else model(x)
             then(output)
     finally:
         for module, mode in modes.items():
@@ -729,7 +746,9 @@ def record(
 
 def _plain_tensors(model: nn.Module) -> list[Tensor]:
     """Tensors that modules hold without having registered them."""
-    return [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    thresholds = [module.thresholds for module in model.modules() if isinstance(module, Converted)]
+    return held + tree_leaves(thresholds)
 
 
 def _active(x: Tensor, axis: int) -> Tensor:

@@ -33,6 +33,7 @@ def tcsa(
     causal: bool = False,
     scale: float | None = None,
     normalise: Callable[[Tensor], Tensor] = softmax,
+    multiply: Callable[[str, Tensor, Tensor], Tensor] = lambda name, a, b: a @ b,
 ) -> Tensor:
     """The mean output of attention after t steps, from the mean queries, keys and values so far.
 
@@ -46,13 +47,13 @@ def tcsa(
         causal: the first query sees the first key only, and so on.
         scale: instead of 1 / sqrt(d).
         normalise: the softmax.
+        multiply: the products, named "logits" and "output".
     """
-    logits = q @ k.transpose(-2, -1)
-    logits *= 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    logits = multiply("logits", q, k.transpose(-2, -1)) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
     mask = mask_of(mask, causal, logits)
     if mask is not None:
         logits = logits + mask
-    return encode(normalise(logits)) @ v
+    return multiply("output", encode(normalise(logits)), v)
 
 
 def tcsa_reference(q: Tensor, k: Tensor, v: Tensor, encode: Callable[[Tensor], Tensor], mask: Tensor | None = None) -> Tensor:

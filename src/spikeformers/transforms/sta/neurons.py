@@ -26,6 +26,27 @@ def fire(target: Tensor, emitted: Tensor, threshold: Tensor, levels: int, potent
     return (target / threshold).sub_(emitted).add_(potential).floor_().clamp_(-levels, levels)
 
 
+@torch.library.custom_op("spikeformers::integrate_and_fire", mutates_args=("total", "counts"))
+def integrate_and_fire(
+    x: Tensor, total: Tensor, counts: Tensor, threshold: Tensor, levels: int, potential: float
+) -> Tensor:
+    """`fire` of neurons that transmit the sum of what they receive; total and counts are their state."""
+    total += x
+    spikes = fire(total, counts, threshold, levels, potential)
+    counts += spikes.to(counts.dtype)
+    return spikes
+
+
+@torch.library.custom_op("spikeformers::transmit", mutates_args=("counts",))
+def transmit(
+    value: Tensor, counts: Tensor, threshold: Tensor, time_steps: int, levels: int, potential: float
+) -> Tensor:
+    """`fire` of neurons that are told at every step what their mean should be; counts are their state."""
+    spikes = fire(value * time_steps, counts, threshold, levels, potential)
+    counts += spikes.to(counts.dtype)
+    return spikes
+
+
 def fit_threshold(samples: Tensor, time_steps: int, levels: int) -> Tensor:
     """For each channel the threshold whose neurons decode the samples best after `time_steps` steps.
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .neurons import fire
+from .neurons import integrate_and_fire, transmit
 
 _RUN: ContextVar["Run"] = ContextVar("run")
 
@@ -91,14 +91,15 @@ class Kind:
 
 
 class Rate(Tensor):
-    """See the module."""
+    """See the module. `bare` is the tensor that it was made of, with which everything is computed."""
 
     kind: Kind
+    bare: Tensor
 
     @staticmethod
     def of(x: Tensor, kind: Kind) -> "Rate":
         rate = x.as_subclass(Rate)
-        rate.kind = kind
+        rate.kind, rate.bare = kind, x
         return rate
 
     @classmethod
@@ -111,12 +112,11 @@ class Rate(Tensor):
 
 def plain(tree: Any) -> Any:
     """The tree with tensors instead of rates."""
-    return tree_map(lambda x: _bare(x) if isinstance(x, Rate) else x, tree)
+    return tree_map(_bare, tree)
 
 
 def _bare(x: Tensor) -> Tensor:
-    with torch._C.DisableTorchFunctionSubclass():
-        return x.as_subclass(Tensor)
+    return x.bare if isinstance(x, Rate) else x
 
 
 def _is_rate(x: Any) -> bool:
@@ -158,6 +158,7 @@ class Run:
         observer: is told of every neuron and function what it gets, for calibration.
         counting: whether operations and spikes are counted.
         t: time steps begun.
+        shaped: thresholds as they are broadcast against activations.
         counts: emitted so far by every neuron, in thresholds.
         sums: received so far, where that is state ("spikes" only).
         islands: functions that are evaluated in real numbers, by place.
@@ -174,6 +175,7 @@ class Run:
     observer: Any = None
     counting: bool = False
     t: int = 0
+    shaped: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, Tensor] = field(default_factory=dict)
     sums: dict[str, Tensor] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
@@ -273,8 +275,8 @@ class Run:
     def _replaced(self, name, target, result):
         if not _is_rate(target) or target.untyped_storage().nbytes() != target.numel() * target.element_size():
             raise self.refusal(f"{name}_", "it changes a part of a tensor, or one that did not vary, in place")
-        target.set_(_bare(result))  # what else lies in the old memory stays as it is
-        target.kind = result.kind
+        target.set_(result.bare)  # what else lies in the old memory stays as it is
+        target.kind, target.bare = result.kind, result.bare
         return target
 
     def move(self, func, args, kwargs, rates):
@@ -352,17 +354,40 @@ class Run:
         return func(counts, weight, *plain(operands[2:]), **plain(kwargs))
 
     def product(self, place, func, name, operands, kwargs):
-        """The product of two rates: of all spikes so far of one side with all of the other, divided by t."""
+        """The product of two rates: of all spikes so far of one side with all of the other, divided by t^2."""
         places = [i for i, x in enumerate(operands) if _is_rate(x)]
         for i in places:
             if not operands[i].kind.spikes:
                 operands[i] = self.neuron(f"{place}/{i}", operands[i], _read(name, i, operands[i]))
-        rates = [operands[i].kind.rate for i in places]
-        for i in places:
-            operands[i] = self.mean(f"{place}/{i}", operands[i])
-        result = func(*operands, **plain(kwargs))
-        self.count(result, _fan_in(name, operands), *rates)
+        left, right = (operands[i] for i in places)
+        if name in _PRODUCTS or (name in ("matmul", "bmm", "mm") and left.ndim > 1 and right.ndim > 1):
+            result = self.multiplied(place, left, right, matrices=name not in _PRODUCTS)
+        else:
+            for i in places:
+                operands[i] = self.mean(f"{place}/{i}", operands[i])
+            result = func(*operands, **plain(kwargs))
+        self.count(result, _fan_in(name, operands), left.kind.rate, right.kind.rate)
         return self.rate_of(place, result)
+
+    def multiplied(self, place: str, left: Tensor, right: Tensor, matrices: bool) -> Tensor:
+        """The product of two means so far, element by element or of matrices.
+
+        In the form "spikes" one side of every product is what came in this step: S_a[t] S_b[t] = S_a[t-1] S_b[t-1] + S_a[t] b[t] +
+        a[t] S_b[t-1], whole numbers times sums into which the thresholds of both sides have been multiplied.
+        """
+        multiply = torch.matmul if matrices else torch.mul
+        scales = _scales(left, right, matrices) if self.form == "spikes" else None
+        if scales is None:
+            return multiply(*(self.mean(f"{place}/{i}", x) if isinstance(x, Rate) else x for i, x in enumerate((left, right))))
+        (a, _), (b, _) = left.kind.factors, right.kind.factors
+        on_left, on_right, behind = scales
+        come = multiply(self.received(f"{place}/0", a * on_left), b)
+        if behind is not None:
+            come = come * behind
+        b = b * on_right
+        come = come + multiply(a, self._sum(f"{place}/1", b))
+        self.received(f"{place}/1", b)
+        return self.received(f"{place}/product", come) / self.t**2
 
     def function(self, name: str, func: Callable, args: tuple, kwargs: dict, rates: list):
         """A function that is not affine: neurons that transmit what it makes of the mean so far."""
@@ -377,7 +402,7 @@ class Run:
         if self.observer:
             self.observer.function(name, means[0])
         means = iter(means)
-        args, kwargs = tree_map(lambda x: next(means) if _is_rate(x) else _bare(x) if isinstance(x, Rate) else x, (args, kwargs))
+        args, kwargs = tree_map(lambda x: next(means) if _is_rate(x) else _bare(x), (args, kwargs))
         value = self.approximation(name, place, func)(*args, **kwargs)
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise self.refusal(name, "it makes indices, truth values or several tensors of what varies")
@@ -396,9 +421,16 @@ class Run:
         value = _bare(x)
         if self.form == "means" or x.kind.constant:
             return value
-        total = self.sums.get(place)
-        self.sums[place] = value.clone() if total is None else total.add_(value)
-        return self.sums[place] / self.t
+        return self.received(place, value) / self.t
+
+    def received(self, place: str, value: Tensor) -> Tensor:
+        """The sum of what has come here, this step included."""
+        return self._sum(place, value).add_(value)
+
+    def _sum(self, place, like):
+        if place not in self.sums:
+            self.sums[place] = like.clone(memory_format=torch.contiguous_format).zero_()  # a copy, which the audit takes for data
+        return self.sums[place]
 
     def rate_of(self, place: str, mean: Tensor) -> Rate:
         """A mean so far as a rate: real-valued, not spikes."""
@@ -411,27 +443,39 @@ class Run:
 
     def neuron(self, place: str, x: Rate, axes: tuple[int, ...] | None) -> Rate:
         """Integrate-and-fire neurons that turn a current into spikes."""
-        return self.fired(f"{place}/in", self.mean(f"{place}/in", x), axes)
+        place = f"{place}/in"
+        if self.form == "means" or self.thresholds is None or x.kind.constant:
+            return self.fired(place, self.mean(place, x), axes)
+        value = _bare(x)
+        threshold, counts = self._state(place, value, axes)
+        spikes = integrate_and_fire(value, self._sum(place, value), counts, threshold, self.levels, self.potential)
+        return self._emitted(place, spikes, threshold, counts, axes)
 
     def fired(self, place: str, mean: Tensor, axes: tuple[int, ...] | None) -> Rate:
         """Spikes of neurons that are to transmit this mean."""
         if self.observer:
             self.observer.neuron(place, mean, axes)
         if self.thresholds is None:
-            if self.form == "means":
-                return Rate.of(mean, Kind(spikes=True, axes=axes))
-            return Rate.of(_bare(self.rate_of(place, mean)), Kind(spikes=True, axes=axes))
-        if place not in self.thresholds:
-            raise self.refusal(place, "calibration has not seen this place, so the input takes another way through the model")
-        threshold = self.thresholds[place].to(mean.dtype)
-        threshold = threshold.reshape(_broadcast(threshold, mean, axes, place))
-        counts = self.counts.get(place)
-        if counts is None:
-            counts = self.counts[place] = torch.zeros_like(mean, dtype=torch.int16)
-        elif counts.shape != mean.shape:
-            raise ValueError(f"{place}: was {tuple(counts.shape)} and is now {tuple(mean.shape)}; start anew for another batch")
-        spikes = fire(mean * self.t, counts, threshold, self.levels, self.potential)
-        counts.add_(spikes.to(torch.int16))
+            x = mean if self.form == "means" else _bare(self.rate_of(place, mean))
+            return Rate.of(x, Kind(spikes=True, axes=axes))
+        threshold, counts = self._state(place, mean, axes)
+        spikes = transmit(mean, counts, threshold, self.t, self.levels, self.potential)
+        return self._emitted(place, spikes, threshold, counts, axes)
+
+    def _state(self, place, like, axes):
+        """Thresholds and counts of the neurons of a place."""
+        if place not in self.shaped:
+            if place not in self.thresholds:
+                raise self.refusal(place, "calibration has not seen this place, so the input takes another way through the model")
+            shape = [size if i in (axes or ()) else 1 for i, size in enumerate(like.shape)]
+            self.shaped[place] = self.thresholds[place].to(like).reshape(shape)
+            self.counts[place] = torch.zeros_like(like, dtype=torch.int16, memory_format=torch.contiguous_format)
+        counts = self.counts[place]
+        if counts.shape != like.shape:
+            raise ValueError(f"{place}: was {tuple(counts.shape)} and is now {tuple(like.shape)}; start anew for another batch")
+        return self.shaped[place], counts
+
+    def _emitted(self, place, spikes, threshold, counts, axes):
         rate = None
         if self.counting:
             rate, active = spikes.abs().mean(), float(spikes.count_nonzero())
@@ -499,20 +543,32 @@ def _read(name, index, x):
     return x.kind.axes or ((1,) if x.ndim == 4 else None)
 
 
-def _broadcast(threshold, mean, axes, place):
-    """The shape in which thresholds broadcast against activations."""
-    if threshold.ndim == 0 or axes is None:
-        return ()
-    return [size if i in axes else 1 for i, size in enumerate(mean.shape)]
-
-
 def _mean(rates):
     rates = [rate for rate in rates if rate is not None]
     return torch.stack(rates).mean() if len(rates) > 1 else rates[0] if rates else None
 
 
+def _scales(left, right, matrices):
+    """Where the thresholds of two sides of spikes are multiplied to: the sum of the left, the sum of the right, and what comes of spikes
+    on the right (None if nothing); None if they differ along other axes."""
+    if not all(isinstance(x, Rate) and x.kind.factors for x in (left, right)):
+        return None
+    a, b = left.kind.factors[1], right.kind.factors[1]
+    if not matrices:
+        return a * b, a * b, None
+    row = a[..., :1, :]
+    if not torch.equal(row.expand_as(a), a):
+        return None
+    column, channels = b[..., :1], b[..., :1, :]
+    if torch.equal(column.expand_as(b), b):
+        return row * column.transpose(-2, -1), b * row.transpose(-2, -1), None
+    if torch.equal(channels.expand_as(b), b):
+        return row, b * row.transpose(-2, -1), channels
+    return None
+
+
 def _factor(tree, index):
-    return tree_map(lambda x: x.kind.factors[index] if _is_rate(x) else _bare(x) if isinstance(x, Rate) else x, tree)
+    return tree_map(lambda x: x.kind.factors[index] if _is_rate(x) else _bare(x), tree)
 
 
 def _wrapped(result, kind, factors):

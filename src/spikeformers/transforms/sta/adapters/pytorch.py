@@ -17,28 +17,25 @@ def attention(run: Run, func, args: tuple, kwargs: dict) -> Rate:
 
     operands, mask, causal, scale, grouped = given(*args, **kwargs)
     place = run.place("attention")
-    means, rates = [], []
+    sides = []
     for name, x in zip("qkv", operands, strict=True):
-        if not isinstance(x, Rate):
-            means.append(x)  # learned queries
-            rates.append(None)
-            continue
-        if not x.kind.spikes:
+        if isinstance(x, Rate) and not x.kind.spikes:
             x = run.neuron(f"{place}/{name}", x, (x.ndim - 3, x.ndim - 1) if x.ndim > 2 else (x.ndim - 1,))
-        rates.append(x.kind.rate)
-        mean = run.mean(f"{place}/{name}", x)
-        if grouped and name != "q":
-            mean = mean.repeat_interleave(operands[0].shape[-3] // mean.shape[-3], -3)
-        means.append(mean)
-    q, k, v = means
+        sides.append(x)
+    with torch._C._EnableTorchFunction():
+        if grouped:
+            sides[1:] = (x.repeat_interleave(sides[0].shape[-3] // x.shape[-3], -3) for x in sides[1:])
 
-    def encode(weights: Tensor) -> Tensor:
-        spikes = run.fired(f"{place}/weights", weights, (weights.ndim - 3,) if weights.ndim > 2 else None)
-        run.count(weights, q.shape[-1], rates[0], rates[1])
-        run.count(v[..., :1, :].expand(*weights.shape[:-1], -1), weights.shape[-1], spikes.kind.rate, rates[2])
-        return run.mean(f"{place}/weights", spikes)
+        def encode(weights: Tensor) -> Rate:
+            return run.fired(f"{place}/weights", weights, (weights.ndim - 3,) if weights.ndim > 2 else None)
 
-    return run.rate_of(place, tcsa(q, k, v, encode, mask, causal, scale, run.approximation("softmax", place, softmax)))
+        def multiply(name: str, a: Tensor, b: Tensor) -> Tensor:
+            result = run.multiplied(f"{place}/{name}", a, b, matrices=True)
+            run.count(result, a.shape[-1], *(x.kind.rate if isinstance(x, Rate) else None for x in (a, b)))
+            return result
+
+        output = tcsa(*sides, encode, mask, causal, scale, run.approximation("softmax", place, softmax), multiply)
+        return run.rate_of(place, output)
 
 
 @handles(F.multi_head_attention_forward)
