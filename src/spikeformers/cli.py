@@ -201,7 +201,7 @@ def convert(argv):
     if result:
         print(result.as_text(options["mac"], options["ac"]))
         print(f"wrote {path.with_name('any_time.csv')}")
-    print(f"wrote {path}, which eval and predict read")
+    print(f"wrote {path}, which eval, profile and predict read")
 
 
 def predict(argv):
@@ -445,7 +445,6 @@ def _profiles(verb, help_, name, argv):
     """Yields the profile of a checkpoint, one for each of the --time_steps."""
     from .profiling import Constants, early_exit_curve, estimate, profile
     from .training import evaluation
-    from .transforms.sta import Converted
 
     parser, argv = _profiling_parser(verb, help_), [name, *argv]
     if any(word.partition("=")[0] == "--rates" for word in argv):
@@ -454,8 +453,6 @@ def _profiles(verb, help_, name, argv):
         if not Path(name).exists() and not Path(name).suffix:
             _must_be_a_checkpoint(name)
         trained = evaluation.load_trained(name)
-        if isinstance(trained.model, Converted):
-            raise ValueError(f"{name} is a converted network, which {verb} cannot follow yet; any_time.csv beside it has rates and energy")
         data, options = _data_and_options(parser, argv, trained)
     steps = options["time_steps"] if isinstance(options["time_steps"], list) else [options["time_steps"]]
     if options["samples"] < 0 or any(T is not None and T < 1 for T in steps):

@@ -21,6 +21,7 @@ from ..models._backbone import SpikingBackbone
 from ..models.published import module_name
 from ..neurons import Neuron
 from ..transforms import merge
+from ..transforms.sta import Converted
 from .audit import Audit, judge
 from .energy import PRESETS, Account, Constants, Counts, Layer, account
 from .operations import Recorder, batches_of, record
@@ -382,7 +383,7 @@ def profile(
         outputs=recorder.outputs,
         maps=_maps(model, recorder, x, labels, answer, classes),
     )
-    if merged:
+    if merged and not isinstance(model, Converted):
         try:
             result.audit_merged = judge(record(merge(model, "neuromorphic"), [x]))
         except ValueError as error:
