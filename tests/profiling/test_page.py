@@ -488,6 +488,18 @@ def test_models_with_other_layers_are_compared_by_stage_and_other_accountings_ar
     assert "not comparable" in opened.locator("#headline").inner_text()
 
 
+def test_maps_of_the_same_samples_stand_side_by_side(show):
+    bright = [{**sample, "stages": [{**stage, "map": 2 * stage["map"]} for stage in sample["stages"]]} for sample in samples()]
+    opened = show(page([report(), report("other.ckpt")], [samples(), bright]))
+    rows = opened.locator("#maps tbody tr")
+    assert [text.split("\n")[0] for text in rows.all_inner_texts()] == ["cat", "cat", "dog", "dog"]
+    assert "A: best.ckpt" in rows.nth(0).inner_text() and "B: other.ckpt" in rows.nth(1).inner_text()
+    pictures = [rows.nth(i).locator("img").nth(1).get_attribute("src") for i in (0, 1)]
+    assert pictures[0] != pictures[1]  # one scale for both, so the second is brighter
+    for others in ([], samples(stages=3), [{**sample, "label": "bird"} for sample in samples()]):
+        assert show(page([report(), report("other.ckpt")], [samples(), others])).locator("#maps").count() == 0
+
+
 def test_on_paper(show):
     opened = show(page([report(), report()]), color_scheme="dark")
     opened.locator("#m0 > summary").click()

@@ -31,6 +31,7 @@ COLOUR_MAP = np.array(
         (245, 242, 187),
     ]
 )
+SIDE_BY_SIDE = 4  # samples
 LARGEST_MAP = 224  # pixels; larger inputs are shown smaller
 COLOURS, DASHES = 8, ("none", "7 3", "2 3", "9 3 2 3")  # of lines: what the colours cannot tell apart, the dashes do
 MEASURES = {"energy": "Energy per sample", "ops": "Operations per sample", "rate": "Firing rate of the input"}
@@ -64,7 +65,7 @@ def page(reports: Sequence[dict], maps: Sequence[Sequence[dict]] = ()) -> str:
     for index, (report, samples) in enumerate(zip(reports, maps or [()] * len(reports), strict=True)):
         label = f"{_letter(index)}: {report['title']}" + (f", T = {report['time_steps']}" if alike else "")
         models.append(_model(report, f"m{index}", label, samples))
-    comparison = _comparison(models) if len(models) > 1 else None
+    comparison = _comparison(models) | {"maps": _side_by_side(models, maps or [])} if len(models) > 1 else None
     return _template().render(models=models, comparison=comparison, measures=MEASURES)
 
 
@@ -512,6 +513,19 @@ def _maps(samples: Sequence[dict]) -> dict | None:
         "rows": rows,
         "gradient": f"linear-gradient(90deg, {colours})",
     }
+
+
+def _side_by_side(models: Sequence[dict], maps: Sequence[Sequence[dict]]) -> dict | None:
+    """The first samples' maps of all models below each other; None if they are not of the same samples and stages."""
+    shown = [(model["label"], samples) for model, samples in zip(models, maps, strict=False) if samples]
+    seen = {
+        tuple((sample["label"], *(stage["name"] for stage in sample["stages"])) for sample in samples[:SIDE_BY_SIDE])
+        for _, samples in shown
+    }
+    if len(shown) < 2 or len(seen) > 1:
+        return None
+    rows = zip(*(samples[:SIDE_BY_SIDE] for _, samples in shown), strict=True)
+    return _maps([{**sample, "model": label} for row in rows for (label, _), sample in zip(shown, row, strict=True)])
 
 
 def _as_image(pixels: np.ndarray) -> Image.Image:
