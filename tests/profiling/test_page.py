@@ -489,8 +489,11 @@ def test_models_with_other_layers_are_compared_by_stage_and_other_accountings_ar
 
 
 def test_maps_of_the_same_samples_stand_side_by_side(show):
-    bright = [{**sample, "stages": [{**stage, "map": 2 * stage["map"]} for stage in sample["stages"]]} for sample in samples()]
-    opened = show(page([report(), report("other.ckpt")], [samples(), bright]))
+    dim, bright = (
+        [{**sample, "stages": [{**stage, "map": np.full((8, 8), rate)} for stage in sample["stages"]]} for sample in samples()]
+        for rate in (0.1, 0.4)
+    )
+    opened = show(page([report(), report("other.ckpt")], [dim, bright]))
     rows = opened.locator("#maps tbody tr")
     assert [text.split("\n")[0] for text in rows.all_inner_texts()] == ["cat", "cat", "dog", "dog"]
     assert "A: best.ckpt" in rows.nth(0).inner_text() and "B: other.ckpt" in rows.nth(1).inner_text()
