@@ -28,11 +28,22 @@ def register_model(function: Callable[..., nn.Module]) -> Callable[..., nn.Modul
 
 def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: dict) -> nn.Module:
     """What a registered function returns: the model with timm's configuration, and `config` to create it again."""
+    kwargs, schedule = dict(kwargs), kwargs.get("schedule")
+    temporal = {name: kwargs.pop(name) for name in ("schedule", "temporal") if name in kwargs}
+
+    def make(**options):
+        model = model_class(**options)
+        if schedule is not None:
+            model.set_schedule(**temporal)
+        return model
+
     features = {"feature_cls": "getter", "out_indices": None}  # all stages, however many there are
-    model = build_model_with_cfg(model_class, variant, pretrained, feature_cfg=features, **kwargs)
+    model = build_model_with_cfg(make, variant, pretrained, feature_cfg=features, **kwargs)
     options = inspect.signature(model_class).parameters
     # every setting, given or not, so that a saved model does not change with a default
     settings = {name: kwargs.get(name, option.default) for name, option in options.items()}
+    if schedule is not None:
+        settings |= {"time_steps": schedule[0], "schedule": list(schedule), "temporal": temporal.get("temporal", "softmax")}
     model.config = {"architecture": variant, **settings}
     return model
 
@@ -67,16 +78,15 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
         close = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.6)
         hint = f"; did you mean {', '.join(sorted(close))}?" if close else ""
         raise ValueError(f"unknown model {name!r}{hint} (spikeformers list shows all)")
-    schedule, temporal = kwargs.pop("schedule", None), kwargs.pop("temporal", "softmax")
-    options = inspect.signature(typing.get_type_hints(_MODELS[name])["return"]).parameters
+    options = [*inspect.signature(typing.get_type_hints(_MODELS[name])["return"]).parameters, "schedule", "temporal"]
     unknown = [key for key in kwargs if key not in options]
     if unknown:
         raise ValueError(f"{name} has no option {', '.join(map(repr, unknown))}; it has {', '.join(options)}")
     model = _MODELS[name](**kwargs)
-    if schedule is not None:
-        model.set_schedule(schedule, temporal)
-        if kwargs.get("time_steps", model.time_steps) != model.time_steps:
-            raise ValueError(f"the schedule {schedule} begins with {model.time_steps} time steps, not with time_steps={kwargs['time_steps']}; give one")
+    if model.schedule and kwargs.get("time_steps", model.time_steps) != model.time_steps:
+        raise ValueError(
+            f"the schedule {kwargs['schedule']} begins with {model.time_steps} time steps, not with time_steps={kwargs['time_steps']}; give one"
+        )
     return model
 
 
@@ -87,7 +97,8 @@ def _configuration(path: Path) -> Path:
 def _from_checkpoint(name: str | None, path: Path, kwargs: dict) -> nn.Module:
     if path.suffix != ".safetensors":
         raise ValueError(
-            f"{path} is not a .safetensors file; convert published weights with: spikeformers import {path} OUT.safetensors"
+            f"{path} is not a .safetensors file; a checkpoint of `spikeformers train` is read by spikeformers.training.evaluation.load_trained, "
+            f"and published weights are converted with: spikeformers import {path} OUT.safetensors"
         )
     for file in (path, _configuration(path)):
         if not file.is_file():

@@ -20,7 +20,7 @@ from .._files import write_atomically, write_json
 from ..models._backbone import SpikingBackbone
 from ..models.published import module_name
 from ..neurons import Neuron
-from ..transforms import merge
+from ..transforms import average_timestep, merge
 from ..transforms.sta import Converted
 from .audit import Audit, judge
 from .energy import PRESETS, Account, Constants, Counts, Layer, account
@@ -112,16 +112,28 @@ class Profile:
             return None
         return float(sum(rates[name] * sizes[name] for name in rates) / sum(sizes.values()))
 
+    @property
+    def schedule(self) -> list[int] | None:
+        """Time steps of every stage, where they shrink."""
+        return getattr(self.counts.model, "schedule", None)
+
+    @property
+    def time_steps(self) -> str:
+        """For people."""
+        if not self.schedule:
+            return str(self.counts.time_steps)
+        return f"{', '.join(map(str, self.schedule))} ({average_timestep(self.counts.model):g} on average)"
+
     def __str__(self) -> str:
         chosen = self.chosen
         ann = chosen.ann_energy()
         lines = [
             f"{self.title}: {self.energy:.4g} mJ per sample ({chosen.preset}"
             + "".join(f", {name}={value}" for name, value in chosen.switches.items())
-            + f"), {ann:.4g} mJ as an ANN"
-            + (f": {ann / self.energy:.2f} times as much" if self.energy else ""),
+            + f"); an ANN of the same layers takes {ann:.4g} mJ"
+            + (f", {ann / self.energy:.2f} times as much" if self.energy else ""),
             f"operations   {chosen.ac / 1e9:.4g} G AC, {chosen.mac / 1e9:.4g} G MAC of {chosen.dense / 1e9:.4g} G dense; "
-            f"{self.counts.time_steps} time step{'s' * (self.counts.time_steps != 1)}, "
+            f"{self.time_steps} time step{'s' * (self.time_steps != '1')}, "
             + (f"{self.samples:,} samples" if self.samples else "estimated from rates that were given"),
         ]
         if self.accuracy is not None:
@@ -134,7 +146,8 @@ class Profile:
         lines += [f"note         {note}" for note in chosen.notes[:2]]
         if self.early_exit:
             lines += [
-                "early exit   at each confidence; behind the energy, the share of the samples that each stage answers"
+                "early exit   at each confidence; time steps of the network alone, energy with the early classifiers, and the share of the "
+                "samples that each stage answers"
             ]
             lines += self._early_exit_table()
         return "\n".join(lines)
@@ -171,6 +184,7 @@ class Profile:
             "samples": self.samples,
             "input_shape": list(self.input_shape),
             "time_steps": self.counts.time_steps,
+            "schedule": self.time_steps if self.schedule else None,
             "estimated": not self.samples,
             "accuracy": self.accuracy,
             "accuracy_per_step": self.accuracy_per_step,

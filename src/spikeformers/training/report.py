@@ -55,13 +55,16 @@ class Report(L.Callback):
 
     def introduce(self, trainer, module):
         data, model, training = module.recipe.data, module.model, module.recipe.training
-        parameters = sum(p.numel() for p in model.parameters())
+        learning = sum(p.numel() for p in model.early.parameters())
+        parameters = f"{sum(p.numel() for p in model.parameters()) - learning:,} parameters"
+        parameters += f" and {learning:,} of early classifiers" * bool(learning)
+        shrinking = f" ({', '.join(map(str, model.schedule))} by stage)" if model.schedule else ""
         where = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
         batch, rate = data.batch_size, f", learning rate {peak_lr(training, data.batch_size):.3g}"
         tests = "held-out" if data.folds > 1 else "test"
         next_ = f"epoch {self.kept + 1}" + (f", batch {module.batches_done + 1}," if module.batches_done else "")
         print(
-            f"{module.recipe.model.name}: {parameters:,} parameters, {time_steps(module)} time steps, "
+            f"{module.recipe.model.name}: {parameters}, {time_steps(module)} time steps{shrinking}, "
             f"on {where}{module.device.type}\n"
             f"{data.name}: {len(module.train_set):,} training and {len(module.test_set):,} {tests} samples "
             f"{'x'.join(map(str, module.train_set.shape))}, {len(module.classes)} classes; batches of {batch}{rate}\n"

@@ -15,7 +15,7 @@ def shrink(
     """A copy of the model whose stages run for fewer and fewer time steps.
 
     Where the stages are is what the model declares in `feature_info`. Between two stages of different length sits a
-    `layers.TimestepShrink`, which is new and has to be trained; the weights of the model are kept.
+    `layers.TimestepShrink`, which is new and has to be trained; the weights of the model are kept, but not those of earlier shrinking.
 
     Args:
         model: any backbone of the registry; it is left as it is.
@@ -31,8 +31,7 @@ def shrink(
     Raises:
         ValueError: the schedule does not fit the stages, which the message shows.
     """
-    if not isinstance(model, SpikingBackbone):
-        raise ValueError(f"a {type(model).__name__} declares no stages; give a backbone of spikeformers.list_models()")
+    _must_have_stages(model)
     if early_classifiers not in (False, True, "shared"):
         raise ValueError(f"early_classifiers must be True, False or 'shared', not {early_classifiers!r}")
     shrunk = copy.deepcopy(model)
@@ -44,11 +43,17 @@ def shrink(
     return shrunk
 
 
+def _must_have_stages(model):
+    if not isinstance(model, SpikingBackbone):
+        raise ValueError(f"a {type(model).__name__} declares no stages; give a backbone of spikeformers.list_models()")
+
+
 def average_timestep(model: SpikingBackbone) -> float:
     """T_avg = sum of n_i T_i / sum of n_i over the stages, n_i being their layers of convolution and neurons (SSNN, section 3).
 
     The classifier is left out. A model that was not shrunk has its T.
     """
+    _must_have_stages(model)
     schedule = model.schedule or [model.time_steps] * len(model.stages)
     units = model.units()
     return sum(n * steps for n, steps in zip(units, schedule, strict=True)) / sum(units)
