@@ -176,10 +176,10 @@ def test_mlf_hooks_see_every_level(x):
 
 
 def test_a_maker_makes_neurons_with_constants():
-    make = maker("lif", 3.0, decay_input=False, surrogate="triangle")
+    make = maker("lif", tau=3.0, decay_input=False, surrogate="triangle")
     assert type(make()) is LIF and make() is not make()
     assert (make().tau, make().decay_input, make().surrogate) == (3.0, False, "triangle")
-    levels = maker("mlf", 1.5, decay_input=True, surrogate="sigmoid")().levels
+    levels = maker("mlf", tau=1.5, decay_input=True, surrogate="sigmoid")().levels
     assert {(level.tau, level.decay_input, level.surrogate) for level in levels} == {(1.5, True, "sigmoid")}
 
 
@@ -208,7 +208,7 @@ def test_repr_shows_the_constants():
         (lambda: LIF(reset="none")(torch.zeros(2, 2)), "reset must be 'hard' or 'soft', not 'none'"),
         (lambda: LIF(v_threshold=0.0)(torch.zeros(2, 2)), "v_threshold must be positive, not 0.0"),
         (lambda: MLF(thresholds=()), "thresholds needs at least one value"),
-        (lambda: maker("glif", 2.0), "neuron must be one of lif, mlf, not 'glif'"),
+        (lambda: maker("glif", tau=2.0), "neuron must be one of lif, mlf, not 'glif'"),
         (lambda: LIF(alpha=-1.0)(torch.zeros(2, 2)), "alpha must be positive, not -1.0"),
         (lambda: LIF()(torch.tensor(1.0)), r"x must be a floating-point tensor \[T, ...\]"),
         (lambda: LIF().run(torch.zeros(2, 3), torch.zeros(2)), r"without the time axis, \(3,\), not \(2,\)"),
@@ -217,3 +217,9 @@ def test_repr_shows_the_constants():
 def test_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_maker_leaves_what_is_none_to_the_kind():
+    lif, mlf = (maker(kind, tau=None, decay_input=None)() for kind in ("lif", "mlf"))
+    assert (lif.tau, lif.decay_input) == (2.0, True)
+    assert {(level.tau, level.decay_input) for level in mlf.levels} == {(4 / 3, False)}

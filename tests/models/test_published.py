@@ -581,7 +581,7 @@ def test_checkpoint_errors(tmp_path):
         spikeformers.save_model(model, tmp_path / "model.pth")
     with pytest.raises(ValueError, match="carries no configuration; make it with create_model"):
         spikeformers.save_model(torch.nn.Linear(2, 2), path)
-    with pytest.raises(ValueError, match="convert published weights with: spikeformers import"):
+    with pytest.raises(ValueError, match="published weights are converted with: spikeformers import"):
         spikeformers.create_model(checkpoint=tmp_path / "theirs.pth")
     with pytest.raises(ValueError, match="there is no file .*model.safetensors"):
         spikeformers.create_model(checkpoint=path)
