@@ -31,14 +31,6 @@ NORMS = nn.modules.batchnorm._BatchNorm
 META, SPIKINGFORMER = "meta_spikeformer_cifar", "spikingformer_cifar_2_256"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)

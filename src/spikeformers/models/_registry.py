@@ -48,6 +48,21 @@ def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: 
     return model
 
 
+def events_cfg(pool_size: tuple[int, int]) -> dict:
+    """timm's description of how a model for event cameras wants its input: frames of 48 x 48 pixels, as they are."""
+    return {
+        "num_classes": 10,
+        "input_size": (2, 48, 48),
+        "pool_size": pool_size,
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "mean": (0.0, 0.0),
+        "std": (1.0, 1.0),
+        "first_conv": "stem.conv",
+        "classifier": "head",
+    }
+
+
 def list_models(pattern: str = "*") -> list[str]:
     """Names of all models that match a shell pattern such as 'meta_*', sorted."""
     return sorted(name for name in _MODELS if fnmatch.fnmatch(name, pattern))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..layers import ConvBN, DropPath, Redistributed, frames_of, per_step
 from ..neurons import LIF, maker
 from ._backbone import SpikingBackbone
-from ._registry import build, register_model
+from ._registry import build, events_cfg, register_model
 
 __all__ = ["SEWResNet", "SpikingResNet"]
 
@@ -169,22 +169,7 @@ class SEWResNet(ResNet):
     block, adds_spikes = SEWBlock, True
 
 
-def _cfg() -> dict:
-    """timm's description of how a model wants its input: frames of events, as they are."""
-    return {
-        "num_classes": 10,
-        "input_size": (2, 48, 48),
-        "pool_size": (6, 6),
-        "crop_pct": 1.0,
-        "interpolation": "bilinear",
-        "mean": (0.0, 0.0),
-        "std": (1.0, 1.0),
-        "first_conv": "stem.conv",
-        "classifier": "head",
-    }
-
-
-default_cfgs = generate_default_cfgs({"spiking_resnet18": _cfg(), "sew_resnet18": _cfg()})
+default_cfgs = generate_default_cfgs({name: events_cfg((6, 6)) for name in ("spiking_resnet18", "sew_resnet18")})
 
 
 @register_model

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..layers import ConvBN, per_step
 from ..neurons import LIF, maker
 from ._backbone import SpikingBackbone
-from ._registry import build, register_model
+from ._registry import build, events_cfg, register_model
 
 __all__ = ["SpikingVGG"]
 
@@ -111,22 +111,7 @@ class SpikingVGG(SpikingBackbone):
         return x.flatten(2)
 
 
-def _cfg() -> dict:
-    """timm's description of how a model wants its input: frames of events, as they are."""
-    return {
-        "num_classes": 10,
-        "input_size": (2, 48, 48),
-        "pool_size": (3, 3),
-        "crop_pct": 1.0,
-        "interpolation": "bilinear",
-        "mean": (0.0, 0.0),
-        "std": (1.0, 1.0),
-        "first_conv": "stem.conv",
-        "classifier": "head",
-    }
-
-
-default_cfgs = generate_default_cfgs({"spiking_vgg9": _cfg()})
+default_cfgs = generate_default_cfgs({"spiking_vgg9": events_cfg((3, 3))})
 
 
 @register_model

@@ -17,14 +17,6 @@ DTYPES = torch.float32, torch.float64
 SCALES = [1e-4, 1e-2, 1.0, 1e2, 1e4]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)

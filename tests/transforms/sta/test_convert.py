@@ -80,14 +80,6 @@ MODELS = {
 SENTENCES = ("hf_bert", "hf_bert_plain", "hf_roberta", "hf_distilbert", "hf_clip_text")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def alive(model):
     """With weights that let something through: new models often begin with silent branches."""
     for parameter in model.parameters():

@@ -264,9 +264,7 @@ class Run:
             return len(rates) == 1
         if name in ("div", "divide", "true_divide"):
             return len(rates) == 1 and _is_rate(args[0])
-        if name in ("lerp", "addcmul", "where", "masked_fill"):
-            return not any(_is_rate(x) for x in args[2:] if name in ("lerp", "addcmul"))
-        return True
+        return name not in ("lerp", "addcmul") or not any(_is_rate(x) for x in args[2:])
 
     def _in_place(self, name, args, kwargs):
         target = args[0]
