@@ -2,11 +2,12 @@
 
 from .models import create_model, list_models, load_published, save_model
 from .profiling import audit, estimate, profile
-from .transforms import merge, shrink
+from .transforms import convert, merge, shrink
 
 __all__ = [
     "__version__",
     "audit",
+    "convert",
     "create_model",
     "estimate",
     "list_models",

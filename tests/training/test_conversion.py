@@ -112,7 +112,7 @@ def test_what_is_missing_is_said_in_one_line(material, tmp_path, capsys):
         (["no_such_model", *weights], "no_such_model"),
         (["vit_tiny_patch16_224", "--weights", str(tmp_path / "none.pth")], "none.pth"),
         (["vit_tiny_patch16_224", *weights, "--calib", str(material / "val"), "--data.img_size", "24"], "--data.img_size"),
-        (["transformers:/no/such/folder", "--calib", str(material / "val")], "could not be downloaded"),
+        (["transformers:/no/such/folder", "--calib", str(material / "val")], "nor downloaded"),
     ):
         assert main(["convert", *argv]) == 2
         error = capsys.readouterr().err
@@ -134,3 +134,22 @@ def test_a_saved_conversion_answers_as_before(tmp_path):
         assert again.spiking == spiking
     with pytest.raises(ValueError, match="nobody knows"):
         save_converted(convert(timm.create_model("vit_tiny_patch16_224", **KWARGS).eval(), x), tmp_path / "x.safetensors")
+
+
+def test_zero_shot_classification_by_the_names_of_folders(save_dual_encoder, tmp_path, capsys):
+    save_dual_encoder(tmp_path / "clip")
+    for name, colour in (("cat", (200, 30, 60)), ("flying_fish", (20, 90, 220))):
+        for i in range(4):
+            place = tmp_path / "images" / name / f"{i}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (20 + i, 20), colour).save(place)
+    given = ["convert", f"transformers:{tmp_path / 'clip'}", "--calib", str(tmp_path / "images"), "--time_steps", "8"]
+    assert main(given) == 2 and "needs the classes' names" in capsys.readouterr().err
+    given += ["--eval", str(tmp_path / "images"), "--prompts", json.dumps(["a photo of {}", "a sketch of a {}"]), "--run_dir", str(tmp_path / "run")]
+    assert main(given) == 0 and "agreement" in capsys.readouterr().out
+    trained = load_trained(tmp_path / "run" / "converted.safetensors")
+    assert trained.classes == ["cat", "flying_fish"] and trained.data.img_size == 16 and trained.data.mean == (0.1, 0.2, 0.3)
+    assert main(["eval", str(tmp_path / "run" / "converted.safetensors")]) == 0
+    assert "of 8 test samples" in capsys.readouterr().out
+    assert main(["predict", str(tmp_path / "run" / "converted.safetensors"), str(tmp_path / "images" / "cat" / "0.png")]) == 0
+    assert "flying_fish" in capsys.readouterr().out

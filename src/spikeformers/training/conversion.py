@@ -21,7 +21,8 @@ from tqdm import tqdm
 from .._files import write_atomically, write_json
 from ..data import ImageData, TestSet
 from ..data.loading import collate
-from ..transforms.sta import Converted, convert, logits_of
+from ..transforms.sta import Converted, convert, logits_of, readable, takes_texts, with_texts
+from ..transforms.sta.zero_shot import PROMPTS
 from .evaluation import Trained, best_device, load_trained, save_trained
 
 
@@ -35,6 +36,9 @@ class Conversion:
         weights: a file with its parameters, if not the library's pretrained ones.
         calib: folder of images, however deep, to choose thresholds by; without it the training images of the data are taken.
         eval: folder of test images that holds a folder for each class, in the order of the model's classes.
+        classes: names of the classes of zero-shot classification (CLIP, SigLIP), in the order of the test images' folders; those
+            folders' names by default, or ImageNet's words for its identifiers.
+        prompts: texts that are embedded for each class, with {} in its place.
         calib_samples: how many images choose thresholds.
         samples: how many test images, evenly spread; 0 for all.
         time_steps: T, or several that each get thresholds of their own.
@@ -50,6 +54,8 @@ class Conversion:
     weights: str | None = None
     calib: str | None = None
     eval: str | None = None
+    classes: list[str] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=lambda: list(PROMPTS))
     calib_samples: int = 256
     samples: int = 1000
     time_steps: int | list[int] = 32
@@ -65,17 +71,13 @@ class Conversion:
 
 
 def preprocessing(model: nn.Module) -> dict[str, Any]:
-    """How a pretrained model of timm wants its images, as settings of `ImageData`; ImageNet's 224 pixels for others."""
-    known = resolve_model_data_config(model) if getattr(model, "pretrained_cfg", None) else {}
-    size = known.get("input_size", (3, 224, 224))
+    """How a network from `load_source` wants its images, as settings of `ImageData`; as ImageNet's if nobody knows."""
+    known = resolve_model_data_config(model)
     made_for = getattr(getattr(model, "patch_embed", None), "img_size", None)  # which may differ from what it was pretrained on
     return {
-        "img_size": made_for[0] if made_for else size[-1],
-        "channels": size[0],
-        "mean": known.get("mean", (0.485, 0.456, 0.406)),
-        "std": known.get("std", (0.229, 0.224, 0.225)),
-        "interpolation": known.get("interpolation", "bicubic"),
-        "crop_pct": known.get("crop_pct", 0.875),
+        "img_size": made_for[0] if made_for else known["input_size"][-1],
+        "channels": known["input_size"][0],
+        **{key: known[key] for key in ("mean", "std", "interpolation", "crop_pct")},
     }
 
 
@@ -117,6 +119,9 @@ def run(
         if changed := [key for key, value in wanted.items() if earlier["settings"].get(key) != value]:
             raise ValueError(f"{folder} holds a conversion with other settings ({', '.join(changed)}); choose another --run_dir")
         so_far = AnyTime(**earlier["any_time"])
+    samples = TestSet(data) if named or settings.eval else None
+    if takes_texts(model):
+        model = with_texts(model, settings.classes or readable(_classes(samples)), settings.prompts)
     device = best_device()
     model.to(device)
     if path.is_file():
@@ -128,12 +133,11 @@ def run(
         _try(model, batches[0][:1])
         how = (settings.time_steps,) if isinstance(settings.time_steps, int) else (tuple(settings.time_steps),)
         converted = convert(model, batches, *how, levels=settings.levels, potential=settings.potential, spiking=settings.spiking)
-        trained = Trained(converted, data, TestSet(data).classes if named or settings.eval else None)
+        trained = Trained(converted, data, samples.classes if samples else settings.classes or None)
         save_trained(trained, path)
         write_json(table, {"settings": wanted, "any_time": AnyTime.over(converted.time_steps).to_dict()})
-    if settings.eval is None and not named:
+    if samples is None:
         return None, path
-    samples = TestSet(data)
     if trained.model.num_classes != len(samples.classes):
         raise ValueError(f"{settings.model} has {trained.model.num_classes} classes and the test images {len(samples.classes)}")
     loader = _loader(samples, data, settings.samples)
@@ -147,6 +151,12 @@ def run(
         result = any_time(trained.model.to(device), model, moved, so_far=so_far, done=keep)
     write_atomically(folder / "any_time.csv", result.csv(settings.mac, settings.ac).encode())
     return result, path
+
+
+def _classes(samples: TestSet | None) -> list[str]:
+    if samples is None:
+        raise ValueError("zero-shot classification needs the classes' names: give --classes '[cat, dog]', or --eval FOLDER")
+    return samples.classes
 
 
 def _try(model: nn.Module, x: Tensor) -> None:

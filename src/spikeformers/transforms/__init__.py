@@ -2,5 +2,6 @@
 
 from .merge import merge
 from .shrink import average_timestep, early_exit, shrink, stage_timesteps
+from .sta import convert
 
-__all__ = ["average_timestep", "early_exit", "merge", "shrink", "stage_timesteps"]
+__all__ = ["average_timestep", "convert", "early_exit", "merge", "shrink", "stage_timesteps"]

@@ -3,6 +3,22 @@
 from .convert import Converted, convert, logits_of
 from .rates import handles
 from .saved import is_converted, load_converted, save_converted
-from .sources import Source, load_source
+from .sources import Source, load_source, with_texts
+from .zero_shot import ZeroShot, readable, takes_texts, zero_shot
 
-__all__ = ["Converted", "Source", "convert", "handles", "is_converted", "load_converted", "load_source", "logits_of", "save_converted"]
+__all__ = [
+    "Converted",
+    "Source",
+    "ZeroShot",
+    "convert",
+    "handles",
+    "is_converted",
+    "load_converted",
+    "load_source",
+    "logits_of",
+    "readable",
+    "save_converted",
+    "takes_texts",
+    "with_texts",
+    "zero_shot",
+]

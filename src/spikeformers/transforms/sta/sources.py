@@ -1,15 +1,18 @@
 """Networks of other libraries by name, so that a converted one can be saved and made again."""
 
 import importlib
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ...models.published import read_state_dict, unwrap
+from .zero_shot import PROMPTS, ZeroShot, zero_shot
 
 LIBRARIES = ("timm", "torchvision", "transformers")
+INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # by Pillow's numbers
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,13 @@ class Source:
         library: timm, torchvision or transformers.
         name: of the model, or the class of a Hugging Face model.
         kwargs: what it is created with, or the configuration of a Hugging Face model.
+        zero_shot: of a network like CLIP that classifies: the number of classes, and the width of its embeddings.
     """
 
     library: str
     name: str
     kwargs: dict[str, Any] = field(default_factory=dict)
+    zero_shot: tuple[int, int] | None = None
 
     def create(self) -> nn.Module:
         """A new network in eval mode, with weights that mean nothing."""
@@ -42,6 +47,8 @@ class Source:
                 raise ValueError(f"Hugging Face transformers has no model class {self.name!r}")
             model_class = getattr(hub, self.name)
             model = model_class(model_class.config_class(**self.kwargs))
+            if self.zero_shot:
+                model = ZeroShot(model, *self.zero_shot)
         else:
             raise ValueError(f"unknown library {self.library!r}; give one of {', '.join(LIBRARIES)}")
         model.source = self
@@ -80,6 +87,14 @@ def load_source(name: str, kwargs: dict[str, Any] | None = None, weights: str | 
             import torchvision
 
             model = torchvision.models.get_model(rest, weights="DEFAULT" if weights is None else None, **kwargs)
+            wanted = torchvision.models.get_model_weights(rest).DEFAULT.transforms()
+            model.pretrained_cfg = {
+                "input_size": (3, wanted.crop_size[0], wanted.crop_size[0]),
+                "mean": tuple(wanted.mean),
+                "std": tuple(wanted.std),
+                "interpolation": wanted.interpolation.value,
+                "crop_pct": wanted.crop_size[0] / wanted.resize_size[0],
+            }
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         raise ValueError(f"{name}: {_advice(error, library)}") from None
     except Exception as error:  # servers fail in many ways
@@ -109,12 +124,54 @@ def _hugging_face(rest, kwargs, weights):
         raise _unavailable(f"transformers:{place}", error) from None
     settings = {key: value for key, value in config.to_diff_dict().items() if key not in ("architectures", "transformers_version")}
     model.source = Source("transformers", class_name, settings)
+    model.place, model.pretrained_cfg = place, _images(hub, place, config)
     return model.eval()
+
+
+def with_texts(model: nn.Module, classes: Sequence[str], prompts: Sequence[str] = PROMPTS) -> ZeroShot:
+    """`zero_shot` of a network that `load_source` got from Hugging Face, with the tokenizer that lies beside it.
+
+    Raises:
+        ValueError: the tokenizer cannot be had, or as for `zero_shot`.
+    """
+    try:
+        tokenizer = _transformers().AutoTokenizer.from_pretrained(model.place)
+        if len(tokenizer) < model.config.text_config.vocab_size // 2:
+            raise FileNotFoundError("an empty one was made up")
+    except Exception as error:  # as above
+        raise _unavailable(f"transformers:{model.place}", error, "tokenizer", "give a folder that holds it, too") from None
+    made = zero_shot(model, tokenizer, classes, prompts)
+    made.source = replace(model.source, zero_shot=(made.num_classes, made.head.in_features))
+    made.pretrained_cfg = model.pretrained_cfg
+    return made
+
+
+def _images(hub, place, config):
+    """How a model of Hugging Face wants its images, in timm's words; {} if it takes none."""
+    size = getattr(config, "image_size", None) or getattr(getattr(config, "vision_config", None), "image_size", None)
+    if size is None:
+        return {}
+    side = size if isinstance(size, int) else size[0]
+    try:
+        known = hub.AutoImageProcessor.from_pretrained(place)
+    except (OSError, ValueError):  # there is no such file
+        return {"input_size": (3, side, side)}
+    resized, cut = (getattr(known, name, None) or {} for name in ("size", "crop_size"))
+    shorter, side = resized.get("shortest_edge") or resized.get("height") or side, cut.get("height") or side
+    return {
+        "input_size": (3, side, side),
+        "mean": tuple(known.image_mean or (0, 0, 0)),
+        "std": tuple(known.image_std or (1, 1, 1)),
+        "interpolation": INTERPOLATIONS.get(int(known.resample), "bicubic"),
+        "crop_pct": side / shorter,
+    }
 
 
 def _transformers():
     try:
-        return importlib.import_module("transformers")
+        hub = importlib.import_module("transformers")
+        hub.utils.logging.disable_progress_bar()
+        return hub
     except ModuleNotFoundError:
         raise ValueError("models of Hugging Face need transformers: pip install 'spikeformers[convert]'") from None
 
@@ -135,8 +192,8 @@ def _advice(error, library):
     return f"{text}; {library} lists its models with {'timm.list_models()' if library == 'timm' else 'torchvision.models.list_models()'}"
 
 
-def _unavailable(name, error):
+def _unavailable(name, error, what="pretrained weights", instead="give a file with --weights"):
     return ValueError(
-        f"the pretrained weights of {name} are not on this disk and could not be downloaded ({type(error).__name__}); fetch them once "
-        "where there is a network (they are then kept in the library's cache), or give a file with --weights"
+        f"the {what} of {name} could not be found on this disk nor downloaded ({type(error).__name__}); fetch them once where there "
+        f"is a network (they are then kept in the library's cache), or {instead}"
     )
