@@ -1,7 +1,7 @@
 """Training-free conversion of pretrained networks (STA, ICLR 2024)."""
 
 from .convert import Converted, convert, logits_of
-from .rates import handles
+from .rates import adapts, handles
 from .saved import is_converted, load_converted, save_converted
 from .sources import Source, load_source, with_texts
 from .zero_shot import ZeroShot, readable, takes_texts, zero_shot
@@ -10,6 +10,7 @@ __all__ = [
     "Converted",
     "Source",
     "ZeroShot",
+    "adapts",
     "convert",
     "handles",
     "is_converted",

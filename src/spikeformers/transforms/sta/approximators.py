@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import functions
 from .rates import _words
 
 CELLS = 1 << 12  # equal parts of a fit's interval, with knots in between: a value's piece is looked up, not searched
@@ -265,7 +266,7 @@ class _Activation(NamedTuple):
 ACTIVATIONS = {
     "gelu": _Activation(F.gelu, 6),
     "gelu_tanh": _Activation(partial(F.gelu, approximate="tanh"), 6),
-    "quick_gelu": _Activation(lambda x: x * torch.sigmoid(1.702 * x), 8),
+    "quick_gelu": _Activation(functions.quick_gelu, 8),
     "silu": _Activation(F.silu, 14),
     "sigmoid": _Activation(torch.sigmoid, 12, above=1, slope=0),
     "tanh": _Activation(torch.tanh, 6, below=-1, above=1, slope=0),
@@ -484,6 +485,7 @@ _COMPOSED = {
     "rdiv": lambda x, a: divide(a, x),
     "pow": power,
     "square": lambda x: x * x,
+    "relu_squared": functions.relu_squared,
 }
 FITTED = {"gelu": gelu, "quick_gelu": quick_gelu, "silu": silu, "sigmoid": sigmoid, "tanh": tanh}
 COMPARISONS = _words(
@@ -513,8 +515,8 @@ def approximations(ranges: Mapping[str, float] | None = None) -> dict[str, Calla
     if unknown := ranges.keys() - FITTED.keys():
         raise ValueError(f"ranges are for {', '.join(sorted(FITTED))}, not for {', '.join(sorted(unknown))}")
     fitted = {name: partial(function, reach=ranges.get(name, 0.0)) for name, function in FITTED.items()}
-    functions = {name: partial(_called, function) for name, function in (fitted | _COMPOSED).items()}
-    return functions | dict.fromkeys(COMPARISONS, _exact)
+    table = {name: partial(_called, function) for name, function in (fitted | _COMPOSED).items()}
+    return table | dict.fromkeys(COMPARISONS, _exact)
 
 
 def _exact(place, exact, arguments, keywords=MappingProxyType({})):

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from . import adapters  # noqa: F401 - registers its handlers
 from .approximators import FITTED, approximations
 from .neurons import fit_threshold
-from .rates import _RUN, Kind, Rate, Run, plain
+from .rates import _RUN, Kind, Rate, Run, adapt, plain
 
 MODES = ("full", "hybrid")
 SAMPLES = 1 << 16  # activations kept of every neuron's site and batch, at least so many of each channel:
@@ -48,6 +48,7 @@ class Converted(nn.Module):
         self.time_steps, self.levels, self.potential, self.spiking = time_steps, levels, potential, spiking
         self.functions = functions_of(spiking, self.ranges)
         self._watchers: dict[int, Callable[[Run], None]] = OrderedDict()
+        adapt(model)
         for name, module in model.named_modules():
             module.register_forward_pre_hook(_entering(name))
             module.register_forward_hook(_left, always_call=True)

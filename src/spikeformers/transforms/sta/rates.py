@@ -15,10 +15,11 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MethodType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .neurons import integrate_and_fire, transmit
@@ -67,6 +68,36 @@ def handles(*functions: Any) -> Callable:
         return handler
 
     return register
+
+
+ADAPTERS: dict[str, Callable] = {}
+"""What classes of modules do instead of their forward method: adapter(module, ...), by the full name of the class. Extended by
+`adapts`."""
+
+
+def adapts(*classes: type | str) -> Callable:
+    """Registers the decorated adapter(module, ...) for modules of these classes, given as such or by their full names.
+
+    It does what their forward method does, in functions that can be converted, or in fewer of them: an activation function that
+    is written as a chain of operations would become as many neurons.
+    """
+
+    def register(adapter):
+        ADAPTERS.update(dict.fromkeys((x if isinstance(x, str) else _full_name(x) for x in classes), adapter))
+        return adapter
+
+    return register
+
+
+def adapt(model: nn.Module) -> None:
+    """Gives the modules of a network their adapters."""
+    for module in model.modules():
+        if adapter := ADAPTERS.get(_full_name(type(module))):
+            module.forward = MethodType(adapter, module)
+
+
+def _full_name(kind):
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 @dataclass(frozen=True)
@@ -255,8 +286,8 @@ class Run:
     def refusal(self, name: str, why: str) -> ValueError:
         where = self.path[-1] if self.path and self.path[-1] else "the model's own forward"
         return ValueError(
-            f"{where}: {name} cannot be converted: {why}; register a handler for it (spikeformers.transforms.sta.handles), or exchange "
-            "the module that calls it"
+            f"{where}: {name} cannot be converted: {why}; register a handler for the function (spikeformers.transforms.sta.handles) "
+            "or an adapter for the class of the module that calls it (spikeformers.transforms.sta.adapts)"
         )
 
     def _is_affine(self, name, args, rates):

@@ -1,5 +1,8 @@
-"""What converts models of one ecosystem beyond functions that are affine, products or functions of one input: a file for each."""
+"""What converts networks of one ecosystem beyond what functions show by themselves: a file for each (torchvision needs none).
 
-from . import pytorch
+Two tables are extended here, and by users: `handles` takes a torch function, `adapts` a class of modules.
+"""
 
-__all__ = ["pytorch"]
+from . import pytorch, timm, transformers
+
+__all__ = ["pytorch", "timm", "transformers"]
