@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from spikeformers.transforms.sta.attention import softmax, tcsa, tcsa_reference
+from spikeformers.transforms.sta.attention import tcsa, tcsa_reference
 from spikeformers.transforms.sta.neurons import fire
 
 T, SHAPE = 9, (2, 3, 5, 4)  # B, h, N, d
@@ -55,6 +55,15 @@ def test_without_rounding_it_is_attention():
     assert_close(tcsa(q, k, v, same, causal=True), F.scaled_dot_product_attention(q, k, v, is_causal=True))
 
 
-def test_softmax_of_large_and_masked_rows():
-    rows = torch.tensor([[1e4, 1e4 - 1.0], [-1e4, -torch.inf], [-torch.inf, -torch.inf]])
-    assert_close(softmax(rows), torch.tensor([[1 / (1 + torch.e**-1), 1 / (1 + torch.e)], [1.0, 0.0], [0.0, 0.0]]))
+def test_large_and_masked_rows():
+    q, v = torch.tensor([[1e4], [-1e4]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    found = tcsa(q, torch.tensor([[1.0], [0.9999]]), v, lambda x: x, torch.tensor([[True, True], [False, False]]))
+    assert_close(found, torch.tensor([[1 / (1 + torch.e**-1), 1 / (1 + torch.e)], [0.0, 0.0]]), atol=1e-3, rtol=0)
+
+
+def test_many_equal_weights_are_exact():
+    """1 / 300 is less than any spike; all of them are sent alike."""
+    q, k, v = torch.zeros(7, 4), torch.randn(300, 4), torch.randn(300, 4)
+    encode = encoder()[1]
+    for _ in range(3):
+        assert_close(tcsa(q, k, v, encode), v.mean(0).expand(7, 4))

@@ -17,13 +17,6 @@ def mask_of(mask: Tensor | None, causal: bool, logits: Tensor) -> Tensor | None:
     return mask
 
 
-def softmax(logits: Tensor) -> Tensor:
-    """Over the last axis; zeros where every key is masked."""
-    largest = logits.amax(-1, keepdim=True)
-    weights = (logits - largest.clamp_min(torch.finfo(logits.dtype).min)).exp_()
-    return weights.div_(weights.sum(-1, keepdim=True).clamp_min_(torch.finfo(logits.dtype).tiny))
-
-
 def tcsa(
     q: Tensor,
     k: Tensor,
@@ -32,35 +25,43 @@ def tcsa(
     mask: Tensor | None = None,
     causal: bool = False,
     scale: float | None = None,
-    normalise: Callable[[Tensor], Tensor] = softmax,
+    exponential: Callable[[Tensor], Tensor] = torch.exp,
+    divide: Callable[[Tensor, Tensor], Tensor] = torch.div,
     multiply: Callable[[str, Tensor, Tensor], Tensor] = lambda name, a, b: a @ b,
+    add_up: Callable[[Tensor], Tensor] = lambda weights: weights.sum(-1, keepdim=True),
 ) -> Tensor:
     """The mean output of attention after t steps, from the mean queries, keys and values so far.
 
-    L = S_q S_k' / (t^2 sqrt(d)) + mask,  A = softmax(L),  O = S_m S_v / t^2; S are sums of what was sent, S_m / t = encode(A).
-    Nothing of an earlier step is needed but those sums.
+    L = S_q S_k' / (t^2 sqrt(d)) + mask,  A = exp(L - max L),  O = S_m S_v / (t sum S_m); S are sums of what was sent, S_m / t =
+    encode(A), and the sum is over keys. Nothing of an earlier step is needed but those sums.
+
+    The paper transmits the quotients of softmax and divides by t. Here the sum of what has arrived divides: rows of equal weights,
+    however many and small, are exact then, where quotients of 1 / M would all be rounded the same way.
 
     Args:
         q, k, v: S / t [..., N or M, d].
-        encode: weights [..., N, M] -> the mean of the spikes that have transmitted them so far.
-        mask: what is added to the logits, or True for keys that are seen.
+        encode: weights [..., N, M], 1 for a query's best key -> the mean of the spikes that have transmitted them so far.
+        mask: what is added to the logits, or True for keys that are seen. A query that sees none gets zeros.
         causal: the first query sees the first key only, and so on.
         scale: instead of 1 / sqrt(d).
-        normalise: the softmax.
+        exponential, divide: functions of tensors.
         multiply: the products, named "logits" and "output".
+        add_up: what `encode` gave [..., N, M] -> its sum over keys [..., N, 1].
     """
     logits = multiply("logits", q, k.transpose(-2, -1)) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
     mask = mask_of(mask, causal, logits)
     if mask is not None:
         logits = logits + mask
-    return multiply("output", encode(normalise(logits)), v)
+    weights = encode(exponential(_below_best(logits)))
+    return divide(multiply("output", weights, v), _not_zero(add_up(weights)))
 
 
 def tcsa_reference(q: Tensor, k: Tensor, v: Tensor, encode: Callable[[Tensor], Tensor], mask: Tensor | None = None) -> Tensor:
-    """The same as the paper has it, step by step, every quantity an increment: spikes [T, ..., d] -> outputs [T, ..., N, d], whose
-    mean over the first t steps is what `tcsa` gives after t.
+    """The same step by step, every quantity an increment, as the paper writes it: spikes [T, ..., d] -> outputs [T, ..., N, d],
+    whose mean over the first t steps is what `tcsa` gives after t.
 
-    p[t] = (S_q[t] k[t]' + q[t] S_k[t-1]') / sqrt(d);  A[t] = softmax(S_p[t] / t^2);  o[t] = S_m[t] S_v[t] / t - sum of o so far
+    p[t] = (S_q[t] k[t]' + q[t] S_k[t-1]') / sqrt(d);  A[t] = exp(L - max L), L = S_p[t] / t^2;  o[t] = S_m[t] S_v[t] / sum S_m[t] - sum
+    of o so far
 
     Args:
         encode: weights [..., N, M] of step t -> the spikes of step t.
@@ -72,7 +73,16 @@ def tcsa_reference(q: Tensor, k: Tensor, v: Tensor, encode: Callable[[Tensor], T
         total_k, total_v = total_k + k_t, total_v + v_t
         logits = total_p / t**2
         added = mask_of(mask, False, logits)
-        total_m = total_m + encode(softmax(logits if added is None else logits + added))
-        outputs.append(total_m @ total_v / t - total_o)
+        total_m = total_m + encode(_below_best(logits if added is None else logits + added).exp())
+        outputs.append(total_m @ total_v / _not_zero(total_m.sum(-1, keepdim=True)) - total_o)
         total_o = total_o + outputs[-1]
     return torch.stack(outputs)
+
+
+def _below_best(logits):
+    """Minus infinity, not nothing, where every key is masked."""
+    return logits - logits.amax(-1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)
+
+
+def _not_zero(total):
+    return total.clamp_min(torch.finfo(total.dtype).tiny)

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from .neurons import integrate_and_fire, transmit
 
 _RUN: ContextVar["Run"] = ContextVar("run")
+GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, are evenly spread wherever one stops
 
 
 def _words(text: str) -> frozenset[str]:
@@ -441,7 +442,7 @@ class Run:
             axes = next((r.kind.axes for r in rates if r.shape == value.shape and r.kind.axes), None)
         if constant:
             self.constants[place] = value, axes
-        return self.fired(place, value, axes)
+        return self.fired(place, value, axes, spread=name == "softmax")
 
     # neurons and their state
 
@@ -480,14 +481,22 @@ class Run:
         spikes = integrate_and_fire(value, self._sum(place, value), counts, threshold, self.levels, self.potential)
         return self._emitted(place, spikes, threshold, counts, axes)
 
-    def fired(self, place: str, mean: Tensor, axes: tuple[int, ...] | None) -> Rate:
-        """Spikes of neurons that are to transmit this mean."""
+    def fired(self, place: str, mean: Tensor, axes: tuple[int, ...] | None, spread: bool = False) -> Rate:
+        """Spikes of neurons that are to transmit this mean.
+
+        Args:
+            spread: whether their initial potentials are evenly spread along the last axis, so that equal values are not all rounded
+                the same way.
+        """
         if self.observer:
             self.observer.neuron(place, mean, axes)
         if self.thresholds is None:
             x = mean if self.form == "means" else _bare(self.rate_of(place, mean))
             return Rate.of(x, Kind(spikes=True, axes=axes))
         threshold, counts = self._state(place, mean, axes)
+        if spread:
+            potentials = torch.arange(1, mean.shape[-1] + 1, device=mean.device, dtype=mean.dtype) * GOLDEN % 1
+            mean = mean + (potentials - self.potential) * (threshold / self.t)
         spikes = transmit(mean, counts, threshold, self.t, self.levels, self.potential)
         return self._emitted(place, spikes, threshold, counts, axes)
 

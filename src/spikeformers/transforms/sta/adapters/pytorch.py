@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..attention import softmax, tcsa
+from ..attention import tcsa
 from ..rates import Rate, Run, handles, plain
 
 
@@ -27,14 +27,20 @@ def attention(run: Run, func, args: tuple, kwargs: dict) -> Rate:
             sides[1:] = (x.repeat_interleave(sides[0].shape[-3] // x.shape[-3], -3) for x in sides[1:])
 
         def encode(weights: Tensor) -> Rate:
-            return run.fired(f"{place}/weights", weights, (weights.ndim - 3,) if weights.ndim > 2 else None)
+            return run.fired(f"{place}/weights", weights, (weights.ndim - 3,) if weights.ndim > 2 else None, spread=True)
+
+        def add_up(weights: Rate) -> Tensor:
+            total = run.mean(f"{place}/total", weights.sum(-1, keepdim=True))
+            run.count(total, weights.shape[-1], weights.kind.rate)
+            return total
 
         def multiply(name: str, a: Tensor, b: Tensor) -> Tensor:
             result = run.multiplied(f"{place}/{name}", a, b, matrices=True)
             run.count(result, a.shape[-1], *(x.kind.rate if isinstance(x, Rate) else None for x in (a, b)))
             return result
 
-        output = tcsa(*sides, encode, mask, causal, scale, run.approximation("softmax", place, softmax), multiply)
+        functions = run.approximation("exp", place, torch.exp), run.approximation("div", f"{place}/total", torch.div)
+        output = tcsa(*sides, encode, mask, causal, scale, *functions, multiply, add_up)
         return run.rate_of(place, output)
 
 
