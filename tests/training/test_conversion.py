@@ -50,6 +50,7 @@ def test_every_time_step_is_in_the_table(converted):
     assert [int(row["time_steps"]) for row in rows] == [1, 2, 3, 4, 5, 6]
     sops, energy = ([float(row[key]) for row in rows] for key in ("sops", "energy_mj"))
     assert sops == sorted(sops) and sops[0] > 0 and all(0 < float(row["firing_rate"]) < 1 for row in rows)
+    assert all(float(row["firing_rate"]) < float(row["units"]) < 4 for row in rows)
     first = 4 * 24 * 3 * 64  # the patches, once
     assert energy == pytest.approx([(0.9 * done + 4.6 * first) * 1e-9 for done in sops])
 

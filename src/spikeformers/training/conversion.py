@@ -128,7 +128,11 @@ def run(
         trained = load_trained(path)
     else:
         images = _calibration(settings, source)
-        print(f"{settings.model}: choosing thresholds by {len(images):,} images", flush=True)
+        print(
+            f"{settings.model}: choosing thresholds by {len(images):,} images; neurons emit up to {settings.levels} of them in a step, of "
+            f"either sign ({2 * settings.levels + 1} levels)",
+            flush=True,
+        )
         batches = [x.to(device) for x in images.split(data.batch_size)]
         _try(model, batches[0][:1])
         how = (settings.time_steps,) if isinstance(settings.time_steps, int) else (tuple(settings.time_steps),)
@@ -194,7 +198,8 @@ class AnyTime:
     Attributes:
         right: how many labelled samples the answer of each step gets right.
         agreeing: how many samples get the class that the network itself gives.
-        spikes: spikes per neuron that were emitted in each step, summed over samples.
+        spikes: how many neurons emitted something in each step, summed over samples.
+        units: how many thresholds they emitted, a burst of three counting as three.
         additions: synaptic operations of each step.
         multiplications: products with the analog input of each step.
         network_right: how many labelled samples the network itself gets right.
@@ -208,6 +213,7 @@ class AnyTime:
     right: list[int] = field(default_factory=list)
     agreeing: list[int] = field(default_factory=list)
     spikes: list[float] = field(default_factory=list)
+    units: list[float] = field(default_factory=list)
     additions: list[float] = field(default_factory=list)
     multiplications: list[float] = field(default_factory=list)
     network_right: int = 0
@@ -221,26 +227,28 @@ class AnyTime:
     @classmethod
     def over(cls, time_steps: int) -> "AnyTime":
         """Of no samples yet."""
-        return cls(*([0] * time_steps for _ in range(2)), *([0.0] * time_steps for _ in range(3)))
+        return cls(*([0] * time_steps for _ in range(2)), *([0.0] * time_steps for _ in range(4)))
 
     def rows(self, mac: float = 4.6, ac: float = 0.9) -> list[dict]:
         """For each time step what a sample's answer is worth, and what it has cost until then.
 
         Returns:
             Dicts of time_steps, accuracy and agreement in [0, 1] (accuracy None without labels), firing_rate: spikes per neuron and
-            step so far, sops: synaptic operations so far, energy_mj: of those and of the first layer's multiplications.
+            step so far, units: thresholds per neuron and step so far, sops: synaptic operations so far, energy_mj: of those and of the first layer's multiplications.
         """
-        rows, sums = [], [0.0, 0.0, 0.0]
-        columns = zip(self.right, self.agreeing, self.spikes, self.additions, self.multiplications, strict=True)
+        rows, sums = [], [0.0] * 4
+        columns = zip(self.right, self.agreeing, self.spikes, self.units, self.additions, self.multiplications, strict=True)
         for t, (right, agreeing, *step) in enumerate(columns, 1):
             sums = [total + value / self.samples for total, value in zip(sums, step, strict=True)]
-            spikes, additions, multiplications = sums
+            spikes, units, additions, multiplications = sums
+            places = max(1, self.neurons) * t
             rows.append(
                 {
                     "time_steps": t,
                     "accuracy": right / self.labelled if self.labelled else None,
                     "agreement": agreeing / self.samples,
-                    "firing_rate": spikes / max(1, self.neurons) / t,
+                    "firing_rate": spikes / places,
+                    "units": units / places,
                     "sops": additions,
                     "energy_mj": (ac * additions + mac * multiplications) * 1e-9,
                 }
@@ -267,15 +275,19 @@ class AnyTime:
         """For the terminal: the steps 1, 2, 4, ... and the last."""
         rows, network = self.rows(mac, ac), self.network(mac)
         shown = sorted({2**i for i in range(len(rows).bit_length())} - {2 ** len(rows).bit_length()} | {len(rows)})
-        lines = [f"{'T':>7}{'accuracy':>11}{'agreement':>11}{'firing rate':>13}{'SOPs':>12}{'energy':>14}"]
+        lines = [f"{'T':>7}{'accuracy':>11}{'agreement':>11}{'firing rate':>13}{'units':>9}{'SOPs':>12}{'energy':>14}"]
         for row in (rows[t - 1] for t in shown if t <= len(rows)):
             accuracy = "" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
             lines.append(
-                f"{row['time_steps']:>7}{accuracy:>11}{row['agreement']:>11.2%}{row['firing_rate']:>13.4f}"
+                f"{row['time_steps']:>7}{accuracy:>11}{row['agreement']:>11.2%}{row['firing_rate']:>13.4f}{row['units']:>9.3f}"
                 f"{row['sops'] / 1e6:>10,.1f} M{row['energy_mj']:>11.4g} mJ"
             )
         accuracy = "" if network["accuracy"] is None else f"{network['accuracy']:.2%}"
-        lines.append(f"{'network':>7}{accuracy:>11}{'':>24}{network['macs'] / 1e6:>9,.1f} MAC{network['energy_mj']:>10.4g} mJ")
+        lines.append(f"{'network':>7}{accuracy:>11}{'':>33}{network['macs'] / 1e6:>10,.1f} M{network['energy_mj']:>11.4g} mJ")
+        lines.append(
+            "firing rate: spikes per neuron and step; units: thresholds in them, a burst of three counting as three; SOPs: additions of T "
+            "steps, for the network its multiplications"
+        )
         if self.islands:
             lines.append("in real numbers: " + ", ".join(f"{name} ({count})" for name, count in self.islands.items()))
         return "\n".join(lines)
@@ -334,6 +346,7 @@ def _add(result: AnyTime, converted: Converted, network: nn.Module, x: Tensor, l
         result.agreeing[t] += int((answers == wanted).sum())
         step = state.steps[t]
         result.spikes[t] += step.spikes * len(x)
+        result.units[t] += step.units * len(x)
         result.additions[t] += step.additions * len(x)
         result.multiplications[t] += step.multiplications * len(x)
     result.neurons = step.neurons

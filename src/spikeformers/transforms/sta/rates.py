@@ -164,12 +164,14 @@ class Step:
         additions: accumulations of spikes in layers and products (synaptic operations).
         multiplications: products with the analog input, which are computed in the first step only.
         spikes: how many neurons emitted something other than zero.
+        units: how many thresholds they emitted, of either sign: a burst of three counts as three.
         neurons: how many there are.
     """
 
     additions: float = 0.0
     multiplications: float = 0.0
     spikes: float = 0.0
+    units: float = 0.0
     neurons: int = 0
 
     @property
@@ -520,6 +522,7 @@ class Run:
             before = self.fired_so_far.get(place, (0.0, 0))
             self.fired_so_far[place] = before[0] + active, before[1] + spikes.numel()
             self.steps[-1].spikes += active / self.batch
+            self.steps[-1].units += float(rate) * spikes.numel() / self.batch
             self.steps[-1].neurons += spikes.numel() // self.batch
         if self.form == "means":
             return Rate.of(counts * (threshold / self.t), Kind(spikes=True, axes=axes, rate=rate))
