@@ -252,6 +252,26 @@ def test_constant_inputs_are_computed_once():
     assert all(0 < step.firing_rate <= 1 and step.additions > 0 for step in state.steps)
 
 
+@pytest.mark.parametrize("name", ["vit", "convnext", "eva02", "siglip", "torchvision_swin", "hf_clip_image", "hf_bert"])
+def test_with_approximated_functions_answers_approach_the_network_too(name):
+    torch.manual_seed(0)
+    model = alive(MODELS[name]()).float()
+    if name in SENTENCES:
+        inputs = {"input_ids": torch.randint(5, 59, (4, 9))}
+        call = lambda function, **options: function(**inputs, **options)  # noqa: E731
+        calibration = [inputs]
+    else:
+        calibration = torch.randn(4, 3, 32, 32)
+        call = lambda function, **options: function(calibration, **options)  # noqa: E731
+    with torch.no_grad():
+        right = answer(call(model))
+    converted = convert(model, calibration, 32, spiking="full")
+    state = converted.start()
+    errors = [error(output, right) for output in call(converted.steps, state=state)]
+    assert errors[31] < 0.06 and errors[31] < 0.5 * errors[3]
+    assert not state.islands
+
+
 def test_ternary_spikes_need_more_steps_than_bursts():
     torch.manual_seed(0)
     model = alive(torchvision.models.VisionTransformer(32, 8, 2, 4, 32, 48, num_classes=10))
