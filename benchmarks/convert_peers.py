@@ -4,8 +4,8 @@
 
 SpikingJelly's STATransformerRecipe takes torchvision's ViT, so the weights are copied into one, which must answer alike. It is made
 for an impulse, the image in the first step and zeros afterwards, whose answer is the sum of what came out; fed with a constant current it
-gets image / T in every step. It is converted anew for every T. Ours reads a constant current and answers at every T in one run, with
-thresholds for --fit steps.
+gets image / T in every step. It is converted anew for every T, and its spikes are whole numbers without a limit. Ours read a constant current
+and have nine levels. One run answers at every T, with thresholds for --fit steps; "each T" is a run for each, with thresholds of its own.
 """
 
 import argparse
@@ -108,6 +108,10 @@ def main() -> None:
         parts = tqdm(list(zip(images.split(BATCH), labels.split(BATCH), strict=True)), desc=f"ours, {mode}", leave=False)
         rows = any_time(converted, vit, parts, max(options.time_steps)).rows()
         columns[f"ours, {mode}"] = [(rows[T - 1]["accuracy"], rows[T - 1]["agreement"]) for T in options.time_steps]
+    converted, columns["ours, hybrid, each T"] = convert(vit, calibration.split(BATCH), options.time_steps), []
+    for T in tqdm(options.time_steps, desc="ours, each T", leave=False):
+        row = any_time(converted, vit, zip(images.split(BATCH), labels.split(BATCH), strict=True), T).rows()[-1]
+        columns["ours, hybrid, each T"].append((row["accuracy"], row["agreement"]))
     for mode, constant in (("spiking_encoder", True), ("spiking_encoder", False)):
         found = []
         for T in options.time_steps:

