@@ -76,9 +76,11 @@ def test_the_saved_network_is_evaluated_and_predicts(material, converted, capsys
     assert f"accuracy     {float(rows[-1]['accuracy']):.2%} of 12 test samples (folder)" in out and "after 1 to 6 time steps" in out
     assert main(["predict", checkpoint, str(material / "val" / "dark" / "0.png")]) == 0
     assert "dark" in capsys.readouterr().out
-    assert main(["profile", checkpoint, "--samples", "4"]) == 0
+    assert main(["profile", checkpoint, "--samples", "12", "--report", str(converted / "page")]) == 0
     out = capsys.readouterr().out
-    assert "6 time steps, 4 samples" in out and "audit" in out and "merged" not in out
+    profiled = json.loads((converted / "page" / "profile.json").read_text())
+    assert profiled["accuracy_per_step"] == pytest.approx([float(row["accuracy"]) for row in rows])
+    assert "6 time steps, 12 samples" in out and "audit" in out and "merged" not in out
 
 
 def test_it_goes_on_where_it_was_stopped(material, converted, tmp_path, monkeypatch, capsys):

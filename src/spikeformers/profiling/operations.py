@@ -718,10 +718,11 @@ def batches_of(data: Tensor | Iterable) -> Iterator[tuple[Tensor, Tensor | None]
 
 
 def record(
-    model: nn.Module, inputs: Iterable[Tensor], maps_of: int = 0, then: Callable[[object], None] = lambda output: None
+    model: nn.Module, inputs: Iterable[Tensor], maps_of: int = 0, then: Callable[[list], None] = lambda outputs: None
 ) -> Recorder:
     """Sends inputs, each [B, ...] or [T, B, C, H, W], through the model in eval mode and follows them; the model's mode is kept.
-    What comes out is given to `then`. Converted networks run in the form "spikes".
+    What comes out is given to `then` in a list: one answer, or of a converted network that after every step. Those run in the form
+    "spikes".
 
     Raises:
         ValueError: there are no inputs.
@@ -732,8 +733,8 @@ def record(
     try:
         for x in inputs:
             with recorder.recording(x):
-                output = model(x, form="spikes") if isinstance(model, Converted) else model(x)
-            then(output)
+                outputs = list(model.steps(x, form="spikes")) if isinstance(model, Converted) else [model(x)]
+            then(outputs)
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -350,8 +350,9 @@ def profile(
             answers["labels"] = labels
             yield x
 
-    def judged(logits):
-        labels = answers["labels"]
+    def judged(outputs):
+        outputs = [x.get("logits") if isinstance(x, Mapping) else x for x in outputs]  # those of Hugging Face
+        logits, labels = outputs[-1], answers["labels"]
         classified = isinstance(logits, Tensor) and logits.ndim == 2
         if len(first) == 2:
             first.append(logits.argmax(-1).cpu() if classified else None)
@@ -364,11 +365,11 @@ def profile(
                 )
             answers["right"] += int((logits.argmax(-1).cpu()[known] == labels[known]).sum())
             answers["labelled"] += int(known.sum())
-            if last:
-                steps = model.forward_head(last.pop(), per_step=True).detach()
-                answers["per_step"] = answers.get("per_step", 0) + (
-                    (steps.cumsum(0).argmax(-1).cpu() == labels)[:, known].sum(1)
-                )
+            so_far = model.forward_head(last.pop(), per_step=True).detach().cumsum(0) if last else None
+            if isinstance(model, Converted):
+                so_far = torch.stack(outputs)
+            if so_far is not None:
+                answers["per_step"] = answers.get("per_step", 0) + (so_far.argmax(-1).cpu() == labels)[:, known].sum(1)
 
     last: list[Tensor] = []  # the last stage's map, from which the logits of every step follow
     listener = None
