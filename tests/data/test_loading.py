@@ -231,7 +231,7 @@ def test_a_broken_image_is_warned_of_once(damaged):
 
 def test_strict_stops_at_a_broken_image(damaged):
     data = ImageData("folder", str(damaged), img_size=8, strict=True, **GREY)
-    with pytest.raises(ValueError, match=r"cannot read .*light/3.png .*mend it, or leave out --strict"):
+    with pytest.raises(ValueError, match=r"cannot read .*light/3.png .*mend it, or leave data.strict \(--strict\) out"):
         TrainingSet(data, 0)[7, 0]
 
 

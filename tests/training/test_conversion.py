@@ -111,11 +111,11 @@ def test_what_is_missing_is_said_in_one_line(material, tmp_path, capsys):
     for argv, words in (
         ([], "give the model first"),
         (["vit_tiny_patch16_224", *weights], "--calib FOLDER"),
-        (["vit_tiny_patch16_224", *weights, "--calib", str(tmp_path)], "there are no images in"),
+        (["vit_tiny_patch16_224", *weights, "--calib", str(tmp_path)], "there are no images in the folder"),
         (["no_such_model", *weights], "no_such_model"),
         (["vit_tiny_patch16_224", "--weights", str(tmp_path / "none.pth")], "none.pth"),
         (["vit_tiny_patch16_224", *weights, "--calib", str(material / "val"), "--data.img_size", "24"], "--data.img_size"),
-        (["transformers:/no/such/folder", "--calib", str(material / "val")], "nor downloaded"),
+        (["transformers:/no/such/folder", "--calib", str(material / "val")], "there is no folder"),
     ):
         assert main(["convert", *argv]) == 2
         error = capsys.readouterr().err

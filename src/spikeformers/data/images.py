@@ -247,6 +247,8 @@ class Folder:
             layout = f"image folders look like {root}/train/CLASS/1.jpg and {root}/val/CLASS/1.jpg; set data.root"
             raise ValueError(f"no images in {root / split} ({error}); {layout}") from None
         self.classes, self.labels = self.images.classes, self.images.targets
+        if split == "." and {"train", "val"} <= set(self.classes):
+            raise ValueError(f"{root / split} holds the folders train and val, not classes; say which it is by data.split val")
         other = root / ("val" if split == "train" else "train")
         if other.is_dir():
             classes = sorted(entry.name for entry in other.iterdir() if entry.is_dir())

@@ -164,7 +164,7 @@ class _Samples(Dataset):
                 if isinstance(error, UnidentifiedImageError):
                     error = "no image that Pillow can read"
                 if self.data.strict:
-                    raise ValueError(f"cannot read {where} ({error}); mend it, or leave out --strict") from None
+                    raise ValueError(f"cannot read {where} ({error}); mend it, or leave data.strict (--strict) out") from None
                 warnings.warn(f"cannot read {where} ({error}); it is left out", stacklevel=2)
                 self.unreadable[place] = True
         raise ValueError(f"none of the {len(self)} samples can be read, such as {self.source.where(self.indices[index])}")

@@ -5,6 +5,8 @@ import io
 import json
 import random
 import re
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,9 +23,12 @@ from tqdm import tqdm
 from .._files import write_atomically, write_json
 from ..data import ImageData, TestSet
 from ..data.loading import collate
-from ..transforms.sta import Converted, convert, logits_of, readable, takes_texts, with_texts
+from ..transforms.sta import Converted, classes_of, convert, logits_of, readable, takes_texts, with_texts
+from ..transforms.sta.convert import check_options
 from ..transforms.sta.zero_shot import PROMPTS
 from .evaluation import Trained, best_device, load_trained, save_trained
+
+FEW = 32  # calibration images that are too few
 
 
 @dataclass
@@ -68,6 +73,7 @@ class Conversion:
     def __post_init__(self):
         if self.samples < 0 or self.calib_samples < 1:
             raise ValueError(f"samples is {self.samples} and calib_samples {self.calib_samples}; give at least 0 and 1")
+        check_options(self.time_steps, self.levels, self.potential, self.spiking)
 
 
 def preprocessing(model: nn.Module) -> dict[str, Any]:
@@ -112,6 +118,8 @@ def run(
     folder = Path(run_dir or Path("runs") / "convert" / re.sub(r"[^\w.-]+", "_", settings.model))
     path, table = folder / "converted.safetensors", folder / "any_time.json"
     wanted, so_far = json.loads(json.dumps({**asdict(settings), "data": asdict(data)})), None
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--run_dir {folder} is a file; give a folder")
     if path.exists() and not resume:
         raise ValueError(f"{folder} holds a conversion already; continue it with --resume, or choose another --run_dir")
     if resume and table.is_file():
@@ -119,9 +127,13 @@ def run(
         if changed := [key for key, value in wanted.items() if earlier["settings"].get(key) != value]:
             raise ValueError(f"{folder} holds a conversion with other settings ({', '.join(changed)}); choose another --run_dir")
         so_far = AnyTime(**earlier["any_time"])
-    samples = TestSet(data) if named or settings.eval else None
+    samples = _test_set(settings, data) if named or settings.eval else None
     if takes_texts(model):
         model = with_texts(model, settings.classes or readable(_classes(samples)), settings.prompts)
+    elif settings.classes:
+        raise ValueError(f"--classes names the classes of networks that take texts, such as CLIP, which {settings.model} does not")
+    if samples is not None and classes_of(model) != len(samples.classes):
+        raise ValueError(f"{settings.model} has {classes_of(model)} classes and the test images {len(samples.classes)}")
     device = best_device()
     model.to(device)
     if path.is_file():
@@ -135,6 +147,12 @@ def run(
         )
         batches = [x.to(device) for x in images.split(data.batch_size)]
         _try(model, batches[0][:1])
+        if len(images) < min(FEW, settings.calib_samples):
+            warnings.warn(
+                f"{len(images)} calibration images show few of the values that neurons have to transmit; larger ones saturate, whatever "
+                f"T is (some hundred images are better)",
+                stacklevel=2,
+            )
         how = (settings.time_steps,) if isinstance(settings.time_steps, int) else (tuple(settings.time_steps),)
         converted = convert(model, batches, *how, levels=settings.levels, potential=settings.potential, spiking=settings.spiking)
         trained = Trained(converted, data, samples.classes if samples else settings.classes or None)
@@ -142,8 +160,6 @@ def run(
         write_json(table, {"settings": wanted, "any_time": AnyTime.over(converted.time_steps).to_dict()})
     if samples is None:
         return None, path
-    if trained.model.num_classes != len(samples.classes):
-        raise ValueError(f"{settings.model} has {trained.model.num_classes} classes and the test images {len(samples.classes)}")
     loader = _loader(samples, data, settings.samples)
     with tqdm(total=len(loader), initial=so_far.batches if so_far else 0, unit="batch", leave=False) as bar:
 
@@ -155,6 +171,15 @@ def run(
         result = any_time(trained.model.to(device), model, moved, so_far=so_far, done=keep)
     write_atomically(folder / "any_time.csv", result.csv(settings.mac, settings.ac).encode())
     return result, path
+
+
+def _test_set(settings: Conversion, data: ImageData) -> TestSet:
+    try:
+        return TestSet(data)
+    except ValueError as error:
+        if settings.eval is None:
+            raise
+        raise ValueError(f"--eval {settings.eval} must hold a folder of images for each class ({error})") from None
 
 
 def _classes(samples: TestSet | None) -> list[str]:
@@ -181,8 +206,20 @@ def _calibration(settings: Conversion, data: ImageData) -> Tensor:
         return torch.stack([transform(source[place][0]) for place in places])
     files = sorted(path for path in Path(settings.calib).rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
     if not files:
-        raise ValueError(f"there are no images in {settings.calib}")
-    return torch.stack([data.read(path) for path in pick.sample(files, min(settings.calib_samples, len(files)))])
+        raise ValueError(f"there are no images in the folder {settings.calib}")
+    images = []
+    for path in pick.sample(files, len(files)):
+        try:
+            images.append(data.read(path))
+        except ValueError as error:
+            if data.strict:
+                raise
+            warnings.warn(f"{error}; left out", stacklevel=2)
+        if len(images) == settings.calib_samples:
+            break
+    if not images:
+        raise ValueError(f"no image in {settings.calib} can be read")
+    return torch.stack(images)
 
 
 def _loader(samples: TestSet, data: ImageData, limit: int) -> DataLoader:
@@ -208,6 +245,7 @@ class AnyTime:
         batches: how many were done, for resuming.
         neurons: of the converted network.
         islands: functions that it evaluates in real numbers, with how often they occur.
+        fitted: functions that it approximates by rectified units, with how often they occur.
     """
 
     right: list[int] = field(default_factory=list)
@@ -223,6 +261,7 @@ class AnyTime:
     batches: int = 0
     neurons: int = 0
     islands: dict[str, int] = field(default_factory=dict)
+    fitted: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def over(cls, time_steps: int) -> "AnyTime":
@@ -286,10 +325,11 @@ class AnyTime:
         lines.append(f"{'network':>7}{accuracy:>11}{'':>33}{network['macs'] / 1e6:>10,.1f} M{network['energy_mj']:>11.4g} mJ")
         lines.append(
             "firing rate: spikes per neuron and step; units: thresholds in them, a burst of three counting as three; SOPs: additions of T "
-            "steps, for the network its multiplications"
+            "steps, for the network its multiplications; functions are not counted"
         )
-        if self.islands:
-            lines.append("in real numbers: " + ", ".join(f"{name} ({count})" for name, count in self.islands.items()))
+        for functions, words in ((self.islands, "in real numbers: "), (self.fitted, "by rectified units, which read means and multiply: ")):
+            if functions:
+                lines.append(words + ", ".join(f"{name} ({count})" for name, count in functions.items()))
         return "\n".join(lines)
 
     def to_dict(self) -> dict:
@@ -353,4 +393,4 @@ def _add(result: AnyTime, converted: Converted, network: nn.Module, x: Tensor, l
     result.network_right += int((wanted == labels)[known].sum())
     result.samples += len(x)
     result.labelled += int(known.sum())
-    result.islands = {name: list(state.islands.values()).count(name) for name in sorted(set(state.islands.values()))}
+    result.islands, result.fitted = (dict(sorted(Counter(places.values()).items())) for places in (state.islands, state.fitted))

@@ -47,7 +47,7 @@ class Trained:
 
 
 def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
-    """Reads best.ckpt or last.ckpt of a run, the former also by its folder, or a .safetensors file with its .json beside it.
+    """Reads best.ckpt or last.ckpt of a run, the former also by its folder, as converted.safetensors too, or a .safetensors file with its .json beside it.
 
     Args:
         path: the file or the folder.
@@ -57,10 +57,14 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
         ValueError: there is no such file, it is none of these, or it holds no early classifiers and they are asked for.
     """
     path = Path(path)
-    if (path / "best.ckpt").is_file():
-        path = path / "best.ckpt"
+    for name in ("best.ckpt", "converted.safetensors"):
+        if (path / name).is_file():
+            path = path / name
+            break
     if not path.is_file():
-        raise ValueError(f"no checkpoint {path}; training leaves best.ckpt and last.ckpt in its run folder")
+        raise ValueError(
+            f"no checkpoint {path}; training leaves best.ckpt and last.ckpt in its run folder, conversion converted.safetensors"
+        )
     if path.suffix == ".safetensors":
         if early_classifiers:
             raise ValueError(
@@ -171,5 +175,6 @@ def predict(trained: Trained, path: str | Path, top: int = 5) -> list[tuple[str,
     if trained.data is None:
         raise ValueError("this checkpoint does not say how its images are prepared; use one that `train` wrote")
     x, _ = collate([(trained.data.read(path), 0)])
-    best = trained.model.eval()(x, per_step=True).mean(0)[0].softmax(-1).topk(min(top, len(trained.classes)))
-    return [(trained.classes[index], value) for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+    probabilities = trained.model.eval()(x, per_step=True).mean(0)[0].softmax(-1)
+    best, classes = probabilities.topk(min(top, len(probabilities))), trained.classes
+    return [(classes[index] if classes else f"class {index}", value) for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)]

@@ -252,7 +252,7 @@ def test_constant_inputs_are_computed_once():
     assert all(0 < step.firing_rate <= 1 and step.additions > 0 for step in state.steps)
 
 
-@pytest.mark.parametrize("name", ["vit", "convnext", "eva02", "siglip", "torchvision_swin", "hf_clip_image", "hf_bert"])
+@pytest.mark.parametrize("name", ["vit", "convnext", "convnextv2", "eva02", "siglip", "torchvision_swin", "hf_clip_image", "hf_bert"])
 def test_with_approximated_functions_answers_approach_the_network_too(name):
     torch.manual_seed(0)
     model = alive(MODELS[name]()).float()
@@ -269,7 +269,10 @@ def test_with_approximated_functions_answers_approach_the_network_too(name):
     state = converted.start()
     errors = [error(output, right) for output in call(converted.steps, state=state)]
     assert errors[31] < 0.06 and errors[31] < 0.5 * errors[3]
-    assert not state.islands
+    hybrid = convert(model, calibration, 2)
+    islands = hybrid.start()
+    call(hybrid.steps, state=islands).__next__()
+    assert not state.islands and state.fitted == islands.islands and state.fitted
 
 
 def test_ternary_spikes_need_more_steps_than_bursts():

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from spikeformers.transforms.sta import convert, load_source, readable, with_texts, zero_shot
+from spikeformers.transforms.sta import convert, load_source, readable, with_texts
 from spikeformers.transforms.sta.sources import Source
 
 transformers = pytest.importorskip("transformers")
@@ -84,5 +84,5 @@ def test_what_is_wrong_is_said(pair, tmp_path):
     network.save_pretrained(tmp_path / "bare")
     with pytest.raises(ValueError, match="tokenizer of transformers:.* could not be found"):
         with_texts(load_source(f"transformers:{tmp_path / 'bare'}"), ["cat"])
-    with pytest.raises(ValueError, match="pretrained weights of transformers:/no/such could not be found"):
-        zero_shot(load_source("transformers:/no/such"), None, ["cat"])
+    with pytest.raises(ValueError, match="there is no folder /no/such"):
+        load_source("transformers:/no/such")

@@ -1,6 +1,6 @@
 """Training-free conversion of pretrained networks (STA, ICLR 2024)."""
 
-from .convert import Converted, convert, logits_of
+from .convert import Converted, classes_of, convert, logits_of
 from .rates import adapts, handles
 from .saved import is_converted, load_converted, save_converted
 from .sources import Source, load_source, with_texts
@@ -11,6 +11,7 @@ __all__ = [
     "Source",
     "ZeroShot",
     "adapts",
+    "classes_of",
     "convert",
     "handles",
     "is_converted",

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import _disable_current_modes
 
 from . import functions
 from .rates import _words
@@ -283,14 +284,16 @@ WIDEST = 64  # from here on every tail is straight in any dtype
 @cache
 def mantissa(name: str) -> Fit:
     """What stands for "exp" (of base 2, on [0, 1)), "reciprocal" (on [1, 2)) or "rsqrt" (on [1, 4))."""
-    return fit(*MANTISSAS[name], relative=True)
+    with _disable_current_modes():  # what follows the network's operations is not to follow the fit's
+        return fit(*MANTISSAS[name], relative=True)
 
 
 @cache
 def activation(name: str, reach: int) -> Fit:
     """What stands for one of `ACTIVATIONS`, fitted on [-reach, reach]."""
     kind = ACTIVATIONS[name]
-    return fit(kind.function, -reach, reach, HIDDEN, tails=(kind.below, kind.above + kind.slope * reach, kind.slope))
+    with _disable_current_modes():
+        return fit(kind.function, -reach, reach, HIDDEN, tails=(kind.below, kind.above + kind.slope * reach, kind.slope))
 
 
 def _activate(name, x, reach):

@@ -1,23 +1,24 @@
 """Training-free conversion of pretrained networks into spiking ones (STA: Jiang et al., ICLR 2024)."""
 
 import copy
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.hooks import RemovableHandle
 
 from . import adapters  # noqa: F401 - registers its handlers
 from .approximators import FITTED, approximations
 from .neurons import fit_threshold
-from .rates import _RUN, Kind, Rate, Run, adapt, plain
+from .rates import _RUN, Rate, Run, adapt, plain
 
 MODES = ("full", "hybrid")
 SAMPLES = 1 << 16  # activations kept of every neuron's site and batch, at least so many of each channel:
 SAMPLES_PER_CHANNEL = 256
+BATCHES = 8  # of such samples, after which some of all of them are kept
 MARGIN = 2**0.25  # other inputs may go beyond the largest that was seen
 
 
@@ -82,12 +83,8 @@ class Converted(nn.Module):
 
     @property
     def num_classes(self) -> int | None:
-        """Of a classifier, as its library says; None if it does not."""
-        for owner, name in ((self.model, "num_classes"), (getattr(self.model, "config", None), "num_labels")):
-            if isinstance(getattr(owner, name, None), int):
-                return getattr(owner, name)
-        layers = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
-        return layers[-1].out_features if layers else None
+        """Of a classifier, see `classes_of`."""
+        return classes_of(self.model)
 
     @torch.no_grad()
     def step(self, state: Run, *args, constant: bool = False, **kwargs) -> Any:
@@ -95,7 +92,7 @@ class Converted(nn.Module):
 
         Args:
             state: from `start`, changed in place.
-            args, kwargs: what the network takes; images may differ from step to step.
+            args, kwargs: what the network takes, masks by keyword; all but those may differ from step to step.
             constant: the input is the same in every step of this state, so what only depends on it is computed once.
 
         Returns:
@@ -104,10 +101,10 @@ class Converted(nn.Module):
         batch = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
         if batch is None:
             raise ValueError("the first input must be a tensor of images or tokens")
+        if batch.is_floating_point() and not (constant and state.t) and not batch.isfinite().all():
+            raise ValueError("the input holds NaN or infinity, which spikes cannot carry")
         state.batch = max(1, len(batch))
-        args = tuple(_enter(x, constant) for x in args)
-        kwargs = {key: x if "mask" in key else _enter(x, constant) for key, x in kwargs.items()}
-        output = state.step(self.model, args, kwargs)
+        output = state.step(self.model, args, kwargs, constant)
         number = iter(range(1 << 30))
         return tree_map(lambda x: state.mean(f"output {next(number)}", x) if _varies(x) else plain(x), output)
 
@@ -159,10 +156,13 @@ def convert(
     far. The first layer reads the input itself as a constant current, as in the paper.
 
     Args:
-        model: any network in eval mode whose forward pass is made of torch functions; it is left as it is, its weights are shared.
-        calibration: batches to choose thresholds by: what the model takes as its first argument, pairs of that and labels, or
-            mappings of keyword arguments. Some hundred samples do.
-        time_steps: T, or several of which each gets its own thresholds; the largest is how long the network runs.
+        model: any network whose forward pass is made of torch functions; it is left as it is, its weights are shared. What is
+            converted is what it does in eval mode.
+        calibration: a batch, or several, to choose thresholds by: what the model takes as its first argument, pairs of that and labels, or
+            mappings of keyword arguments. Some hundred samples do; values
+            beyond those that they have shown saturate, however long the network runs.
+        time_steps: T, or several of which each gets its own thresholds; the largest is how long the network runs, and its thresholds
+            are taken unless `time_steps` says otherwise there.
         levels: whole thresholds that a neuron may emit in one step, of either sign: 1 for ternary spikes, more for bursts.
         potential: at the start, in thresholds.
         spiking: "hybrid" evaluates functions (softmax, normalisation, activations) exactly on the means; "full" by networks of
@@ -171,28 +171,52 @@ def convert(
     Raises:
         ValueError: an option is out of range, there is no calibration data, or an operation cannot be converted: the message names it.
     """
-    wanted = sorted({time_steps} if isinstance(time_steps, int) else set(time_steps))
-    if not wanted or wanted[0] < 1:
-        raise ValueError(f"time_steps must be at least 1, not {time_steps}")
-    if levels < 1 or max(wanted) * levels > 2**15 - 1:
-        raise ValueError(f"levels must be at least 1 and at most {(2**15 - 1) // max(wanted)} for T = {max(wanted)}, not {levels}")
-    if not 0 <= potential < 1:
-        raise ValueError(f"potential must lie in [0, 1), not {potential}")
-    if spiking not in MODES:
-        raise ValueError(f"spiking must be one of {', '.join(MODES)}, not {spiking!r}")
+    wanted = check_options(time_steps, levels, potential, spiking)
     shared = {id(x): x for x in (*model.parameters(), *model.buffers())}
-    converted = Converted(copy.deepcopy(model, shared), {}, max(wanted), levels, potential)
+    converted = Converted(copy.deepcopy(model, dict(shared)), {}, max(wanted), levels, potential)
     sites, empty = _Sites(), True
     for args, kwargs in _batches(calibration):
+        if not all(len(x) for x in (*args, *kwargs.values()) if isinstance(x, Tensor)):
+            continue
         empty = False
         state = converted.start(observer=sites)
         converted.step(state, *args, constant=True, **kwargs)
     if empty:
         raise ValueError("there is nothing to calibrate by: give at least one batch of the model's inputs")
     thresholds = {T: sites.thresholds(T, levels) for T in wanted}
-    finished = Converted(copy.deepcopy(model, shared), thresholds, max(wanted), levels, potential, spiking, sites.ranges)
+    _follow(converted, args, kwargs)
+    finished = Converted(copy.deepcopy(model, dict(shared)), thresholds, max(wanted), levels, potential, spiking, sites.ranges)
     finished.step(finished.start(), *args, constant=True, **kwargs)  # refuses now what it would refuse later
     return finished
+
+
+def check_options(time_steps: int | Sequence[int], levels: int, potential: float, spiking: str) -> list[int]:
+    """The time steps in order, if `convert` takes all of this.
+
+    Raises:
+        ValueError: it does not.
+    """
+    wanted = sorted({time_steps} if isinstance(time_steps, int) else set(time_steps) if isinstance(time_steps, Sequence) else ())
+    if not wanted or not all(isinstance(T, int) for T in wanted) or wanted[0] < 1:
+        raise ValueError(f"time_steps must be a whole number or several, at least 1, not {time_steps!r}")
+    if not isinstance(levels, int) or levels < 1 or max(wanted) * levels > 2**15 - 1:
+        raise ValueError(
+            f"levels must be a whole number from 1 to {(2**15 - 1) // max(wanted)} (for T = {max(wanted)}), not {levels!r}"
+        )
+    if not 0 <= potential < 1:
+        raise ValueError(f"potential must lie in [0, 1), not {potential}")
+    if spiking not in MODES:
+        raise ValueError(f"spiking must be one of {', '.join(MODES)}, not {spiking!r}")
+    return wanted
+
+
+def classes_of(model: nn.Module) -> int | None:
+    """How many classes a network answers with, as its library says or its last layer; None if there is none."""
+    for owner, name in ((model, "num_classes"), (getattr(model, "config", None), "num_labels")):
+        if isinstance(getattr(owner, name, None), int):
+            return getattr(owner, name)
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return layers[-1].out_features if layers else None
 
 
 def logits_of(output: Any) -> Tensor:
@@ -209,11 +233,77 @@ def functions_of(spiking: str, ranges: dict[str, float]) -> dict:
     return approximations({name: reach for name, reach in ranges.items() if name in FITTED}) if spiking == "full" else {}
 
 
+def _follow(converted: Converted, args: tuple, kwargs: dict) -> None:
+    """Refuses a network that computes with what varies where `Rate` does not see it: scripted or vectorised functions, NumPy, tensors
+    made of tensors, writes into memory that others read.
+
+    Two different inputs pass in both forms, without rounding. Whoever is not told that inputs are sums over time, or means, gives
+    two answers.
+    """
+    found = {}
+    with torch.no_grad():
+        exact = _first_tensor(converted.model(*args, **kwargs))
+    answer = _first_tensor(converted.step(converted.start(), *args, constant=True, **kwargs))
+    if exact is not None and not (answer is not None and answer.shape == exact.shape and _close(exact, answer)):
+        raise ValueError(
+            "the network answers otherwise when its tensors are replaced by rates: something in it writes into memory that others read, "
+            "or asks for the type of its input; write it without changes in place"
+        )
+    for form in ("means", "spikes"):
+        state, outputs, calls = converted.start(form), found.setdefault(form, {}), Counter()
+
+        def seen(module, _, output, state=state, outputs=outputs, calls=calls):
+            tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor) and plain(x).is_floating_point()]
+            if tensors:
+                name = state.path[-1] if state.path else ""
+                calls[state.t, name] += 1
+                key = name, calls[state.t, name]
+                outputs[key] = plain(tensors[0]) + (outputs.get(key, 0) if state.form == "spikes" and state.t > 1 else 0)
+
+        hooks = [module.register_forward_hook(seen, prepend=True) for module in converted.model.modules()]
+        try:
+            for change in (lambda x: x, _another):
+                *inputs, named = tree_map(change, (*args, {key: x for key, x in kwargs.items() if "mask" not in key}))
+                answer = converted.step(state, *inputs, **kwargs | named)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        found[f"{form} answer"] = _first_tensor(answer)
+    means, spikes = found["means"], {key: total / 2 for key, total in found["spikes"].items()}
+    pairs = [(key[0], means[key], spikes.get(key)) for key in means] + [("", found["means answer"], found["spikes answer"])]
+    for name, mean, spike in pairs:
+        if spike is not None and mean.shape == spike.shape and not _close(mean, spike):
+            raise ValueError(
+                f"{name or 'the model itself'}: what it computes cannot be followed: scripted, compiled or vectorised (vmap) functions, "
+                "tensors made of tensors, NumPy and writes into shared memory are not seen; write it in torch functions, or give its class "
+                "an adapter (spikeformers.transforms.sta.adapts)"
+            )
+
+
+def _first_tensor(output):
+    return next((x for x in tree_leaves(output) if isinstance(x, Tensor) and x.is_floating_point()), None)
+
+
+def _another(x):
+    """An input that differs from x and is as valid."""
+    if not isinstance(x, Tensor):
+        return x
+    if x.is_floating_point():
+        return 0.5 * x
+    return x.roll(1, 0) if len(x) > 1 else x.roll(1, -1)
+
+
+def _close(a, b):
+    exact = torch.finfo(a.dtype).bits > 16
+    return float((a - b).norm()) <= (2e-3 if exact else 0.2) * float(a.norm()) + torch.finfo(a.dtype).tiny
+
+
 class _Sites:
     """Samples of what every neuron has to transmit, and the ranges of what goes into functions."""
 
     def __init__(self):
         self.samples: dict[str, list[Tensor]] = {}
+        self.extremes: dict[str, Tensor] = {}
         self.ranges: dict[str, float] = {}
         self.generator = torch.Generator().manual_seed(0)
 
@@ -226,19 +316,32 @@ class _Sites:
         shape = [x.shape[i] for i in axes or ()]
         rows = x.movedim(axes, tuple(range(-len(axes), 0))) if axes else x[..., None]
         rows = rows.reshape(-1, max(1, torch.Size(shape).numel()))
-        if rows.isinf().any():
-            raise ValueError(f"{place} is infinite for a calibration sample; a neuron cannot transmit that")
+        if not rows.isfinite().all():
+            raise ValueError(f"{place} is infinite or NaN for a calibration sample; a neuron cannot transmit that")
+        extremes = torch.stack([rows.amax(0), rows.amin(0)])
+        if place in self.extremes:
+            before = self.extremes[place]
+            extremes = torch.stack([extremes[0].maximum(before[0]), extremes[1].minimum(before[1])])
+        self.extremes[place] = extremes
+        parts, some = self.samples.setdefault(place, []), self._some(rows)
+        parts.append(some)
+        if sum(map(len, parts)) > BATCHES * len(some):
+            self.samples[place] = [self._some(torch.cat(parts))]
+
+    def _some(self, rows):
         count = max(SAMPLES_PER_CHANNEL, SAMPLES // rows.shape[1])
-        extremes = MARGIN * torch.stack([rows.amax(0), rows.amin(0)])
-        if len(rows) > count:
-            rows = rows[torch.randint(len(rows), (count,), generator=self.generator).to(rows.device)]
-        self.samples.setdefault(place, []).append(torch.cat([rows, extremes]))
+        return rows if len(rows) <= count else rows[torch.randint(len(rows), (count,), generator=self.generator).to(rows.device)]
 
     def thresholds(self, time_steps: int, levels: int) -> dict[str, Tensor]:
-        return {place: fit_threshold(torch.cat(parts), time_steps, levels) for place, parts in self.samples.items()}
+        return {
+            place: fit_threshold(torch.cat([*parts, MARGIN * self.extremes[place]]), time_steps, levels)
+            for place, parts in self.samples.items()
+        }
 
 
 def _batches(calibration):
+    if not isinstance(calibration, Iterable):
+        raise ValueError(f"calibration must be a tensor or batches of the model's inputs, not {calibration!r}")
     for batch in [calibration] if isinstance(calibration, (Tensor, Mapping)) else calibration:
         if isinstance(batch, Mapping):
             yield (), dict(batch)
@@ -248,10 +351,6 @@ def _batches(calibration):
 
 def _varies(x):
     return isinstance(x, Rate) and x.kind is not None and plain(x).is_floating_point()
-
-
-def _enter(x, constant):
-    return Rate.of(x, Kind(analog=True, constant=constant)) if isinstance(x, Tensor) else x
 
 
 def _entering(name):

@@ -54,6 +54,7 @@ _MATMULS = _words("matmul bmm mm mv addmm baddbmm einsum")
 _PRODUCTS = _words("mul multiply")
 _PARAMETERS = {"linear": ("input", "weight", "bias"), "addmm": ("input", "mat1", "mat2"), "baddbmm": ("input", "batch1", "batch2")}
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_BATCH_NORM = ("input", "running_mean", "running_var", "weight", "bias", "training")
 _TAKES_AXIS = _words("layer_norm rms_norm")
 
 HANDLERS: dict[Any, Callable] = {}
@@ -196,6 +197,7 @@ class Run:
         counts: emitted so far by every neuron, in thresholds.
         sums: received so far, where that is state ("spikes" only).
         islands: functions that are evaluated in real numbers, by place.
+        fitted: those that networks of rectified units approximate, by place; those read means, and multiply what they hold.
         steps: what happened in each time step, where that is counted.
         fired_so_far: for every neuron's place how often it emitted something and how often it could have.
     """
@@ -214,18 +216,25 @@ class Run:
     sums: dict[str, Tensor] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
     islands: dict[str, str] = field(default_factory=dict)
+    fitted: dict[str, str] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     fired_so_far: dict[str, tuple[float, int]] = field(default_factory=dict)
     batch: int = 1
     path: list[str] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)
 
-    def step(self, model: Callable, args: tuple, kwargs: dict) -> Any:
-        """One time step of the model."""
+    def step(self, model: Callable, args: tuple, kwargs: dict, constant: bool = False) -> Any:
+        """One time step of the model; its inputs, masks aside, are the same in every step or not."""
         self.t += 1
+        if self.t * self.levels > torch.iinfo(torch.int16).max:
+            raise ValueError(f"a state counts up to {self.t - 1:,} time steps with bursts of {self.levels}; start anew")
         self.calls.clear()
         self.path.clear()
         self.steps.append(Step())
+        args = tuple(self.entered(f"input {i}", x, constant) if isinstance(x, Tensor) else x for i, x in enumerate(args))
+        kwargs = {
+            key: self.entered(f"input {key}", x, constant) if isinstance(x, Tensor) and "mask" not in key else x for key, x in kwargs.items()
+        }
         token = _RUN.set(self)
         try:
             return model(*args, **kwargs)
@@ -251,7 +260,7 @@ class Run:
             rates = [x for x in tree_leaves((args, kwargs)) if _is_rate(x)]
             if not rates:
                 return self._of_constants(func, name, args, kwargs)
-            if name in _ESCAPES:
+            if name in _ESCAPES or kwargs.get("out") is not None:
                 raise self.refusal(name, "what varies leaves torch, or is written into a tensor")
             if handler := HANDLERS.get(func) or HANDLERS.get(name):
                 return handler(self, func, args, kwargs)
@@ -265,7 +274,7 @@ class Run:
                 return func(*plain(args), **plain(kwargs))
             if name in _MOVES:
                 return self.move(func, args, kwargs, rates)
-            if name in _AFFINE and self._is_affine(name, args, rates):
+            if name in _AFFINE and self._is_affine(name, args, kwargs, rates):
                 return self.affine(func, args, kwargs, rates)
             if name == "linear" or name in _CONVOLUTIONS or name in _MATMULS or (name in _PRODUCTS and len(rates) == 2):
                 return self.weighted(func, name, args, kwargs, rates)
@@ -282,7 +291,10 @@ class Run:
         result = func(*plain(args), **plain(kwargs))
         if name in _ESCAPES:
             return result
-        kind = Kind(analog=True, constant=True, axes=(result.ndim - 1,) if name == "embedding" else None)
+        constant = all(x.kind.constant for x in tree_leaves((args, kwargs)) if isinstance(x, Rate))
+        if name == "embedding" and not constant and self.form == "means":
+            result = self.received(self.place(name), result) / self.t
+        kind = Kind(analog=True, constant=constant, axes=(result.ndim - 1,) if name == "embedding" else None)
         wanted = (lambda x: True) if name == "embedding" else (lambda x: not x.is_floating_point())
         return tree_map(lambda x: Rate.of(x, kind) if isinstance(x, Tensor) and wanted(x) else x, result)
 
@@ -293,15 +305,23 @@ class Run:
             "or an adapter for the class of the module that calls it (spikeformers.transforms.sta.adapts)"
         )
 
-    def _is_affine(self, name, args, rates):
+    def _is_affine(self, name, args, kwargs, rates):
         if name in _PRODUCTS:
             return len(rates) == 1
         if name in ("div", "divide", "true_divide"):
-            return len(rates) == 1 and _is_rate(args[0])
-        return name not in ("lerp", "addcmul") or not any(_is_rate(x) for x in args[2:])
+            return len(rates) == 1 and _is_rate(args[0]) and kwargs.get("rounding_mode") is None
+        if name == "batch_norm":
+            given = dict(zip(_BATCH_NORM, args, strict=False)) | kwargs
+            if given.get("training") or given.get("running_mean") is None:
+                raise self.refusal(name, "it uses the statistics of the batch; it needs running ones, in eval mode")
+        factors = args[1:] if name == "addcmul" else args[2:] if name == "lerp" else ()
+        factors = [x for x in (*factors, *(kwargs.get(key) for key in ("tensor1", "tensor2", "weight"))) if _is_rate(x)]
+        return len(factors) < (2 if name == "addcmul" else 1) or name not in ("lerp", "addcmul")
 
     def _in_place(self, name, args, kwargs):
         target = args[0]
+        if not (hasattr(Tensor, name) or hasattr(torch, name)):
+            raise self.refusal(f"{name}_", "it overwrites a tensor")
         return self._replaced(name, target, self.call(getattr(Tensor, name, None) or getattr(torch, name), args, kwargs))
 
     def _replaced(self, name, target, result):
@@ -313,7 +333,12 @@ class Run:
 
     def move(self, func, args, kwargs, rates):
         """Values change place at most."""
+        name = func.__name__
+        if "dropout" in name and (kwargs.get("training", args[2] if len(args) > 2 else True)) and kwargs.get("p", (*args, 0.5)[1]):
+            raise self.refusal(name, "it is not switched off in eval mode (training=self.training does so)")
         result = func(*plain(args), **plain(kwargs))
+        if any(isinstance(x, Tensor) and not x.is_floating_point() for x in tree_leaves(result)):
+            raise self.refusal(name, "it makes whole numbers or truth values of what varies")
         tensors = [x for x in tree_leaves(args) if isinstance(x, Tensor) and x.is_floating_point()]
         whole = len(tensors) == len(rates)
         same = {r.kind.axes for r in rates if r.shape == getattr(result, "shape", None)}
@@ -341,6 +366,8 @@ class Run:
 
     def weighted(self, func, name, args, kwargs, rates):
         """Multiplication by weights, or of two rates: linear layers, convolutions and matrix products."""
+        if name == "einsum":
+            raise self.refusal(name, "write it as a matrix product")
         place = self.place(name)
         args, kwargs = _positional(name, args, kwargs)
         if len(rates) == 1 and rates[0].kind.constant and rates[0].kind.analog:
@@ -353,9 +380,7 @@ class Run:
             return self.product(place, func, name, operands, kwargs)
         if len(rates) > 2:
             raise self.refusal(name, f"it multiplies {len(rates)} things that vary")
-        index = next(i for i, x in enumerate(operands) if _is_rate(x) or isinstance(x, (list, tuple)))
-        if name == "einsum":
-            raise self.refusal(name, "write it as a matrix product")
+        index = next(i for i, x in enumerate(operands) if _is_rate(x))
         if not rates[0].kind.spikes and not rates[0].kind.analog:
             operands[index] = self.neuron(place, rates[0], _read(name, index, rates[0]))
         x = operands[index]
@@ -426,10 +451,10 @@ class Run:
         if kwargs.get("inplace"):
             result = self.function(name, func, args, kwargs | {"inplace": False}, rates)
             return self._replaced(name, args[0], result)
-        place = self.place(name)
+        place, spread = self.place(name), name == "softmax"
         constant = all(r.kind.constant for r in rates)
         if constant and place in self.constants:
-            return self.fired(place, *self.constants[place])
+            return self.fired(place, *self.constants[place], spread)
         means = [self.mean(f"{place}/{i}", r) for i, r in enumerate(rates)]
         if self.observer:
             self.observer.function(name, means[0])
@@ -444,9 +469,19 @@ class Run:
             axes = next((r.kind.axes for r in rates if r.shape == value.shape and r.kind.axes), None)
         if constant:
             self.constants[place] = value, axes
-        return self.fired(place, value, axes, spread=name == "softmax")
+        return self.fired(place, value, axes, spread)
 
     # neurons and their state
+
+    def entered(self, place: str, x: Tensor, constant: bool) -> Rate:
+        """An input of the network."""
+        if self.form == "means" and not constant and x.is_floating_point():
+            if place in self.sums and self.sums[place].shape != x.shape:
+                raise ValueError(
+                    f"{place}: was {tuple(self.sums[place].shape)} and is now {tuple(x.shape)}; start anew for another batch"
+                )
+            x = self.received(place, x) / self.t
+        return Rate.of(x, Kind(analog=True, constant=constant))
 
     def mean(self, place: str, x: Rate) -> Tensor:
         """What was received so far, divided by t."""
@@ -542,6 +577,7 @@ class Run:
     def approximation(self, name: str, place: str, exact: Callable) -> Callable:
         """What stands for a function of tensors in this run; the exact one is noted as an island."""
         if name in self.functions:
+            self.fitted[place] = name
             return lambda *args, **kwargs: self.functions[name](place, partial(exact, **kwargs), args, kwargs)
         if self.strict:
             raise self.refusal(name, "it has no spiking approximation; convert with spiking='hybrid'")

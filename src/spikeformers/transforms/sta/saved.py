@@ -5,7 +5,6 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from torch import nn
 
 from ..._files import write_atomically, write_json
 from .convert import Converted
@@ -13,7 +12,7 @@ from .sources import Source
 
 
 def save_converted(converted: Converted, path: str | Path, metadata: dict[str, str] | None = None) -> None:
-    """Writes PATH.safetensors, with weights and thresholds, and PATH.json beside it, both whole or not at all.
+    """Writes PATH.safetensors, with weights and thresholds, and PATH.json beside it, each whole or not at all, the former last.
 
     Raises:
         ValueError: the path does not end in .safetensors, or the network was not made by `load_source`.
@@ -38,9 +37,10 @@ def save_converted(converted: Converted, path: str | Path, metadata: dict[str, s
         "potential": converted.potential,
         "spiking": converted.spiking,
         "ranges": converted.ranges,
+        "dtype": str(next(converted.model.parameters()).dtype).removeprefix("torch."),
     }
-    write_atomically(path, safetensors.torch.save(content, metadata))
     write_json(path.with_suffix(".json"), config)
+    write_atomically(path, safetensors.torch.save(content, metadata))
 
 
 def is_converted(path: str | Path) -> bool:
@@ -64,7 +64,10 @@ def load_converted(path: str | Path) -> Converted:
     if not path.is_file() or not is_converted(path):
         raise ValueError(f"{path} is no converted network, which is a .safetensors file with its .json beside it")
     config = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    model: nn.Module = Source(**config["converted"]).create()
+    try:
+        model = Source(**config["converted"]).create().to(getattr(torch, config["dtype"]))
+    except Exception as error:  # whatever a library raises at words that it does not know
+        raise ValueError(f"{path} describes a network that cannot be made: {' '.join(str(error).split())}") from None
     state, thresholds = {}, {}
     for key, value in safetensors.torch.load_file(path).items():
         kind, _, rest = key.partition(".")
@@ -73,5 +76,8 @@ def load_converted(path: str | Path) -> Converted:
         else:
             T, _, place = rest.partition(".")
             thresholds.setdefault(int(T), {})[place] = value
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights of {path} do not fit the network that it describes: {' '.join(str(error).split())}") from None
     return Converted(model, thresholds, *(config[key] for key in ("time_steps", "levels", "potential", "spiking", "ranges")))

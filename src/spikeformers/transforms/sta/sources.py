@@ -1,17 +1,20 @@
 """Networks of other libraries by name, so that a converted one can be saved and made again."""
 
 import importlib
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ...models.published import read_state_dict, unwrap
 from .zero_shot import PROMPTS, ZeroShot, zero_shot
 
 LIBRARIES = ("timm", "torchvision", "transformers")
+FROM_FILES = {"pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "weights", "weights_backbone"}
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # by Pillow's numbers
 
 
@@ -33,14 +36,16 @@ class Source:
 
     def create(self) -> nn.Module:
         """A new network in eval mode, with weights that mean nothing."""
+        if FROM_FILES & self.kwargs.keys() or ":" in self.name:
+            raise ValueError(f"{self.library}:{self.name} with {self.kwargs} is made of files or downloads, of which no source may tell")
         if self.library == "timm":
             import timm
 
-            model = timm.create_model(self.name, **self.kwargs)
+            model = timm.create_model(self.name, pretrained=False, **self.kwargs)
         elif self.library == "torchvision":
             import torchvision
 
-            model = torchvision.models.get_model(self.name, **self.kwargs)
+            model = torchvision.models.get_model(self.name, weights=None, **self.kwargs)
         elif self.library == "transformers":
             hub = _transformers()
             if not hasattr(hub, self.name):
@@ -72,6 +77,7 @@ def load_source(name: str, kwargs: dict[str, Any] | None = None, weights: str | 
     Raises:
         ValueError: there is no such model, its weights do not fit, or they cannot be had.
     """
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells every attempt to reach its server
     library, _, rest = name.partition(":")
     if library not in LIBRARIES or not rest:
         library, rest = "timm", name
@@ -86,8 +92,12 @@ def load_source(name: str, kwargs: dict[str, Any] | None = None, weights: str | 
         else:
             import torchvision
 
-            model = torchvision.models.get_model(rest, weights="DEFAULT" if weights is None else None, **kwargs)
-            wanted = torchvision.models.get_model_weights(rest).DEFAULT.transforms()
+            model = torchvision.models.get_model(rest, weights=None, **kwargs)
+            published = torchvision.models.get_model_weights(rest).DEFAULT
+            if weights is None:  # torchvision itself would unpickle them
+                load = torch.hub.load_state_dict_from_url
+                model.load_state_dict(load(published.url, map_location="cpu", check_hash=True, weights_only=True))
+            wanted = published.transforms()
             model.pretrained_cfg = {
                 "input_size": (3, wanted.crop_size[0], wanted.crop_size[0]),
                 "mean": tuple(wanted.mean),
@@ -95,10 +105,10 @@ def load_source(name: str, kwargs: dict[str, Any] | None = None, weights: str | 
                 "interpolation": wanted.interpolation.value,
                 "crop_pct": wanted.crop_size[0] / wanted.resize_size[0],
             }
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{name}: {_advice(error, library)}") from None
-    except Exception as error:  # servers fail in many ways
+    except OSError as error:
         raise _unavailable(name, error) from None
+    except Exception as error:  # what libraries raise at names and options that they do not know
+        raise ValueError(f"{name}: {_advice(error, library, kwargs and weights is None)}") from None
     model.source = Source(library, rest, kwargs)
     return _with(model, weights).eval()
 
@@ -108,8 +118,11 @@ def _hugging_face(rest, kwargs, weights):
     place, _, class_name = rest.rpartition(":")
     if not place or not hasattr(hub, class_name):
         place, class_name = rest, ""
+    if place.startswith((".", "/", "~")) and not Path(place).is_dir():
+        raise ValueError(f"transformers:{place}: there is no folder {place}")
     try:
-        config = hub.AutoConfig.from_pretrained(place, **kwargs)
+        config_class = getattr(hub, class_name).config_class if class_name else hub.AutoConfig
+        config = config_class.from_pretrained(place, **kwargs)
         class_name = class_name or (config.architectures or [""])[0]
         if not hasattr(hub, class_name):
             raise ValueError(f"its configuration names no model class; give one: transformers:{place}:BertModel")
@@ -118,11 +131,12 @@ def _hugging_face(rest, kwargs, weights):
             model = model_class.from_pretrained(place, config=config, use_safetensors=True)
         else:
             model = _with(model_class(config), weights)
-    except ValueError:
-        raise
-    except Exception as error:  # OSError, errors of the hub and of httpx
+    except OSError as error:
         raise _unavailable(f"transformers:{place}", error) from None
+    except Exception as error:  # as above
+        raise ValueError(f"transformers:{place}: {_advice(error, 'transformers', False)}") from None
     settings = {key: value for key, value in config.to_diff_dict().items() if key not in ("architectures", "transformers_version")}
+    settings["attn_implementation"] = config._attn_implementation
     model.source = Source("transformers", class_name, settings)
     model.place, model.pretrained_cfg = place, _images(hub, place, config)
     return model.eval()
@@ -187,9 +201,16 @@ def _with(model, path):
     return model
 
 
-def _advice(error, library):
+def _advice(error, library, other_shape):
     text = " ".join(str(error).split())
-    return f"{text}; {library} lists its models with {'timm.list_models()' if library == 'timm' else 'torchvision.models.list_models()'}"
+    lists = {"timm": "timm.list_models()", "torchvision": "torchvision.models.list_models()"}.get(library)
+    if library == "transformers":
+        return f"{text}; check --kwargs and the class"
+    if isinstance(error, TypeError):
+        return f"{text}; check --kwargs"
+    if other_shape:
+        return f"{text}; pretrained weights may not fit --kwargs: give a file that does with --weights ({lists} knows the names)"
+    return f"{text}; {library} lists its models with {lists}"
 
 
 def _unavailable(name, error, what="pretrained weights", instead="give a file with --weights"):

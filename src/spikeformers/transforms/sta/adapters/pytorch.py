@@ -13,10 +13,12 @@ def attention(run: Run, func, args: tuple, kwargs: dict) -> Rate:
     """softmax(q k' scale + mask) v of rates, by TCSA."""
 
     def given(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-        return (q, k, v), plain(attn_mask), is_causal, scale, enable_gqa
+        return (q, k, v), attn_mask, is_causal, scale, enable_gqa
 
     operands, mask, causal, scale, grouped = given(*args, **kwargs)
     place = run.place("attention")
+    if isinstance(mask, Rate):
+        mask = run.mean(f"{place}/mask", mask) if mask.is_floating_point() else plain(mask)
     sides = []
     for name, x in zip("qkv", operands, strict=True):
         if isinstance(x, Rate) and not x.kind.spikes:
