@@ -197,7 +197,11 @@ def convert(argv):
     options = _parsed(parser, argv)
     data, run_dir, resume = ImageData(**options.pop("data")), options.pop("run_dir"), options.pop("resume")
     named = any(option.partition("=")[0] == "--data.name" for option in argv)
-    result, path = conversion.run(conversion.Conversion(**options), model, data, named, run_dir, resume)
+    try:
+        result, path = conversion.run(conversion.Conversion(**options), model, data, named, run_dir, resume)
+    except KeyboardInterrupt:
+        again = shlex.join(["spikeformers", "convert", *argv, *([] if resume else ["--resume"])])
+        raise KeyboardInterrupt(f"whole batches are kept; continue with: {again}") from None
     if result:
         print(result.as_text(options["mac"], options["ac"]))
         print(f"wrote {path.with_name('any_time.csv')}")
@@ -445,6 +449,7 @@ def _profiles(verb, help_, name, argv):
     """Yields the profile of a checkpoint, one for each of the --time_steps."""
     from .profiling import Constants, early_exit_curve, estimate, profile
     from .training import evaluation
+    from .transforms.sta import Converted
 
     parser, argv = _profiling_parser(verb, help_), [name, *argv]
     if any(word.partition("=")[0] == "--rates" for word in argv):
@@ -465,6 +470,8 @@ def _profiles(verb, help_, name, argv):
     answering = None if wanted is False else evaluation.load_trained(name, early_classifiers=True).model
     constants = Constants(options["mac"], options["ac"], options["neuron"])
     how = {"preset": options["preset"], "constants": constants, **_switches(options["switches"])}
+    if options["rates"] is None and isinstance(trained.model, Converted) and how["preset"] == "exact":
+        how.setdefault("integers", "levels")  # bursts are several additions, not a multiplication
     for T in steps:
         title = name if T is None else f"{name}, T = {T}"
         if options["rates"] is not None:

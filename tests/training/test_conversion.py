@@ -80,7 +80,7 @@ def test_the_saved_network_is_evaluated_and_predicts(material, converted, capsys
     out = capsys.readouterr().out
     profiled = json.loads((converted / "page" / "profile.json").read_text())
     assert profiled["accuracy_per_step"] == pytest.approx([float(row["accuracy"]) for row in rows])
-    assert "6 time steps, 12 samples" in out and "audit" in out and "merged" not in out
+    assert "integers=levels" in out and "6 time steps, 12 samples" in out and "audit" in out and "merged" not in out
 
 
 def test_it_goes_on_where_it_was_stopped(material, converted, tmp_path, monkeypatch, capsys):
@@ -98,6 +98,7 @@ def test_it_goes_on_where_it_was_stopped(material, converted, tmp_path, monkeypa
     conversion_any_time = conversion.any_time
     monkeypatch.setattr(conversion, "any_time", stopping)
     assert main(command(material, tmp_path / "run")) == 130
+    assert "--resume" in capsys.readouterr().err
     assert main(command(material, tmp_path / "run")) == 2 and "--resume" in capsys.readouterr().err
     assert main(command(material, tmp_path / "run", "--resume", "--levels", "2")) == 2
     assert "levels" in capsys.readouterr().err
