@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.hooks import RemovableHandle
 
@@ -101,8 +102,11 @@ class Converted(nn.Module):
         batch = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
         if batch is None:
             raise ValueError("the first input must be a tensor of images or tokens")
-        if batch.is_floating_point() and not (constant and state.t) and not batch.isfinite().all():
-            raise ValueError("the input holds NaN or infinity, which spikes cannot carry")
+        if batch.is_floating_point() and not (constant and state.t):
+            with _disable_current_modes():  # this is no part of the network, which an audit follows
+                finite = bool(batch.isfinite().all())
+            if not finite:
+                raise ValueError("the input holds NaN or infinity, which spikes cannot carry")
         state.batch = max(1, len(batch))
         output = state.step(self.model, args, kwargs, constant)
         number = iter(range(1 << 30))
