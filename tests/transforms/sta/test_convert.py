@@ -319,3 +319,29 @@ def test_another_batch_needs_another_state():
     converted.step(state, torch.randn(4, 8))
     with pytest.raises(ValueError, match="start anew"):
         converted.step(state, torch.randn(3, 8))
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_attention_that_is_written_out_is_as_good_as_fused(dropped):
+    """Both send exponentials; so equal weights of 1 / 64, below a spike, arrive."""
+
+    class Attention(nn.Module):
+        def __init__(self, fused):
+            super().__init__()
+            self.qkv, self.fused = nn.Linear(16, 48), fused
+
+        def forward(self, x):
+            q, k, v = self.qkv(x).unflatten(2, (3, 2, 8)).permute(2, 0, 3, 1, 4)
+            if self.fused:
+                return F.scaled_dot_product_attention(q, k, v)
+            weights = (q @ k.transpose(-2, -1) * 8**-0.5).softmax(dim=-1)
+            return (F.dropout(weights, 0.5, self.training) if dropped else weights) @ v
+
+    torch.manual_seed(0)
+    fused, written, x = Attention(True).eval(), Attention(False).eval(), 0.1 * torch.randn(4, 64, 16)
+    written.load_state_dict(fused.state_dict())
+    with torch.no_grad():
+        right = fused(x)
+    converted = convert(written, x, 16, levels=1)
+    assert error(converted(x), right) < 1.2 * error(convert(fused, x, 16, levels=1)(x), right) < 0.1
+    assert_close(converted(x), converted(x, form="spikes"), atol=1e-4, rtol=1e-3)

@@ -52,8 +52,8 @@ def tcsa(
     mask = mask_of(mask, causal, logits)
     if mask is not None:
         logits = logits + mask
-    weights = encode(exponential(_below_best(logits)))
-    return divide(multiply("output", weights, v), _not_zero(add_up(weights)))
+    weights = encode(exponential(below_best(logits)))
+    return divide(multiply("output", weights, v), not_zero(add_up(weights)))
 
 
 def tcsa_reference(q: Tensor, k: Tensor, v: Tensor, encode: Callable[[Tensor], Tensor], mask: Tensor | None = None) -> Tensor:
@@ -73,16 +73,17 @@ def tcsa_reference(q: Tensor, k: Tensor, v: Tensor, encode: Callable[[Tensor], T
         total_k, total_v = total_k + k_t, total_v + v_t
         logits = total_p / t**2
         added = mask_of(mask, False, logits)
-        total_m = total_m + encode(_below_best(logits if added is None else logits + added).exp())
-        outputs.append(total_m @ total_v / _not_zero(total_m.sum(-1, keepdim=True)) - total_o)
+        total_m = total_m + encode(below_best(logits if added is None else logits + added).exp())
+        outputs.append(total_m @ total_v / not_zero(total_m.sum(-1, keepdim=True)) - total_o)
         total_o = total_o + outputs[-1]
     return torch.stack(outputs)
 
 
-def _below_best(logits):
-    """Minus infinity, not nothing, where every key is masked."""
+def below_best(logits: Tensor) -> Tensor:
+    """Logits minus the largest of each row; minus infinity, not NaN, where every key is masked."""
     return logits - logits.amax(-1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)
 
 
-def _not_zero(total):
+def not_zero(total: Tensor) -> Tensor:
+    """What may be divided by, where nothing has arrived yet."""
     return total.clamp_min(torch.finfo(total.dtype).tiny)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from .attention import below_best, not_zero
 from .neurons import integrate_and_fire, transmit
 
 _RUN: ContextVar["Run"] = ContextVar("run")
@@ -44,6 +45,7 @@ _MOVES = _words(
     "channel_shuffle dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout gather take_along_dim repeat_interleave view_as "
     "reshape_as broadcast_to unfold requires_grad diagonal tile"
 )
+_SAME = _words("dropout to float half double bfloat16 type_as contiguous clone detach cpu cuda")
 _AFFINE = _words(
     "add sub subtract rsub neg negative sum mean cumsum mul multiply div divide true_divide addcmul lerp avg_pool1d avg_pool2d avg_pool3d "
     "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d interpolate batch_norm pad masked_fill where fold index_add scatter_add"
@@ -113,6 +115,7 @@ class Kind:
         axes: along which the channels lie; None if nobody knows.
         rate: mean number of spikes per value and step, of spikes.
         factors: whole numbers and thresholds whose product it is, of spikes in the form "spikes".
+        total: of a softmax, which is sent as exponentials: the mean of their sum, by which what they weight is divided.
     """
 
     spikes: bool = False
@@ -121,6 +124,7 @@ class Kind:
     axes: tuple[int, ...] | None = None
     rate: Tensor | None = None
     factors: tuple[Tensor, Tensor] | None = None
+    total: Tensor | None = None
 
 
 class Rate(Tensor):
@@ -237,7 +241,9 @@ class Run:
         }
         token = _RUN.set(self)
         try:
-            return model(*args, **kwargs)
+            output = model(*args, **kwargs)
+            with torch._C.DisableTorchFunctionSubclass():
+                return tree_map(self.divided, output)
         finally:
             _RUN.reset(token)
 
@@ -262,6 +268,9 @@ class Run:
                 return self._of_constants(func, name, args, kwargs)
             if name in _ESCAPES or kwargs.get("out") is not None:
                 raise self.refusal(name, "what varies leaves torch, or is written into a tensor")
+            if any(r.kind.total is not None for r in rates) and not self._keeps_total(name.strip("_"), args):
+                args, kwargs = tree_map(self.divided, (args, kwargs))
+                rates = [x for x in tree_leaves((args, kwargs)) if _is_rate(x)]
             if handler := HANDLERS.get(func) or HANDLERS.get(name):
                 return handler(self, func, args, kwargs)
             if name.startswith("__i") and name not in ("__invert__", "__index__"):
@@ -276,6 +285,8 @@ class Run:
                 return self.move(func, args, kwargs, rates)
             if name in _AFFINE and self._is_affine(name, args, kwargs, rates):
                 return self.affine(func, args, kwargs, rates)
+            if name == "softmax" and not rates[0].kind.constant and self._over_last(args, kwargs):
+                return self.softmax(args, kwargs)
             if name == "linear" or name in _CONVOLUTIONS or name in _MATMULS or (name in _PRODUCTS and len(rates) == 2):
                 return self.weighted(func, name, args, kwargs, rates)
             return self.function(name, func, args, kwargs, rates)
@@ -348,6 +359,7 @@ class Run:
             constant=all(r.kind.constant for r in rates),
             axes=same.pop() if len(same) == 1 else None,
             rate=_mean([r.kind.rate for r in rates]),
+            total=rates[0].kind.total if len(rates) == 1 else None,
         )
         factors = None
         if kind.spikes and self.form == "spikes" and all(r.kind.factors for r in rates):
@@ -424,6 +436,8 @@ class Run:
                 operands[i] = self.mean(f"{place}/{i}", operands[i])
             result = func(*operands, **plain(kwargs))
         self.count(result, _fan_in(name, operands), left.kind.rate, right.kind.rate)
+        if left.kind.total is not None:
+            result = self.approximation("div", f"{place}/total", torch.div)(result, left.kind.total)
         return self.rate_of(place, result)
 
     def multiplied(self, place: str, left: Tensor, right: Tensor, matrices: bool) -> Tensor:
@@ -470,6 +484,35 @@ class Run:
         if constant:
             self.constants[place] = value, axes
         return self.fired(place, value, axes, spread)
+
+    def softmax(self, args: tuple, kwargs: dict) -> Rate:
+        """Exponentials below the largest of each row, as in `attention.tcsa`: what they weight is divided by their sum."""
+        place, x = self.place("softmax"), args[0] if args else kwargs["input"]
+        dtype = kwargs.get("dtype") or next((y for y in args if isinstance(y, torch.dtype)), None)
+        mean = self.mean(f"{place}/0", x)
+        weights = self.approximation("exp", place, torch.exp)(below_best(mean if dtype is None else mean.to(dtype)))
+        sent = self.fired(place, weights, None, spread=True)
+        total = self.mean(f"{place}/total", self.affine(torch.sum, (sent, -1), {"keepdim": True}, [sent]))
+        self.count(total, sent.shape[-1], sent.kind.rate)
+        sent.kind = replace(sent.kind, total=not_zero(total))
+        return sent
+
+    def divided(self, x: Any) -> Any:
+        """A softmax by itself, not as weights."""
+        if not _is_rate(x) or x.kind.total is None:
+            return x
+        place = self.place("divided")
+        return self.rate_of(place, self.approximation("div", place, torch.div)(self.mean(place, x), x.kind.total))
+
+    def _keeps_total(self, name, args):
+        if name in ("matmul", "bmm"):
+            return args[0].ndim > 1 and args[1].ndim > 1 and _is_rate(args[1]) and args[1].kind.total is None
+        return name in _SAME
+
+    def _over_last(self, args, kwargs):
+        x, *rest = args if args else (kwargs["input"],)
+        dim = kwargs.get("dim", next((y for y in rest if isinstance(y, int)), None))
+        return dim in (-1, x.ndim - 1)
 
     # neurons and their state
 
