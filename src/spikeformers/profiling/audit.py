@@ -30,7 +30,7 @@ _FED = {
     ),
     "integer": (
         "reads integers, so every value is several additions",
-        "put a spiking neuron in front, for example by membrane shortcuts (shortcut='ms')",
+        "let single spikes come: by membrane shortcuts (shortcut='ms'), or levels=1 of a converted network",
     ),
 }
 
