@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from ..transforms.sta import Converted
+from ..transforms.sta import Converted, approximators
 
 KINDS = ("binary", "ternary", "integer", "real")
 """What the values of an operand are, each kind holding those before it: {0, 1}; {-1, 0, 1}; integers; anything."""
@@ -749,7 +749,7 @@ def _plain_tensors(model: nn.Module) -> list[Tensor]:
     """Tensors that modules hold without having registered them."""
     held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     thresholds = [module.thresholds for module in model.modules() if isinstance(module, Converted)]
-    return held + tree_leaves(thresholds)
+    return held + tree_leaves(thresholds) + approximators.tables()
 
 
 def _active(x: Tensor, axis: int) -> Tensor:

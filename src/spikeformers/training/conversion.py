@@ -115,6 +115,8 @@ def run(
     source = data
     if settings.eval is not None:
         data = replace(data, name="folder", root=settings.eval, split=".")
+    elif not named:
+        data = replace(data, name="folder")  # of which `eval` says that it needs a root
     folder = Path(run_dir or Path("runs") / "convert" / re.sub(r"[^\w.-]+", "_", settings.model))
     path, table = folder / "converted.safetensors", folder / "any_time.json"
     wanted, so_far = json.loads(json.dumps({**asdict(settings), "data": asdict(data)})), None

@@ -59,7 +59,6 @@ class Approximator(nn.Module):
         inside = torch.cat([knots[:1] - 1, inside, knots[-1:] + 1])  # a point of every piece or cell
         active = (self.w1 * inside[:, None] + self.b1 > 0).double()
         self._slopes, self._intercepts = active @ (self.w1 * self.w2), active @ (self.b1 * self.w2) + self.b2
-        self._cast: dict[tuple, list[Tensor]] = {}
 
     @property
     def hidden(self) -> int:
@@ -67,10 +66,7 @@ class Approximator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x of any shape -> y of its shape and dtype."""
-        key = x.dtype, x.device
-        if key not in self._cast:
-            self._cast[key] = [x.to(*reversed(key)) for x in (self._slopes, self._intercepts)]
-        slopes, intercepts = self._cast[key]
+        slopes, intercepts = self._slopes.to(x), self._intercepts.to(x)
         parts = []
         for part in x.reshape(-1).split(PART):
             piece = self._piece(part)
@@ -277,6 +273,7 @@ MANTISSAS = {
     "reciprocal": (torch.reciprocal, 1, 2, 64),
     "rsqrt": (torch.rsqrt, 1, 4, 8),
 }
+_KEPT: list[Approximator] = []
 HIDDEN = 64  # units of an activation
 WIDEST = 64  # from here on every tail is straight in any dtype
 
@@ -285,7 +282,7 @@ WIDEST = 64  # from here on every tail is straight in any dtype
 def mantissa(name: str) -> Fit:
     """What stands for "exp" (of base 2, on [0, 1)), "reciprocal" (on [1, 2)) or "rsqrt" (on [1, 4))."""
     with _disable_current_modes():  # what follows the network's operations is not to follow the fit's
-        return fit(*MANTISSAS[name], relative=True)
+        return _kept(fit(*MANTISSAS[name], relative=True))
 
 
 @cache
@@ -293,11 +290,25 @@ def activation(name: str, reach: int) -> Fit:
     """What stands for one of `ACTIVATIONS`, fitted on [-reach, reach]."""
     kind = ACTIVATIONS[name]
     with _disable_current_modes():
-        return fit(kind.function, -reach, reach, HIDDEN, tails=(kind.below, kind.above + kind.slope * reach, kind.slope))
+        return _kept(fit(kind.function, -reach, reach, HIDDEN, tails=(kind.below, kind.above + kind.slope * reach, kind.slope)))
+
+
+def _kept(fit):
+    _KEPT.append(fit.approximator)
+    return fit
+
+
+def tables() -> list[Tensor]:
+    """What the approximators of all functions so far hold: constants of every network that is converted with them."""
+    return [x for approximator in _KEPT for x in vars(approximator).values() if isinstance(x, Tensor)]
 
 
 def _activate(name, x, reach):
-    return activation(name, min(max(ACTIVATIONS[name].reach, math.ceil(reach)), WIDEST)).approximator(x)
+    return activation(name, _whole(name, reach)).approximator(x)
+
+
+def _whole(name, reach):
+    return min(max(ACTIVATIONS[name].reach, math.ceil(reach)), WIDEST)
 
 
 def gelu(x: Tensor, approximate: str = "none", *, reach: float = 0.0) -> Tensor:
@@ -517,6 +528,11 @@ def approximations(ranges: Mapping[str, float] | None = None) -> dict[str, Calla
     ranges = dict(ranges or {})
     if unknown := ranges.keys() - FITTED.keys():
         raise ValueError(f"ranges are for {', '.join(sorted(FITTED))}, not for {', '.join(sorted(unknown))}")
+    for name in MANTISSAS:  # everything is fitted now, not when it is first met
+        mantissa(name)
+    for name, reach in ranges.items():
+        for kind in {name, f"{name}_tanh"} & ACTIVATIONS.keys():
+            activation(kind, _whole(kind, reach))
     fitted = {name: partial(function, reach=ranges.get(name, 0.0)) for name, function in FITTED.items()}
     table = {name: partial(_called, function) for name, function in (fitted | _COMPOSED).items()}
     return table | dict.fromkeys(COMPARISONS, _exact)
