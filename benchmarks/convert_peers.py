@@ -9,8 +9,6 @@ and have nine levels. One run answers at every T, with thresholds for --fit step
 """
 
 import argparse
-import csv
-import io
 import json
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.ann2snn import FXConverter, STATransformerRecipe
 from tqdm import tqdm
 
-from spikeformers._files import write_atomically
+from spikeformers._files import as_csv, write_atomically
 from spikeformers.data import ImageData, TestSet, TrainingSet
 from spikeformers.models.published import read_state_dict
 from spikeformers.training.conversion import any_time
@@ -122,11 +120,11 @@ def main() -> None:
     for i, T in enumerate(options.time_steps):
         print(f"{T:>4}" + "".join(f"{found[i][0]:>22.2%}{found[i][1]:>10.2%}" for found in columns.values()))
     if options.out:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["T", *(f"{name} {what}" for name in columns for what in ("accuracy", "agreement"))])
-        writer.writerows([T, *(x for found in columns.values() for x in found[i])] for i, T in enumerate(options.time_steps))
-        write_atomically(options.out, text.getvalue().encode())
+        rows = [
+            {"T": T} | {f"{name} {what}": found[i][j] for name, found in columns.items() for j, what in enumerate(("accuracy", "agreement"))}
+            for i, T in enumerate(options.time_steps)
+        ]
+        write_atomically(options.out, as_csv(rows).encode())
 
 
 if __name__ == "__main__":

@@ -18,9 +18,7 @@ token or the logits with the exact ones, agreement is with the network's own ans
 """
 
 import argparse
-import csv
 import importlib.util
-import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from spikeformers._files import write_atomically
+from spikeformers._files import as_csv, write_atomically
 from spikeformers.data import ImageData
 from spikeformers.models.published import read_state_dict
 from spikeformers.transforms.sta import Converted, convert
@@ -374,14 +372,6 @@ def as_text(rows: list[dict]) -> str:
             f"{row['agreement']:>11.2%}"
         )
     return "\n".join(lines)
-
-
-def as_csv(rows: list[dict]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def main() -> None:

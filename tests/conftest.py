@@ -25,6 +25,17 @@ def pytest_xdist_auto_num_workers(config):
     return None
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small networks gain nothing from threads, and on a busy machine they wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def save_dual_encoder():
     """A function that writes a small CLIP or SigLIP with its tokenizer and image processor into a folder, and returns it."""

@@ -1,8 +1,11 @@
 """Writing files whole or not at all."""
 
+import csv
+import io
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -23,6 +26,15 @@ def write_atomically(path: Path, content: bytes) -> None:
 def write_json(path: Path, content: dict) -> None:
     """Writes indented JSON as `write_atomically` does."""
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def as_csv(rows: Iterable[dict]) -> str:
+    """Rows of the same keys as comma-separated values, with the keys as header."""
+    rows, out = list(rows), io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
 
 
 def umask() -> int:

@@ -11,13 +11,9 @@ META = dict(dims=(16, 16, 32, 32), depths=(1, 1, 1, 1, 1), strides=(1, 2, 2, 1, 
 SPIKINGFORMER = dict(embed_dim=32, depth=2, num_heads=2, pools=(False, False, True, True), num_classes=5)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Maps of a few pixels gain nothing from threads, and on a busy machine they wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(scope="module", autouse=True)
+def threads(one_thread):
+    """All tests here run with one."""
 
 
 def awake(model: nn.Module, x: torch.Tensor) -> nn.Module:

@@ -1,9 +1,7 @@
 """Firing rates, operations and energy of a model: measured on data, or estimated from rates that are given."""
 
 import copy
-import csv
 import difflib
-import io
 import os
 import re
 import warnings
@@ -16,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._files import write_atomically, write_json
+from .._files import as_csv, write_atomically, write_json
 from ..models._backbone import SpikingBackbone
 from ..models.published import module_name
 from ..neurons import Neuron
@@ -281,7 +279,7 @@ class Profile:
         rows = self.to_dict()["layers"]
         if not rows:
             raise ValueError(f"{self.title} has no operations to count")
-        return _csv(
+        return as_csv(
             {
                 **row,
                 "output_shape": "x".join(map(str, row["output_shape"])),
@@ -299,7 +297,7 @@ class Profile:
             rows = [
                 {**{key: value for key, value in point.items() if key != "exits"}, **point["exits"]} for point in points
             ]
-            write_atomically(folder / "early_exit.csv", _csv(rows).encode())
+            write_atomically(folder / "early_exit.csv", as_csv(rows).encode())
         write_atomically(folder / "report.html", page([report], [self.maps]).encode())
 
 
@@ -497,7 +495,7 @@ def compare(reports: Sequence[dict], folder: str | os.PathLike, maps: Sequence[S
     ]
     folder = Path(folder)
     write_json(folder / "profiles.json", {"format": FORMAT, "profiles": list(reports)})
-    write_atomically(folder / "comparison.csv", _csv(rows).encode())
+    write_atomically(folder / "comparison.csv", as_csv(rows).encode())
     write_atomically(folder / "report.html", page(reports, maps).encode())
 
 
@@ -594,15 +592,6 @@ def _pictures(x: Tensor) -> list[np.ndarray]:
             picture = picture / picture.max().clamp_min(1e-9)
         pictures.append(picture.clamp(0, 1).permute(1, 2, 0).numpy())
     return pictures
-
-
-def _csv(rows: Iterable[dict]) -> str:
-    """Rows of the same keys, with these as header."""
-    rows, out = list(rows), io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 def _totals(made: Account) -> dict[str, float]:

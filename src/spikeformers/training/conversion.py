@@ -1,7 +1,5 @@
 """Converting a pretrained network, and what it answers at every time step and has cost by then."""
 
-import csv
-import io
 import json
 import random
 import re
@@ -20,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
-from .._files import write_atomically, write_json
+from .._files import as_csv, write_atomically, write_json
 from ..data import ImageData, TestSet
 from ..data.loading import collate
 from ..transforms.sta import Converted, classes_of, convert, logits_of, readable, takes_texts, with_texts
@@ -306,11 +304,7 @@ class AnyTime:
 
     def csv(self, mac: float = 4.6, ac: float = 0.9) -> str:
         """`rows` as a table of comma-separated values."""
-        text, rows = io.StringIO(), self.rows(mac, ac)
-        writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+        return as_csv(self.rows(mac, ac))
 
     def as_text(self, mac: float = 4.6, ac: float = 0.9) -> str:
         """For the terminal: the steps 1, 2, 4, ... and the last."""

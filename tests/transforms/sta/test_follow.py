@@ -123,3 +123,8 @@ def test_options_out_of_range(options):
 def test_nothing_to_calibrate_by(calibration):
     with pytest.raises(ValueError, match="calibra"):
         convert(network(torch.relu), calibration)
+
+
+def test_empty_batches_are_passed_over():
+    x = torch.randn(8, 4)
+    assert_close(convert(network(torch.relu), [x, x[:0]], 8)(x), convert(network(torch.relu), x, 8)(x))

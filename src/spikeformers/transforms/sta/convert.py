@@ -163,8 +163,8 @@ def convert(
         model: any network whose forward pass is made of torch functions; it is left as it is, its weights are shared. What is
             converted is what it does in eval mode.
         calibration: a batch, or several, to choose thresholds by: what the model takes as its first argument, pairs of that and labels, or
-            mappings of keyword arguments. Some hundred samples do; values
-            beyond those that they have shown saturate, however long the network runs.
+            mappings of keyword arguments. Some hundred samples do; values beyond those that they have shown saturate, however long the
+            network runs.
         time_steps: T, or several of which each gets its own thresholds; the largest is how long the network runs, and its thresholds
             are taken unless `time_steps` says otherwise there.
         levels: whole thresholds that a neuron may emit in one step, of either sign: 1 for ternary spikes, more for bursts.
@@ -178,17 +178,16 @@ def convert(
     wanted = check_options(time_steps, levels, potential, spiking)
     shared = {id(x): x for x in (*model.parameters(), *model.buffers())}
     converted = Converted(copy.deepcopy(model, dict(shared)), {}, max(wanted), levels, potential)
-    sites, empty = _Sites(), True
+    sites, last = _Sites(), None
     for args, kwargs in _batches(calibration):
-        if not all(len(x) for x in (*args, *kwargs.values()) if isinstance(x, Tensor)):
-            continue
-        empty = False
-        state = converted.start(observer=sites)
-        converted.step(state, *args, constant=True, **kwargs)
-    if empty:
+        if all(x.numel() for x in (*args, *kwargs.values()) if isinstance(x, Tensor)):
+            answer = converted.step(converted.start(observer=sites), *args, constant=True, **kwargs)
+            last = args, kwargs
+    if last is None:
         raise ValueError("there is nothing to calibrate by: give at least one batch of the model's inputs")
     thresholds = {T: sites.thresholds(T, levels) for T in wanted}
-    _follow(converted, args, kwargs)
+    args, kwargs = last
+    _follow(converted, answer, args, kwargs)
     finished = Converted(copy.deepcopy(model, dict(shared)), thresholds, max(wanted), levels, potential, spiking, sites.ranges)
     finished.step(finished.start(), *args, constant=True, **kwargs)  # refuses now what it would refuse later
     return finished
@@ -237,17 +236,20 @@ def functions_of(spiking: str, ranges: dict[str, float]) -> dict:
     return approximations({name: reach for name, reach in ranges.items() if name in FITTED}) if spiking == "full" else {}
 
 
-def _follow(converted: Converted, args: tuple, kwargs: dict) -> None:
+def _follow(converted: Converted, answer: Any, args: tuple, kwargs: dict) -> None:
     """Refuses a network that computes with what varies where `Rate` does not see it: scripted or vectorised functions, NumPy, tensors
     made of tensors, writes into memory that others read.
 
     Two different inputs pass in both forms, without rounding. Whoever is not told that inputs are sums over time, or means, gives
     two answers.
+
+    Args:
+        answer: to these inputs, without rounding; it must be the network's own.
     """
     found = {}
     with torch.no_grad():
         exact = _first_tensor(converted.model(*args, **kwargs))
-    answer = _first_tensor(converted.step(converted.start(), *args, constant=True, **kwargs))
+    answer = _first_tensor(answer)
     if exact is not None and not (answer is not None and answer.shape == exact.shape and _close(exact, answer)):
         raise ValueError(
             "the network answers otherwise when its tensors are replaced by rates: something in it writes into memory that others read, "

@@ -57,6 +57,7 @@ _PRODUCTS = _words("mul multiply")
 _PARAMETERS = {"linear": ("input", "weight", "bias"), "addmm": ("input", "mat1", "mat2"), "baddbmm": ("input", "batch1", "batch2")}
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _BATCH_NORM = ("input", "running_mean", "running_var", "weight", "bias", "training")
+_FACTORS = {"addcmul": (1, ("tensor1", "tensor2"), 1), "lerp": (2, ("weight",), 0)}  # from where, by name, how many may vary
 _TAKES_AXIS = _words("layer_norm rms_norm")
 
 HANDLERS: dict[Any, Callable] = {}
@@ -325,9 +326,10 @@ class Run:
             given = dict(zip(_BATCH_NORM, args, strict=False)) | kwargs
             if given.get("training") or given.get("running_mean") is None:
                 raise self.refusal(name, "it uses the statistics of the batch; it needs running ones, in eval mode")
-        factors = args[1:] if name == "addcmul" else args[2:] if name == "lerp" else ()
-        factors = [x for x in (*factors, *(kwargs.get(key) for key in ("tensor1", "tensor2", "weight"))) if _is_rate(x)]
-        return len(factors) < (2 if name == "addcmul" else 1) or name not in ("lerp", "addcmul")
+        if name not in _FACTORS:
+            return True
+        first, names, most = _FACTORS[name]
+        return sum(map(_is_rate, (*args[first:], *(kwargs.get(key) for key in names)))) <= most
 
     def _in_place(self, name, args, kwargs):
         target = args[0]
