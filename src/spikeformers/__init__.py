@@ -1,6 +1,7 @@
 """Spiking vision transformers for PyTorch."""
 
-from .models import create_model, list_models, load_published, save_model
+from . import tasks as _tasks  # noqa: F401  create_model knows them
+from .models import create_model, list_models, list_tasks, load_published, save_model
 from .profiling import audit, estimate, profile
 from .transforms import convert, merge, shrink
 
@@ -11,6 +12,7 @@ __all__ = [
     "create_model",
     "estimate",
     "list_models",
+    "list_tasks",
     "load_published",
     "merge",
     "profile",

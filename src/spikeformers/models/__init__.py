@@ -1,7 +1,7 @@
 """The backbones, one file per paper, and the registry that creates them by name."""
 
 from . import meta_spikeformer, spiking_resnet, spiking_vgg, spikingformer
-from ._registry import create_model, list_models, save_model
+from ._registry import create_model, list_models, list_tasks, save_model
 from .published import LoadReport, import_checkpoint, load_published
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "create_model",
     "import_checkpoint",
     "list_models",
+    "list_tasks",
     "load_published",
     "meta_spikeformer",
     "save_model",

@@ -18,12 +18,19 @@ from torch import nn
 from .._files import write_atomically, write_json
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {}
+_TASKS: dict[str, Callable[..., nn.Module]] = {}
 
 
 def register_model(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """Decorator: makes the function's name a model of ours and of timm's. Its return annotation is the model's class."""
     _MODELS[function.__name__] = function
     return timm.models.register_model(function)
+
+
+def register_task(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Decorator: makes the function's name one that `create_model` knows: a task's network around a backbone."""
+    _TASKS[function.__name__] = function
+    return function
 
 
 def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: dict) -> nn.Module:
@@ -68,11 +75,16 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(name for name in _MODELS if fnmatch.fnmatch(name, pattern))
 
 
+def list_tasks() -> list[str]:
+    """Names of all networks for tasks beyond classification, which `create_model` puts around a backbone, sorted."""
+    return sorted(_TASKS)
+
+
 def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | None = None, **kwargs) -> nn.Module:
     """A model by name, or the one that a checkpoint holds.
 
     Args:
-        name: one of `list_models()`; may be left out if a checkpoint is given.
+        name: one of `list_models()`, or of `list_tasks()`, which need a backbone; may be left out if a checkpoint is given.
         checkpoint: a .safetensors file with its JSON configuration beside it, as `save_model` and `spikeformers import` write.
         kwargs: options of the model's class such as num_classes, in_chans, time_steps; with a checkpoint they overrule it. Of any model:
             schedule, the time steps of every stage, and temporal, how they shrink; see `shrink`.
@@ -89,8 +101,10 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
         raise ValueError("no weights are downloaded; load a file with load_published(model, path) or create_model(checkpoint=...)")
     if name is None:
         raise ValueError("create_model needs a name (see list_models()) or a checkpoint")
+    if name in _TASKS:
+        return _create_task(name, kwargs)
     if name not in _MODELS:
-        close = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.6)
+        close = difflib.get_close_matches(name, [*_MODELS, *_TASKS], n=3, cutoff=0.6)
         hint = f"; did you mean {', '.join(sorted(close))}?" if close else ""
         raise ValueError(f"unknown model {name!r}{hint} (spikeformers list shows all)")
     options = [*inspect.signature(typing.get_type_hints(_MODELS[name])["return"]).parameters, "schedule", "temporal"]
@@ -103,6 +117,16 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
             f"the schedule {kwargs['schedule']} begins with {model.time_steps} time steps, not with time_steps={kwargs['time_steps']}; give one"
         )
     return model
+
+
+def _create_task(name: str, kwargs: dict) -> nn.Module:
+    if "backbone" not in kwargs:
+        raise ValueError(f"{name} needs a backbone, such as backbone='meta_spikeformer_15m' (spikeformers list shows all)")
+    try:
+        return _TASKS[name](**kwargs)
+    except TypeError as error:  # an option that neither it nor torchvision has
+        known = [option for option in inspect.signature(_TASKS[name]).parameters if option != "options"]
+        raise ValueError(f"{name} does not take these options ({error}); it has {', '.join(known)}") from None
 
 
 def _configuration(path: Path) -> Path:
@@ -160,9 +184,11 @@ def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, st
             "this model carries no configuration; make it with create_model. A merged model has none: "
             "save the unmerged model, and merge after loading"
         )
-    config = {**model.config, "num_classes": model.num_classes, "in_chans": model.in_chans, "time_steps": model.time_steps}
-    if model.distillation or "distillation" in config:
-        config["distillation"] = model.distillation
+    config = dict(model.config)
+    if config["architecture"] not in _TASKS:  # what a backbone's methods can change
+        config |= {"num_classes": model.num_classes, "in_chans": model.in_chans, "time_steps": model.time_steps}
+        if model.distillation or "distillation" in config:
+            config["distillation"] = model.distillation
     state = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items() if not key.startswith("early.")}
     write_atomically(path, safetensors.torch.save(state, metadata))
     write_json(_configuration(path), config)

@@ -1,0 +1,387 @@
+"""Faster and Mask R-CNN (Ren et al., NeurIPS 2015; He et al., ICCV 2017) of torchvision around spiking backbones.
+
+The heads are those of Yao et al., ICLR 2024: every layer but the last ones of the box head is LIF - layer without normalisation,
+time steps are kept up to the logits and averaged there, and proposals follow from the averages. Different from what was
+published: anchors and regions are placed by the true strides of the maps, batches may hold any number of images of any sizes,
+and the mask head's convolutions add to a membrane potential, without which its neurons fall silent.
+"""
+# Shapes: T time steps, B images, C channels, H W pixels, R regions of all images, K classes with the background, A anchors per place.
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops.poolers import LevelMapper
+
+from ..models._backbone import SpikingBackbone
+from ..models._registry import register_task
+from .pyramid import (
+    HEADS,
+    READOUTS,
+    DenseModel,
+    Maps,
+    SpikeLayer,
+    SpikingFPN,
+    body_of,
+    check_choice,
+    check_stages,
+    excite,
+    last_of_each_stride,
+    neuron_of,
+)
+
+SIZES = (32, 64, 128, 256, 512)
+"""Sides of the anchors in pixels, from the first level of the pyramid to the last; those of the papers."""
+
+
+class SpikingRPNHead(nn.Module):
+    """Region proposal network: LIF - 3x3 convolution, then LIF and one 1x1 convolution each for objectness and box, averaged over time.
+
+    Args:
+        channels: of the pyramid's maps.
+        num_anchors: A, per place.
+        neuron: makes the spiking neurons.
+    """
+
+    def __init__(self, channels: int, num_anchors: int, neuron):
+        super().__init__()
+        lif = neuron()
+        self.conv = SpikeLayer(excite(nn.Conv2d(channels, channels, 3, padding=1), lif), lif)
+        self.lif = neuron()
+        self.cls_logits = _quiet(nn.Conv2d(channels, num_anchors, 1), 0.01)
+        self.bbox_pred = _quiet(nn.Conv2d(channels, 4 * num_anchors, 1), 0.01)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Maps [T, B, C, H_i, W_i] -> logits of objectness [B, A, H_i, W_i] and box deltas [B, 4 A, H_i, W_i]."""
+        logits, deltas = [], []
+        for x in maps:
+            spikes = self.lif(self.conv(x))
+            logits.append(_averaged(self.cls_logits, spikes))
+            deltas.append(_averaged(self.bbox_pred, spikes))
+        return logits, deltas
+
+
+class TemporalRoIAlign(MultiScaleRoIAlign):
+    """RoIAlign at every time step, with strides that are given, not guessed from sizes.
+
+    Regions of side s go to the level floor(log2(s / (14 * first stride))), limited to those that there are: with strides 4, 8, 16, 16
+    to the levels of 56, 112, 224 and 448 pixels, as is usual for strides 4 to 32 (Lin et al., CVPR 2017, Eq. 1).
+
+    Args:
+        strides: of the maps, in pixels of the image; the maps are called "0", "1", ...
+        output_size: height and width of a region.
+    """
+
+    def __init__(self, strides: Sequence[int], output_size: int):
+        super().__init__([str(i) for i in range(len(strides))], output_size, sampling_ratio=2)
+        self.strides = list(strides)
+        self.scales = [1 / stride for stride in strides]
+        self.map_levels = LevelMapper(0, len(strides) - 1, canonical_scale=14 * strides[0], canonical_level=0)
+
+    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+        """Maps [T, B, C, H_i, W_i] and boxes [R_b, 4] of B images -> [T, R, C, size, size]; maps without time give [R, C, size, size]."""
+        first = x["0"]
+        if first.ndim == 4:
+            return super().forward(x, boxes, image_shapes)
+        steps = len(first)
+        flat = {name: maps.flatten(0, 1) for name, maps in x.items()}
+        return super().forward(flat, boxes * steps, image_shapes * steps).unflatten(0, (steps, sum(map(len, boxes))))
+
+
+class SpikingBoxHead(nn.Module):
+    """Two times LIF - linear layer, over what RoIAlign found."""
+
+    def __init__(self, channels: int, neuron, size: int = 7, width: int = 1024):
+        super().__init__()
+        first, second = neuron(), neuron()
+        self.fc6 = SpikeLayer(excite(nn.Linear(channels * size**2, width), first), first)
+        self.fc7 = SpikeLayer(excite(nn.Linear(width, width), second), second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Regions [T, R, C, 7, 7] -> potentials [T, R, width]"""
+        return self.fc7(self.fc6(x.flatten(2)))
+
+
+class SpikingBoxPredictor(nn.Module):
+    """Linear layers on analog potentials, as published, averaged over time. `merge` makes one of them and the layer before."""
+
+    def __init__(self, width: int, num_classes: int):
+        super().__init__()
+        self.cls_score = _quiet(nn.Linear(width, num_classes), 0.01)
+        self.bbox_pred = _quiet(nn.Linear(width, 4 * num_classes), 0.001)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[T, R, width] -> logits [R, K] and box deltas [R, 4 K]"""
+        return _averaged(self.cls_score, x), _averaged(self.bbox_pred, x)
+
+
+class SpikingMaskHead(nn.Module):
+    """Convolutions U + conv(LIF(U)), 3x3. The published ones have no shortcut, and from the third on their neurons never fire."""
+
+    def __init__(self, channels: int, neuron, depth: int = 4):
+        super().__init__()
+        neurons = [neuron() for _ in range(depth)]
+        self.convs = nn.ModuleList(
+            SpikeLayer(excite(nn.Conv2d(channels, channels, 3, padding=1), lif), lif) for lif in neurons
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Regions [T, R, C, 14, 14] -> potentials of the same shape"""
+        for conv in self.convs:
+            x = x + conv(x)
+        return x
+
+
+class SpikingMaskPredictor(nn.Module):
+    """LIF - transposed convolution 2x2, LIF - 1x1 convolution, averaged over time."""
+
+    def __init__(self, channels: int, num_classes: int, neuron):
+        super().__init__()
+        lif = neuron()
+        self.upsample = SpikeLayer(excite(nn.ConvTranspose2d(channels, channels, 2, 2), lif), lif)
+        self.lif = neuron()
+        self.mask_logits = _quiet(nn.Conv2d(channels, num_classes, 1), 0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, R, C, 14, 14] -> logits [R, K, 28, 28]"""
+        return _averaged(self.mask_logits, self.lif(self.upsample(x)))
+
+
+def _averaged(layer: nn.Module, x: Tensor) -> Tensor:
+    """The layer at every time step of [T, N, ...], averaged over time."""
+    return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(0)
+
+
+def _quiet(layer: nn.Module, std: float) -> nn.Module:
+    """A last layer: normal weights, so small that training starts without an opinion, and no bias."""
+    nn.init.normal_(layer.weight, std=std)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class _Detector(DenseModel):
+    """What Faster and Mask R-CNN share beyond torchvision's."""
+
+    input_size = (800, 1333)
+
+    def forward(self, images: Sequence[Tensor], targets: list[dict[str, Tensor]] | None = None):
+        """As torchvision's detectors.
+
+        Args:
+            images: [C, H, W] each with values in [0, 1], of any sizes; or frames of events [T, C, H, W], all with the same T.
+            targets: in train mode, for each image boxes [N, 4] (x1, y1, x2, y2 in pixels), labels [N] (from 1; 0 is the
+                background) and for Mask R-CNN masks [N, H, W].
+
+        Returns:
+            In train mode a dict of losses; in eval mode for each image boxes [N, 4], labels [N], scores [N] and, for Mask
+            R-CNN, masks [N, 1, H, W] in [0, 1]. Of a tensor on the meta device, whose regions nobody can know, logits of a
+            made-up number of them: to count operations.
+        """
+        if isinstance(images, Tensor) and images.is_meta:
+            return self._on_paper(images)
+        if len(images) and images[0].ndim == 4:
+            images = [image.flatten(0, 1) for image in images]
+        return super().forward(images, targets)
+
+    def _on_paper(self, images: Tensor) -> list[Tensor]:
+        """Images [B, C, H, W] -> what the heads answer if every image has as many regions and detections as are allowed."""
+        maps = self.backbone(images)
+        answers = list(self.rpn.head(list(maps.values())))
+        level = maps["0"] if maps["0"].ndim == 5 else maps["0"][None]
+        steps, batch = level.shape[:2]
+
+        def regions(count: int, size: int) -> Tensor:
+            found = roi_align(level.flatten(0, 1), images.new_empty(steps * batch * count, 5), size, sampling_ratio=2)
+            found = found.unflatten(0, (steps, batch * count))
+            return found if maps["0"].ndim == 5 else found[0]
+
+        heads = self.roi_heads
+        answers += heads.box_predictor(heads.box_head(regions(self.rpn.post_nms_top_n(), 7)))
+        if heads.has_mask():
+            answers.append(heads.mask_predictor(heads.mask_head(regions(heads.detections_per_img, 14))))
+        return answers
+
+
+class SpikingFasterRCNN(_Detector, FasterRCNN):
+    """See `faster_rcnn`."""
+
+
+class SpikingMaskRCNN(_Detector, MaskRCNN):
+    """See `mask_rcnn`."""
+
+
+def anchors_of(levels: int, sizes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """For each level of a pyramid the sides of its anchors, ascending: one where there are as many levels as sizes, several that
+    overlap where there are fewer levels, so that none is left out; all levels have as many, since they share one head."""
+    many = math.ceil(len(sizes) / levels)
+    last = len(sizes) - many
+    return tuple(
+        tuple(sizes[start : start + many]) for start in (round(i * last / max(1, levels - 1)) for i in range(levels))
+    )
+
+
+def _detector(
+    kind: type,
+    backbone: str | SpikingBackbone,
+    time_steps: int | None,
+    backbone_kwargs: dict | None,
+    options: dict,
+    *,
+    num_classes: int,
+    heads: str,
+    readout: str | None,
+    stages: Sequence[int] | None,
+    width: int,
+    anchor_sizes: Sequence[int],
+    tau: float | None,
+):
+    check_choice("heads", heads, HEADS)
+    spiking = heads == "spiking"
+    readout = readout or ("logits" if spiking else "neck")
+    check_choice("readout", readout, READOUTS)
+    if not spiking and readout != "neck":
+        raise ValueError("float heads know no time: they need readout='neck', the mean over time in front of them")
+    if num_classes < 2:
+        raise ValueError(
+            f"num_classes is {num_classes}; it counts the background, so give one more than there are classes"
+        )
+    body, made = body_of(backbone, backbone_kwargs, time_steps)
+    if stages is None:
+        fine = [i for i, info in enumerate(body.feature_info) if info["reduction"] >= 4] or [len(body.stages) - 1]
+        stages = fine if len(fine) <= 4 else last_of_each_stride(body, 4)
+    stages = check_stages(body, stages)
+    channels = [body.feature_info[i]["num_chs"] for i in stages]
+    strides = [body.feature_info[i]["reduction"] for i in stages]
+    neuron = neuron_of(body, tau)
+    anchors = anchors_of(len(stages) + 1, anchor_sizes)
+    rpn_anchors = AnchorGenerator(anchors, ((0.5, 1.0, 2.0),) * len(anchors))
+    per_place = rpn_anchors.num_anchors_per_location()[0]
+    masks = kind is SpikingMaskRCNN
+    if spiking:
+        neck = SpikingFPN(channels, width, neuron, pool=True)
+        parts = {
+            "rpn_head": SpikingRPNHead(width, per_place, neuron),
+            "box_head": SpikingBoxHead(width, neuron),
+            "box_predictor": SpikingBoxPredictor(1024, num_classes),
+        }
+        if masks:
+            parts |= {
+                "mask_head": SpikingMaskHead(width, neuron),
+                "mask_predictor": SpikingMaskPredictor(width, num_classes, neuron),
+            }
+    else:
+        neck = FeaturePyramidNetwork(channels, width, LastLevelMaxPool())
+        parts = {
+            "rpn_head": RPNHead(width, per_place),
+            "box_head": TwoMLPHead(width * 7**2, 1024),
+            "box_predictor": FastRCNNPredictor(1024, num_classes),
+        }
+        if masks:
+            parts |= {
+                "mask_head": MaskRCNNHeads(width, (width,) * 4, 1),
+                "mask_predictor": MaskRCNNPredictor(width, width, num_classes),
+            }
+    parts["box_roi_pool"] = TemporalRoIAlign(strides, 7)
+    if masks:
+        parts["mask_roi_pool"] = TemporalRoIAlign(strides, 14)
+    normal = {"image_mean": [0.0], "image_std": [1.0]}  # of events, whatever their number of frames
+    if body.in_chans == 3:
+        normal = {"image_mean": body.pretrained_cfg["mean"], "image_std": body.pretrained_cfg["std"]}
+    defaults = {**normal, "size_divisible": max(32, *strides)}
+    maps = Maps(body, stages, neck, width, readout, keep_time=spiking)
+    model = kind(maps, rpn_anchor_generator=rpn_anchors, **parts, **{**defaults, **options})
+    model.num_classes = num_classes
+    if made:
+        given = {"num_classes": num_classes, "heads": heads, "readout": readout, "stages": stages, "width": width}
+        given |= {"anchor_sizes": list(anchor_sizes), "tau": tau}
+        model.config = {"architecture": "mask_rcnn" if masks else "faster_rcnn", **made, **given, **options}
+    return model
+
+
+@register_task
+def mask_rcnn(
+    backbone: str | SpikingBackbone,
+    num_classes: int = 91,
+    heads: str = "spiking",
+    readout: str | None = None,
+    stages: Sequence[int] | None = None,
+    width: int = 256,
+    anchor_sizes: Sequence[int] = SIZES,
+    tau: float | None = None,
+    time_steps: int | None = None,
+    backbone_kwargs: dict | None = None,
+    **options,
+) -> SpikingMaskRCNN:
+    """Mask R-CNN with a spiking backbone: boxes and masks of objects.
+
+    Args:
+        backbone: a name of `list_models()`, or a model of it, of which a copy is taken.
+        num_classes: with the background, which is class 0.
+        heads: "spiking", or "float": torchvision's own, behind the mean over time.
+        readout: "logits", every time step goes through the heads and their logits are averaged; or "neck", the maps are averaged
+            before the pyramid, and the heads see one step. By default the former for spiking heads.
+        stages: indices of the stages that the pyramid reads; by default those with a stride of 4 or more, of more than four the last
+            of each stride. Meta-SpikeFormer: strides 4, 8, 16, 16.
+        width: channels of the pyramid and its heads.
+        anchor_sizes: sides of the anchors in pixels of the resized image, ascending; with five levels one each.
+        tau: membrane time constant of the heads, in time steps; by default the backbone's.
+        time_steps: T, how often an image is shown; by default the backbone's own.
+        backbone_kwargs: further options of the backbone, given by name.
+        options: of torchvision's MaskRCNN, such as min_size and max_size (sides in pixels that images are resized to; several min_size
+            are drawn from in training), box_detections_per_img, box_score_thresh, rpn_post_nms_top_n_test.
+
+    Raises:
+        ValueError: an option or a stage does not exist.
+    """
+    return _detector(
+        SpikingMaskRCNN,
+        backbone,
+        time_steps,
+        backbone_kwargs,
+        options,
+        num_classes=num_classes,
+        heads=heads,
+        readout=readout,
+        stages=stages,
+        width=width,
+        anchor_sizes=anchor_sizes,
+        tau=tau,
+    )
+
+
+@register_task
+def faster_rcnn(
+    backbone: str | SpikingBackbone,
+    num_classes: int = 91,
+    heads: str = "spiking",
+    readout: str | None = None,
+    stages: Sequence[int] | None = None,
+    width: int = 256,
+    anchor_sizes: Sequence[int] = SIZES,
+    tau: float | None = None,
+    time_steps: int | None = None,
+    backbone_kwargs: dict | None = None,
+    **options,
+) -> SpikingFasterRCNN:
+    """Faster R-CNN with a spiking backbone: boxes of objects. Arguments are those of `mask_rcnn`."""
+    return _detector(
+        SpikingFasterRCNN,
+        backbone,
+        time_steps,
+        backbone_kwargs,
+        options,
+        num_classes=num_classes,
+        heads=heads,
+        readout=readout,
+        stages=stages,
+        width=width,
+        anchor_sizes=anchor_sizes,
+        tau=tau,
+    )

@@ -1,0 +1,270 @@
+"""What dense tasks share: maps of a backbone's stages, a spiking feature pyramid network, and layers that read spikes."""
+
+import copy
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..layers import per_step
+from ..models import create_model
+from ..models._backbone import SpikingBackbone
+from ..neurons import LIF
+
+HEADS = ("spiking", "float")
+READOUTS = ("neck", "logits")
+RATE = 0.2
+"""Firing rate that the initial weights of layers behind neurons are made for."""
+
+
+class SpikeLayer(nn.Module):
+    """LIF, then a convolution or linear layer, at every time step: the order of all layers of the dense heads (Yao et al., ICLR 2024).
+
+    Args:
+        layer: stateless, from [N, ...] to [N, ...].
+        neuron: the spiking neuron in front of it.
+    """
+
+    def __init__(self, layer: nn.Module, neuron: nn.Module):
+        super().__init__()
+        self.lif = neuron
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Potentials [T, N, ...] -> [T, N, ...]"""
+        return per_step(self.layer, self.lif(x))
+
+
+def excite(layer: nn.Module, neuron: nn.Module, rate: float = RATE) -> nn.Module:
+    """Draws weights with which a layer that reads spikes makes the next neurons fire, and sets its bias to zero.
+
+    With inputs that fire at `rate`, the outputs' standard deviation is tau * v_threshold: what a neuron at rest has to read in
+    one step to fire. About 16 % of them do. torch's own initial weights are made for rectified units; behind neurons without
+    normalisation their potentials are several times too small, and activity dies out within two layers.
+    """
+    weight = layer.weight
+    fan_in = weight[0].numel()
+    if isinstance(layer, nn.ConvTranspose2d):
+        fan_in = weight.shape[0] * weight[0, 0].numel() // math.prod(layer.stride)
+    reach = getattr(neuron, "tau", 1.0) * getattr(neuron, "v_threshold", 1.0)
+    nn.init.normal_(weight, std=reach / math.sqrt(fan_in * rate))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class SpikingFPN(nn.Module):
+    """Feature pyramid network (Lin et al., CVPR 2017) of LIF - convolution layers without normalisation (Yao et al., ICLR 2024).
+
+    A 1x1 convolution per map, sums from the last map to the first (nearest neighbours where sizes differ; maps of equal size
+    are added as they are), and a 3x3 convolution per sum.
+
+    Args:
+        in_channels: of each map, in the backbone's order.
+        out_channels: of every output.
+        neuron: makes the spiking neurons.
+        pool: one more output, every second place of the last one.
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], out_channels: int, neuron: Callable[[], nn.Module], pool: bool = False
+    ):
+        super().__init__()
+        self.pool = pool
+
+        def layer(channels: int, size: int) -> SpikeLayer:
+            lif = neuron()
+            return SpikeLayer(excite(nn.Conv2d(channels, out_channels, size, padding=size // 2), lif), lif)
+
+        self.lateral = nn.ModuleList(layer(channels, 1) for channels in in_channels)
+        self.output = nn.ModuleList(layer(out_channels, 3) for _ in in_channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> OrderedDict[str, Tensor]:
+        """Maps [T, B, C_i, H_i, W_i] -> {"0": [T, B, C, H_0, W_0], "1": ...}, with `pool` also "pool"."""
+        sums = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
+        for i in range(len(sums) - 1, 0, -1):
+            sums[i - 1] = sums[i - 1] + resized(sums[i], sums[i - 1].shape[-2:])
+        outputs = OrderedDict((str(i), layer(x)) for i, (layer, x) in enumerate(zip(self.output, sums, strict=True)))
+        if self.pool:
+            outputs["pool"] = outputs[str(len(sums) - 1)][..., ::2, ::2]
+        return outputs
+
+
+def resized(x: Tensor, size: Sequence[int], mode: str = "nearest") -> Tensor:
+    """Maps [T, B, C, H, W] at another size (height, width), at every time step."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    smooth = {} if mode == "nearest" else {"align_corners": False}
+    return per_step(lambda x: functional.interpolate(x, size=tuple(size), mode=mode, **smooth), x)
+
+
+class Maps(nn.Module):
+    """A spiking backbone without its head, as maps of some of its stages on the same number of time steps, and a neck on them.
+
+    Args:
+        body: the backbone.
+        stages: indices of the stages whose maps are taken, ascending.
+        neck: from the list of maps to a dict of maps.
+        out_channels: of the neck's maps; torchvision asks for it.
+        readout: "neck", the maps are averaged over time before the neck; "logits", the neck sees every time step.
+        keep_time: whether averaged maps keep a time axis of length 1.
+    """
+
+    def __init__(
+        self,
+        body: SpikingBackbone,
+        stages: Sequence[int],
+        neck: nn.Module,
+        out_channels: int,
+        readout: str,
+        keep_time: bool = True,
+    ):
+        super().__init__()
+        self.stages = list(stages)
+        body.prune_intermediate_layers(self.stages)
+        self.body, self.neck = body, neck
+        self.out_channels, self.readout, self.keep_time = out_channels, readout, keep_time
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """[B, C, H, W], [T, B, C, H, W] or, with time folded into channels, [B, T * C, H, W] -> maps [T, B, C_i, H_i, W_i]."""
+        if x.ndim == 4 and x.shape[1] != self.body.in_chans and x.shape[1] % self.body.in_chans == 0:
+            x = x.unflatten(1, (-1, self.body.in_chans)).transpose(0, 1)
+        maps = self.body.forward_intermediates(x, self.stages, intermediates_only=True)
+        if self.readout == "neck":
+            return [found.mean(0, keepdim=True) for found in maps]
+        return in_step(maps)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """An input as for `maps` -> the neck's maps [T, B, C, H_i, W_i], or [B, C, H_i, W_i] without `keep_time`."""
+        maps = self.maps(x)
+        if self.keep_time:
+            return self.neck(maps)
+        return self.neck(OrderedDict((str(i), found[0]) for i, found in enumerate(maps)))
+
+    def extra_repr(self) -> str:
+        return f"stages={self.stages}, readout={self.readout!r}"
+
+
+def in_step(maps: Sequence[Tensor]) -> list[Tensor]:
+    """Maps [T_i, ...] of stages whose time steps shrink, all with the fewest: each keeps the means of as many spans of its steps."""
+    fewest = min(len(found) for found in maps)
+
+    def spans(found: Tensor) -> Tensor:
+        bounds = [(i * len(found) // fewest, -(-(i + 1) * len(found) // fewest)) for i in range(fewest)]
+        return torch.stack([found[start:end].mean(0) for start, end in bounds])
+
+    return [found if len(found) == fewest else spans(found) for found in maps]
+
+
+class DenseModel:
+    """What detectors and segmentation networks have in common with backbones, whose places are taken from `backbone.body`.
+
+    `config` holds the arguments with which `create_model` makes the same network again.
+    """
+
+    config: dict
+
+    @property
+    def body(self) -> SpikingBackbone:
+        return self.backbone.body
+
+    @property
+    def in_chans(self) -> int:
+        return self.body.in_chans
+
+    @property
+    def time_steps(self) -> int:
+        """T, how often an image is shown."""
+        return self.body.time_steps
+
+    @time_steps.setter
+    def time_steps(self, steps: int) -> None:
+        self.body.time_steps = steps
+        if hasattr(self, "config"):
+            self.config = {**self.config, "time_steps": steps}
+
+    @property
+    def schedule(self) -> list[int] | None:
+        """Time steps of every stage, once they differ."""
+        return self.body.schedule
+
+    @property
+    def feature_info(self) -> list[dict]:
+        return [{**info, "module": f"backbone.body.{info['module']}"} for info in self.body.feature_info]
+
+    @property
+    def pretrained_cfg(self) -> dict:
+        return {
+            **self.body.pretrained_cfg,
+            "input_size": (self.in_chans, *self.input_size),
+            "num_classes": self.num_classes,
+        }
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the backbone's stages in the backward pass instead of keeping their activations."""
+        self.body.set_grad_checkpointing(enable)
+
+
+def body_of(
+    backbone: str | SpikingBackbone, options: dict | None, time_steps: int | None
+) -> tuple[SpikingBackbone, dict]:
+    """A backbone by name or a copy of one, without classifier, and the part of the configuration that describes it.
+
+    Raises:
+        ValueError: it is neither, or an option does not exist.
+    """
+    options = {**(options or {}), **({} if time_steps is None else {"time_steps": time_steps})}
+    if isinstance(backbone, SpikingBackbone):
+        if options:
+            raise ValueError(
+                f"{', '.join(options)}: options of a backbone belong to its name; this one is made already"
+            )
+        body = copy.deepcopy(backbone)
+        body.reset_classifier(0)
+        made = getattr(body, "config", {})
+    elif isinstance(backbone, str):
+        body = create_model(backbone, **{"num_classes": 0, **options})
+        made = body.config
+    else:
+        raise ValueError(
+            f"backbone must be a name of list_models() or a backbone made by create_model, not {type(backbone).__name__}"
+        )
+    made = {**made, "num_classes": 0, "distillation": False} if "distillation" in made else {**made, "num_classes": 0}
+    body.remove_early_classifiers()
+    if body.distillation:
+        body.remove_distillation_head()
+    name, steps = made.pop("architecture", None), made.pop("time_steps", None)
+    return body, {"backbone": name, "backbone_kwargs": made, "time_steps": steps} if name else {}
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}")
+
+
+def last_of_each_stride(body: SpikingBackbone, least: int = 1) -> list[int]:
+    """Indices of the stages that are the last with their stride, of those with a stride of `least` or more."""
+    strides = {info["reduction"]: i for i, info in enumerate(body.feature_info) if info["reduction"] >= least}
+    return sorted(strides.values())
+
+
+def check_stages(body: SpikingBackbone, stages: Sequence[int]) -> list[int]:
+    """The indices of stages, ascending and not negative.
+
+    Raises:
+        ValueError: there are none, or there is no such stage.
+    """
+    count = len(body.stages)
+    if not stages or not all(isinstance(i, int) and -count <= i < count for i in stages):
+        raise ValueError(
+            f"stages must be indices of the backbone's {count} stages, 0 to {count - 1}, not {list(stages)}"
+        )
+    return sorted({i % count for i in stages})
+
+
+def neuron_of(body: SpikingBackbone, tau: float | None) -> Callable[[], nn.Module]:
+    """What makes the neurons of a head: LIF with the backbone's time constant unless `tau` is given."""
+    return lambda: LIF(getattr(body, "tau", 2.0) if tau is None else tau)

@@ -1,0 +1,163 @@
+"""Semantic FPN (Kirillov et al., CVPR 2019) around spiking backbones, as in Yao et al., ICLR 2024.
+
+Maps of the last stage at each stride are averaged over time (or not, see `readout`), go through a spiking feature pyramid, and
+then, LIF - 3x3 convolution - BN - bilinear doubling, until all have the size of the first. Their sum is read by LIF - 1x1 convolution.
+"""
+# Shapes: T time steps, B batch, C channels, H W pixels, K classes.
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import FeaturePyramidNetwork
+
+from ..layers import ConvBN
+from ..models._backbone import SpikingBackbone
+from ..models._registry import register_task
+from .pyramid import (
+    HEADS,
+    READOUTS,
+    DenseModel,
+    Maps,
+    SpikingFPN,
+    body_of,
+    check_choice,
+    check_stages,
+    last_of_each_stride,
+    neuron_of,
+    resized,
+)
+
+
+class Doubling(nn.Module):
+    """LIF - 3x3 convolution - BN, then twice the height and width unless `keep`; behind float heads ReLU comes last instead."""
+
+    def __init__(self, in_channels: int, out_channels: int, neuron, keep: bool):
+        super().__init__()
+        self.lif = neuron()
+        self.conv_bn = ConvBN(in_channels, out_channels, 3)
+        self.keep = keep
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, C, H, W] -> [T, B, C', H, W] or [T, B, C', 2 H, 2 W]"""
+        x = self.conv_bn(self.lif(x))
+        height, width = x.shape[-2:]
+        return x if self.keep else resized(x, (2 * height, 2 * width), "bilinear")
+
+
+class SemanticHead(nn.Module):
+    """Scale heads, one per map, whose sum LIF - 1x1 convolution reads.
+
+    Args:
+        in_channels: of the pyramid's maps.
+        out_channels: of the scale heads.
+        strides: of the maps; powers of two times the first.
+        num_classes: K.
+        neuron: makes the neurons.
+        drop_rate: dropout of channels before the last layer.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, strides: Sequence[int], num_classes: int, neuron, drop_rate: float
+    ):
+        super().__init__()
+        self.scales = nn.ModuleList()
+        for stride in strides:
+            doublings = round(math.log2(stride / strides[0]))
+            layers = [
+                Doubling(in_channels if i == 0 else out_channels, out_channels, neuron, keep=doublings == 0)
+                for i in range(max(1, doublings))
+            ]
+            self.scales.append(nn.Sequential(*layers))
+        self.lif = neuron()
+        self.drop = nn.Dropout2d(drop_rate)
+        self.classifier = nn.Conv2d(out_channels, num_classes, 1)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """[T, B, C, H_i, W_i] -> logits [B, K, H_0, W_0], averaged over time"""
+        size = maps[0].shape[-2:]
+        total = sum(resized(scale(x), size, "bilinear") for scale, x in zip(self.scales, maps, strict=True))
+        spikes = self.lif(total)
+        return self.classifier(self.drop(spikes.flatten(0, 1))).unflatten(0, spikes.shape[:2]).mean(0)
+
+
+class SemanticFPN(DenseModel, nn.Module):
+    """See `semantic_fpn`."""
+
+    input_size = (512, 512)
+
+    def __init__(self, backbone: Maps, head: SemanticHead, num_classes: int):
+        super().__init__()
+        self.backbone, self.head, self.num_classes = backbone, head, num_classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images [B, C, H, W] or sequences [T, B, C, H, W] -> logits [B, K, H, W]."""
+        maps = self.backbone(x).values()
+        logits = self.head(
+            [found if found.ndim == 5 else found[None] for found in maps]
+        )  # a float pyramid knows no time
+        return functional.interpolate(logits, size=tuple(x.shape[-2:]), mode="bilinear", align_corners=False)
+
+
+@register_task
+def semantic_fpn(
+    backbone: str | SpikingBackbone,
+    num_classes: int = 150,
+    heads: str = "spiking",
+    readout: str = "neck",
+    stages: Sequence[int] | None = None,
+    width: int = 128,
+    head_width: int = 128,
+    drop_rate: float = 0.0,
+    tau: float | None = None,
+    time_steps: int | None = None,
+    backbone_kwargs: dict | None = None,
+) -> SemanticFPN:
+    """Semantic FPN with a spiking backbone: a class for every pixel.
+
+    Args:
+        backbone: a name of `list_models()`, or a model of it, of which a copy is taken.
+        num_classes: K.
+        heads: "spiking", or "float": a pyramid and a head with rectified units, behind the mean over time.
+        readout: "neck", maps are averaged over time before the pyramid, as published; or "logits", pyramid and head see every
+            time step and the logits are averaged.
+        stages: indices of the stages that the pyramid reads; by default the last of each stride. Meta-SpikeFormer: strides 2, 4, 8, 16.
+        width: channels of the pyramid.
+        head_width: channels of the scale heads.
+        drop_rate: dropout of whole channels before the last layer.
+        tau: membrane time constant of pyramid and head, in time steps; by default the backbone's.
+        time_steps: T, how often an image is shown; by default the backbone's own.
+        backbone_kwargs: further options of the backbone, given by name.
+
+    Raises:
+        ValueError: an option or a stage does not exist.
+    """
+    check_choice("heads", heads, HEADS)
+    check_choice("readout", readout, READOUTS)
+    spiking = heads == "spiking"
+    if not spiking and readout != "neck":
+        raise ValueError("float heads know no time: they need readout='neck', the mean over time in front of them")
+    if num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}; give at least 1")
+    body, made = body_of(backbone, backbone_kwargs, time_steps)
+    stages = check_stages(body, last_of_each_stride(body) if stages is None else stages)
+    channels = [body.feature_info[i]["num_chs"] for i in stages]
+    strides = [body.feature_info[i]["reduction"] for i in stages]
+    neuron = neuron_of(body, tau)
+    neck = SpikingFPN(channels, width, neuron) if spiking else FeaturePyramidNetwork(channels, width)
+    head = SemanticHead(width, head_width, strides, num_classes, neuron if spiking else nn.ReLU, drop_rate)
+    model = SemanticFPN(Maps(body, stages, neck, width, readout, keep_time=spiking), head, num_classes)
+    if made:
+        given = {"num_classes": num_classes, "heads": heads, "readout": readout, "stages": stages, "width": width}
+        model.config = {
+            "architecture": "semantic_fpn",
+            **made,
+            **given,
+            "head_width": head_width,
+            "drop_rate": drop_rate,
+            "tau": tau,
+        }
+    return model
