@@ -3,7 +3,7 @@
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from timm.data import create_transform
 from torchvision import datasets
 from torchvision.transforms import Compose, RandomCrop, Resize
 
-from .loading import UNREADABLE
+from .loading import UNREADABLE, collate
 
 
 @dataclass
@@ -47,6 +47,9 @@ class ImageData:
         fold: which of the parts is tested on, from 1; 0 trains all of them one after the other (cross-validation).
         split: the folder of the test images below root, of folder; "." if they lie in root itself.
     """
+
+    task: ClassVar[str] = "classification"
+    collate = staticmethod(collate)
 
     name: Literal["digits", "folder", "mosaics", "webdataset", "cifar10", "cifar100", "mnist"] = "digits"
     root: str = "data"

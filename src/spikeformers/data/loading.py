@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 from zipfile import BadZipFile
 
@@ -29,10 +30,11 @@ NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM)  # the m
 
 
 class Source(Protocol):
-    """Labelled samples before any transform: images, or frames [T, C, H, W] of events.
+    """Labelled samples before any transform: images, frames [T, C, H, W] of events, or images with what they show.
 
-    `classes` are the classes' names, `labels` the label of each sample. A source whose neighbours lie in one file may have
-    `shards`: the number of samples in each file, in order; training then shuffles the files, and samples among a few of them.
+    `classes` are the classes' names, `labels` the label of each sample (0 where an image has no single one). A source whose
+    neighbours lie in one file may have `shards`: the number of samples in each file, in order; training then shuffles the files,
+    and samples among a few of them.
     """
 
     classes: Sequence[str]
@@ -56,10 +58,13 @@ class Data(Protocol):
     fold: int
     repeats: int
     shape: tuple[int, ...]
+    task: str  # classification, detection or segmentation
 
     def source(self, training: bool) -> Source: ...
 
     def transform(self, training: bool): ...
+
+    def collate(self, samples: Sequence[tuple[object, int]]) -> tuple: ...
 
 
 def stable_seed(*key) -> int:
@@ -268,8 +273,9 @@ class Shared(Sampler):
 def train_loader(
     samples: TrainingSet, rank: int = 0, world: int = 1, epoch: int = 0, accumulate: int = 1, done: int = 0
 ) -> DataLoader:
-    """Batches (images [B, C, H, W] or sequences [T, B, C, H, W], labels [B]) of process `rank` of `world`, with
-    B = batch_size / world / accumulate; the loader's `sampler.set_epoch` chooses the order and the augmentation.
+    """Batches (images [B, C, H, W] or sequences [T, B, C, H, W], labels [B]; lists of B images and of B targets where the task
+    is detection or segmentation) of process `rank` of `world`, with B = batch_size / world / accumulate; the loader's
+    `sampler.set_epoch` chooses the order and the augmentation.
 
     Args:
         epoch: the first epoch.
@@ -294,8 +300,8 @@ def train_loader(
 
 
 def test_loader(samples: TestSet, rank: int = 0, world: int = 1) -> DataLoader:
-    """Batches (images [B, C, H, W] or sequences [T, B, C, H, W], labels [B]) of process `rank` of `world`; all processes
-    together see every test sample once, and padding labelled PADDING_LABEL."""
+    """Batches, as of `train_loader`, of process `rank` of `world`; all processes together see every test sample once, and
+    padding labelled PADDING_LABEL (or with the target None)."""
     return _loader(samples, Shared(len(samples), rank, world), max(1, samples.data.batch_size // world))
 
 
@@ -308,13 +314,36 @@ def collate(samples: Sequence[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, 
     return torch.stack(tensors, dim=0 if tensors[0].ndim == 3 else 1), torch.tensor(labels)
 
 
+def collate_dense(samples: Sequence[tuple[tuple[torch.Tensor, object], int]]) -> tuple[list[torch.Tensor], list]:
+    """Pairs (image, target) of any sizes -> images and targets; None is the target of padding (label PADDING_LABEL)."""
+    images = [image for (image, _), _ in samples]
+    return images, [None if label == PADDING_LABEL else target for (_, target), label in samples]
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """An image file in RGB, as its pixels are stored: the camera's orientation (EXIF) is not applied.
+
+    Raises:
+        ValueError: the file is missing or is no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise ValueError(f"no image file {path}; check the path") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not an image that Pillow can read; give a PNG, JPEG, WebP or the like") from None
+    except UNREADABLE as error:
+        raise ValueError(f"cannot read the image {path} ({error}); check that it is a complete image file") from None
+
+
 def _loader(samples, sampler, batch_size):
     return DataLoader(
         samples,
         batch_size,
         sampler=sampler,
         num_workers=samples.data.workers,
-        collate_fn=collate,
+        collate_fn=samples.data.collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=samples.data.workers > 0,
         generator=torch.Generator(),  # workers get their seeds from here, not from the training's random numbers

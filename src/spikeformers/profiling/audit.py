@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..layers import RepConv
 from ..models.meta_spikeformer import SepConv
-from .operations import PRODUCTS, Operation, Recorder, batches_of, record
+from .operations import DOUBLING, PRODUCTS, Operation, Recorder, batches_of, record
 
 _ADVICE = {
     "normalisation": (
@@ -68,10 +68,11 @@ class Audit:
         operations: how many operations compute with data.
         offending: those that need multiplications, largest share first.
         allowed: the exceptions that deployment knows how to deal with: layers that read the network's analog input itself, and
-            averages, whose constant factor belongs into the next threshold or is dropped before an argmax.
+            averages, whose constant factor belongs into the next threshold or is dropped before an argmax; bilinear doubling.
         passing: all others, with the kinds of what they read.
         silent: places that read nothing but zeros, so that their inputs were judged by the operators before them.
         samples: how many samples went through.
+        outside: modules whose own operators are not looked at: of detectors, what resizes images and reckons with boxes.
     """
 
     operations: int
@@ -80,6 +81,7 @@ class Audit:
     passing: tuple[Finding, ...]
     silent: tuple[str, ...]
     samples: int
+    outside: tuple[str, ...] = ()
 
     @property
     def additions_only(self) -> bool:
@@ -97,6 +99,8 @@ class Audit:
             text = f"not additions only: {len(self.offending)} of {self.operations} operations multiply, {part} of the work"
         if self.silent:
             text += f"; {len(self.silent)} read nothing but zeros here and were judged by their place"
+        if self.outside:
+            text += f"; the geometry of boxes is outside of it ({', '.join(name or 'the model itself' for name in self.outside)})"
         return text
 
     def __str__(self) -> str:
@@ -149,7 +153,8 @@ def judge(recorder: Recorder) -> Audit:
     by_share = sorted(offending, key=lambda finding: -finding.share)
     operations = sum(operation.category not in ("escape",) for operation in counted)
     return Audit(
-        operations, tuple(by_share), tuple(allowed), tuple(passing), tuple(dict.fromkeys(silent)), recorder.samples
+        operations, tuple(by_share), tuple(allowed), tuple(passing), tuple(dict.fromkeys(silent)), recorder.samples,
+        tuple(sorted(recorder.outside)),
     )
 
 
@@ -164,7 +169,9 @@ def _adds(operation: Operation) -> bool:
 
 def _finding(operation: Operation, everything: float, mergeable: bool) -> Finding:
     operands = tuple(operand.kind if operand.role == "data" else operand.role for operand in operation.operands)
-    if operation.category == "average":
+    if operation.name == DOUBLING:
+        reason, remedy = "sums of neighbours with weights of sixteenths: additions and shifts", ""
+    elif operation.category == "average":
         reason, remedy = "an average: additions and one constant factor", "fold the factor into the next threshold"
     elif _adds(operation) or operation.category == "addition":
         reason, remedy = "additions only", ""

@@ -62,6 +62,9 @@ _NORMALISATIONS = _words(
     "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm batch_norm"
 )
 
+DOUBLING = "bilinear doubling"
+"""Interpolation to twice the height and width: its weights are 1/16, 3/16 and 9/16, and 1/4, 3/4 and 1 at borders."""
+
 _NEURONS = _words("lif integrate_and_fire transmit")
 
 _LEAVING = {  # how values leave torch, or come in, without an operator
@@ -242,6 +245,9 @@ class Recorder(TorchDispatchMode):
                 raise ValueError(
                     f"{name or 'the model'} is scripted, so it cannot be followed; give the module that it was made of"
                 )
+        # modules whose own operators are no layers: geometry of boxes, resizing of images (tasks' networks name them)
+        self.outside = frozenset(getattr(model, "outside", ()))
+        self.varied = hasattr(model, "outside")  # such networks take images of any size
         self.names = {module: name for name, module in model.named_modules()}
         self.stepped = {module.model for module in self.names if isinstance(module, Converted)}  # which run once for each time step
         self.step, self.done = 0, {}  # time steps begun, and how often each operation was, in this pass
@@ -270,7 +276,7 @@ class Recorder(TorchDispatchMode):
             ValueError: x has another number of time steps than the inputs before.
         """
         length, shape = x.shape[0] if x.ndim == 5 else None, tuple(x.shape[2 if x.ndim == 5 else 1 :])
-        if self.samples and shape != self.sample_shape:
+        if self.samples and shape != self.sample_shape and not self.varied:
             raise ValueError(
                 f"inputs {list(self.sample_shape)} and {list(shape)} cannot be counted together; profile them one by one"
             )
@@ -316,7 +322,7 @@ class Recorder(TorchDispatchMode):
             values = self._values(output)
             timed = output.ndim > 1 and tuple(output.shape[:2]) == (values.steps, self.batch)
             self.outputs[name] = tuple(output.shape[2 if timed else 1 :])
-        if not name:
+        if not name and name not in self.outside:
             for tensor in tree_leaves(output):
                 if not isinstance(tensor, Tensor) or id(tensor) in self.constants:
                     continue
@@ -336,13 +342,16 @@ class Recorder(TorchDispatchMode):
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         for tensor in inputs:
             values = self._values(tensor)
+            if values.data is None and self.stack[-1] in self.outside:
+                values.data = False  # anchors, sizes
             if values.data is None and name not in ("lift_fresh", "detach", "alias"):
                 self._escape("tensor made by Python or NumPy", tensor)
             if values.potential and namespace == "aten":
                 values.potential = False
                 self._finish(self._operation("membrane potential", "function", [tensor]), name, args, kwargs, tensor)
         data = any(self._values(tensor).data for tensor in inputs)
-        operation = self._begin(function, namespace, name, args, kwargs) if data else None
+        counted = data and (self.stack[-1] not in self.outside or name == "roi_align")  # which interpolates feature maps
+        operation = self._begin(function, namespace, name, args, kwargs) if counted else None
         self.busy = True
         try:
             out = function(*args, **kwargs)
@@ -355,7 +364,7 @@ class Recorder(TorchDispatchMode):
 
     def leaving(self, x: Tensor, how: str) -> None:
         """Values leave torch past its operators, or come in."""
-        if not self.busy and self._values(x).data:
+        if not self.busy and self._values(x).data and self.stack[-1] not in self.outside:
             self._escape(f"values touched through {how}", x)
 
     # What is known of tensors
@@ -461,6 +470,8 @@ class Recorder(TorchDispatchMode):
             return self._operation(*(("product", "product") if both else ("scaling", "scale")), [left, right])
         if name in _NORMALISATIONS:
             return self._operation("batch normalisation", "normalisation", args[:1])
+        if name == "upsample_bilinear2d" and not args[2] and [2 * side for side in args[0].shape[2:]] == list(args[1] or []):
+            return self._operation(DOUBLING, "average", args[:1])
         if name in _AVERAGES:
             return self._operation("average", "average", args[:1])
         if plain in _ADDITIONS or name in _ADDITIONS:
@@ -535,8 +546,8 @@ class Recorder(TorchDispatchMode):
                 operation.effective += (
                     first.numel() if first.is_meta or not operation.spike_fed else int(first.count_nonzero())
                 )
-            case "average":
-                operation.additions += args[0].numel()
+            case "average":  # bilinear doubling adds four neighbours for each place
+                operation.additions += 4 * first.numel() if operation.name == DOUBLING else args[0].numel()
             case "addition":
                 operation.additions += args[0].numel() if name in ("sum", "cumsum") else first.numel()
             case "neuron":
@@ -635,6 +646,8 @@ class Recorder(TorchDispatchMode):
             if moved:
                 new.neuron = moved[0].neuron if len(moved) == 1 else ""
                 new.given = all(values.given for values in moved)
+            if self.stack[-1] in self.outside and data:  # a resized image is still the input
+                new.given = all(values.given for values in sources if values.data)
             if namespace == "spikeformers":
                 new.neuron, new.potential = self.stack[-1], tensor is not leaves[0]
             tensor._spike_values = new

@@ -10,6 +10,7 @@ and the mask head's convolutions add to a membrane potential, without which its 
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -159,6 +160,16 @@ def _averaged(layer: nn.Module, x: Tensor) -> Tensor:
     return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(0)
 
 
+def _folded(first: nn.Linear, second: nn.Linear) -> nn.Linear:
+    """The linear layer that is the one and then the other: W2 W1 x + W2 b1 + b2, computed in float64."""
+    folded = nn.Linear(first.in_features, second.out_features).to(second.weight)
+    weight = second.weight.double()
+    with torch.no_grad():
+        folded.weight.copy_(weight @ first.weight.double())
+        folded.bias.copy_(weight @ first.bias.double() + second.bias.double())
+    return folded.requires_grad_(second.weight.requires_grad)
+
+
 def _quiet(layer: nn.Module, std: float) -> nn.Module:
     """A last layer: normal weights, so small that training starts without an opinion, and no bias."""
     nn.init.normal_(layer.weight, std=std)
@@ -170,6 +181,9 @@ class _Detector(DenseModel):
     """What Faster and Mask R-CNN share beyond torchvision's."""
 
     input_size = (800, 1333)
+    outside = ("", "transform", "rpn", "rpn.anchor_generator", "roi_heads", "roi_heads.box_roi_pool", "roi_heads.mask_roi_pool")
+    """Modules whose own operators resize images and reckon with boxes, which are no layers: profiles and audits leave them out,
+    RoIAlign aside."""
 
     def forward(self, images: Sequence[Tensor], targets: list[dict[str, Tensor]] | None = None):
         """As torchvision's detectors.
@@ -189,6 +203,19 @@ class _Detector(DenseModel):
         if len(images) and images[0].ndim == 4:
             images = [image.flatten(0, 1) for image in images]
         return super().forward(images, targets)
+
+    def finish_merge(self) -> None:
+        """Makes one linear layer that reads spikes of the box head's last one and each of the two that read its potentials."""
+        super().finish_merge()
+        head, predictor = self.roi_heads.box_head, self.roi_heads.box_predictor
+        if (
+            isinstance(head, SpikingBoxHead)
+            and isinstance(predictor, SpikingBoxPredictor)
+            and isinstance(head.fc7.layer, nn.Linear)
+        ):
+            for name in ("cls_score", "bbox_pred"):
+                setattr(predictor, name, _folded(head.fc7.layer, getattr(predictor, name)))
+            head.fc7.layer = nn.Identity()
 
     def _on_paper(self, images: Tensor) -> list[Tensor]:
         """Images [B, C, H, W] -> what the heads answer if every image has as many regions and detections as are allowed."""

@@ -203,6 +203,10 @@ class DenseModel:
             "num_classes": self.num_classes,
         }
 
+    def finish_merge(self) -> None:
+        """What `merge` asks for when all parts are merged: no configuration describes the weights any more."""
+        vars(self).pop("config", None)
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the backbone's stages in the backward pass instead of keeping their activations."""
         self.body.set_grad_checkpointing(enable)

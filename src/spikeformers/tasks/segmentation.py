@@ -88,6 +88,7 @@ class SemanticFPN(DenseModel, nn.Module):
     """See `semantic_fpn`."""
 
     input_size = (512, 512)
+    outside = ()
 
     def __init__(self, backbone: Maps, head: SemanticHead, num_classes: int):
         super().__init__()

@@ -104,8 +104,12 @@ def _walk(module: nn.Module, choices: Choices, done: dict[nn.Module, nn.Module])
 
 @singledispatch
 def _merged(module: nn.Module, choices: Choices) -> nn.Module:
-    """What takes the module's place, once its children are merged. A new kind of layer registers its own."""
+    """What takes the module's place, once its children are merged. A new kind of layer registers its own; networks of tasks
+    have a method `finish_merge` instead, which changes them in place."""
+    if hasattr(module, "finish_merge"):
+        module.finish_merge()
     return module
+
 
 
 @_merged.register

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args, get_type_hints
+from typing import ClassVar, Literal, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torchvision.datasets import utils
 
 from ..images import ImageData
-from ..loading import UNREADABLE, Source
+from ..loading import UNREADABLE, Source, collate
 from ._events import Events
 from .augment import Augment
 from .cache import BROKEN, FrameCache, ImageFrameCache
@@ -93,6 +93,9 @@ class EventData:
         images: for cifar10_saccades, which of the image data sets lies in root: cifar10, mosaics, folder or another (see
             `ImageData`).
     """
+
+    task: ClassVar[str] = "classification"
+    collate = staticmethod(collate)
 
     name: Literal["nmnist", "dvs128_gesture", "cifar10_dvs", "ncaltech101", "har_dvs", "cifar10_saccades", "events"] = (
         "nmnist"

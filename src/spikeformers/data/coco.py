@@ -1,0 +1,477 @@
+"""Images with objects: data sets in COCO's JSON format, for detection and instance segmentation."""
+# Shapes: N objects in an image, H W its pixels, K classes. Boxes are [left, top, right, bottom] in pixels.
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from .loading import collate_dense, read_image
+
+LEAST_SIDE = 1.0  # pixels; an object whose box is narrower after augmentation is no longer trained on
+CROP_SHORT_SIDES = (400, 500, 600)  # pixels; the second branch of DETR's augmentation
+CROP_SIDES = (384, 600)
+
+
+@dataclass
+class CocoData:
+    """Which images with objects, in COCO's JSON format, and how they are augmented in training.
+
+    Args:
+        name: coco, any data set in that format: a JSON file per split with the lists images, annotations and categories.
+        root: folder that holds the data.
+        train: the split that is trained on.
+        val: the split that is tested on.
+        images: the folder of a split's images below root; {split} stands for the split's name.
+        annotations: the JSON file of a split below root.
+        masks: read the objects' outlines (polygons or run lengths) as well as their boxes.
+        hflip: probability of mirroring a training image.
+        photometric: probability of each of the changes of colour of RandomPhotometricDistort (brightness, contrast,
+            saturation, hue, order of the channels) of a training image; 0.5 is usual.
+        crop: probability of the second branch of DETR's augmentation: the short side becomes 400, 500 or 600 pixels and a
+            rectangle with sides of 384 to 600 pixels is cut out at random; 0.5 in the published recipe. The model brings
+            all images to their final sizes.
+        first: if above 0, only so many images of each split are used, those with the smallest ids: for trying out.
+        empty: train on images without objects too; they are always tested on.
+        batch_size: images per optimiser step over all processes together.
+        workers: processes that prepare images beside each training process; the images do not depend on it.
+        strict: stop at an image that cannot be read, instead of warning, leaving it out and counting it.
+    """
+
+    task: ClassVar[str] = "detection"
+    folds: ClassVar[int] = 1
+    fold: ClassVar[int] = 0
+    repeats: ClassVar[int] = 1
+    collate = staticmethod(collate_dense)
+
+    name: Literal["coco"] = "coco"
+    root: str = "data"
+    train: str = "train2017"
+    val: str = "val2017"
+    images: str = "{split}"
+    annotations: str = "annotations/instances_{split}.json"
+    masks: bool = True
+    hflip: float = 0.5
+    photometric: float = 0.0
+    crop: float = 0.0
+    first: int = 0
+    empty: bool = True
+    batch_size: int = 2
+    workers: int = 0
+    strict: bool = False
+
+    def __post_init__(self):
+        if self.name != "coco":
+            raise ValueError(f"data.name is {self.name!r}; give coco")
+        for key in ("hflip", "photometric", "crop"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ValueError(f"data.{key} is {getattr(self, key)}; it is a probability, give 0 to 1")
+        for key, least in (("first", 0), ("batch_size", 1), ("workers", 0)):
+            if getattr(self, key) < least:
+                raise ValueError(f"data.{key} is {getattr(self, key)}; give at least {least}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a wide image as the published recipe shows it to the model; the images' own sizes differ."""
+        return 3, 800, 1333
+
+    def source(self, training: bool) -> "Coco":
+        """The training or test split: item i is ((Pillow image, target), 0), see `Coco`.
+
+        Raises:
+            ValueError: the data are not where `root` says, or an annotation is broken.
+        """
+        return Coco(self, training)
+
+    def transform(self, training: bool):
+        """From (Pillow image, target) to (float32 [3, H, W] in [0, 1], target): augmenting, or the image as it is."""
+        return Augment(self.hflip, self.photometric, self.crop) if training else _unchanged
+
+    def read(self, path: str | Path) -> torch.Tensor:
+        """An image file as a test image [3, H, W] in [0, 1].
+
+        Raises:
+            ValueError: the file is missing or is no image.
+        """
+        return _in_unit_range(F.pil_to_tensor(read_image(path)))
+
+
+class Coco:
+    """The images of one split, by ascending id, each with a target for the image as it lies in the file:
+
+    boxes: float32 [N, 4]; labels: int64 [N], 1 to K in the order of the categories' ids; masks: uint8 [N, H, W], where
+    `CocoData.masks` asks for them; area: float32 [N], as annotated; iscrowd: int64 [N]; image_id: int.
+
+    Objects whose boxes have no width or no height are left out; `left_out_boxes` counts them. Crowd regions are left out in
+    training. The annotations are kept in a few arrays, which worker processes share; masks are drawn when asked for.
+
+    Raises:
+        ValueError: the file is missing or is not in COCO's format, naming the entry that is not.
+    """
+
+    def __init__(self, data: CocoData, training: bool):
+        self.training, self.masks = training, data.masks
+        if self.masks:
+            _mask_library()
+        split = data.train if training else data.val
+        self.folder = Path(data.root, data.images.replace("{split}", split))
+        self.file = Path(data.root, data.annotations.replace("{split}", split))
+        content = _content(self.file, data)
+        images = self._entries(content, "images", "image", ("file_name", "width", "height"))
+        self._check_sizes(images.values())
+        categories = self._entries(content, "categories", "category", ("name",))
+        self.category_ids = sorted(categories)
+        self.classes = [str(categories[key]["name"]) for key in self.category_ids]
+        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        if not self.classes or twice:
+            what = f"several categories called {', '.join(twice)}" if twice else "no categories"
+            raise ValueError(f"{self.file} has {what}; give each class a category with a name of its own")
+        objects = self._objects(
+            self._entries(content, "annotations", "annotation", ("image_id", "category_id", "bbox")), images
+        )
+        self._keep(images, objects, 0 if data.empty or not training else 1, data.first)
+
+    def _entries(self, content, key, kind, needed):
+        """The entries of the list `key` by their ids."""
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            raise ValueError(
+                f"{self.file} has no list {key}; a file in COCO's format has the lists images, annotations and categories"
+            )
+        found = {}
+        for place, entry in enumerate(entries, 1):
+            if not isinstance(entry, dict) or type(entry.get("id")) is not int:
+                raise ValueError(
+                    f"{self.file}: entry {place} of {key} has no id; give each {kind} a whole number as id"
+                )
+            name = entry["id"]
+            missing = [needed_key for needed_key in needed if needed_key not in entry]
+            if missing:
+                raise ValueError(f"{self.file}: {kind} {name} has no {', '.join(missing)}; COCO's format asks for it")
+            if name in found:
+                raise ValueError(f"{self.file}: there are two entries of {key} with the id {name}; ids must differ")
+            found[name] = entry
+        return found
+
+    def _check_sizes(self, images):
+        for image in images:
+            if not all(type(image[key]) is int and image[key] > 0 for key in ("width", "height")):
+                given = f"{image['width']!r} x {image['height']!r}"
+                raise ValueError(f"{self.file}: image {image['id']} has the size {given}; give whole numbers of pixels")
+
+    def _objects(self, annotations, images):
+        """The objects as lists of (image id, box, label, area, iscrowd, outlines), and those without area as None."""
+        labels = {key: label for label, key in enumerate(self.category_ids, 1)}
+        objects = []
+        for annotation in annotations.values():
+            try:
+                objects.append(self._object(annotation, images, labels))
+            except ValueError as error:
+                raise ValueError(f"{self.file}: annotation {annotation['id']} {error}") from None
+        return objects
+
+    def _object(self, annotation, images, labels):
+        image = _known(images, annotation["image_id"], "image_id", "images")
+        label = _known(labels, annotation["category_id"], "category_id", "categories")
+        left, top, width, height = _numbers(annotation["bbox"], 4, "bbox", "[left, top, width, height]")
+        (area,) = _numbers([annotation.get("area", width * height)], 1, "area", "the object's pixels")
+        crowd = annotation.get("iscrowd", 0)
+        if crowd not in (0, 1):
+            raise ValueError(f"has the iscrowd {crowd!r}; give 0 or 1")
+        outlines = None
+        if self.masks:
+            if not annotation.get("segmentation"):
+                raise ValueError("has no segmentation; to train and test boxes alone, give --data.masks false")
+            outlines = parse_segmentation(annotation["segmentation"], image["height"], image["width"])
+        box = left, top, left + width, top + height
+        return image["id"], box if width > 0 and height > 0 else None, label, area, crowd, outlines
+
+    def _keep(self, images, objects, least, first):
+        """Keeps the first images that have at least `least` objects to train on, and their objects, sorted by image."""
+        shown = dict.fromkeys(images, 0)
+        for image, box, _, _, crowd, _ in objects:
+            shown[image] += box is not None and not crowd
+        self.ids = [key for key in sorted(images) if shown[key] >= least][: first or None]
+        if not self.ids:
+            raise ValueError(
+                f"{self.file} has no images" + " with objects" * least + "; data.train and data.val name the splits"
+            )
+        self.sizes = [(images[key]["height"], images[key]["width"]) for key in self.ids]
+        self.names = [str(images[key]["file_name"]) for key in self.ids]
+        self.labels = [0] * len(self.ids)
+        kept = set(self.ids)
+        objects = sorted((item for item in objects if item[0] in kept), key=lambda item: item[0])
+        self.left_out_boxes = sum(item[1] is None for item in objects)
+        self.empty_images = sum(shown[key] == 0 for key in self.ids)
+        objects = [item for item in objects if item[1] is not None]
+        self.crowds = sum(item[4] for item in objects)
+        self.objects = len(objects) - self.crowds
+        if self.training:
+            objects = [item for item in objects if not item[4]]
+        self._starts = np.searchsorted([item[0] for item in objects], [*self.ids, math.inf])
+        self._boxes = np.array([item[1] for item in objects], np.float32).reshape(-1, 4)
+        self._labels = np.array([item[2] for item in objects], np.int64)
+        self._areas = np.array([item[3] for item in objects], np.float32)
+        self._crowds = np.array([item[4] for item in objects], np.int64)
+        self._outlines = Outlines([item[5] for item in objects]) if self.masks else None
+
+    @property
+    def summary(self) -> str:
+        """What the split holds, in one line."""
+        return (
+            f"{len(self):,} images ({self.empty_images:,} without objects), {self.objects:,} objects of {len(self.classes)} "
+            f"classes, {self.crowds:,} crowd regions, {self.left_out_boxes:,} boxes without area left out"
+        )
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, index):
+        with Image.open(self.folder / self.names[index]) as image:
+            image = image.convert("RGB")
+        height, width = self.sizes[index]
+        if image.size != (width, height):
+            raise ValueError(
+                f"it has {image.width}x{image.height} pixels, but image {self.ids[index]} in {self.file} {width}x{height}"
+            )
+        return (image, self.target(index)), 0
+
+    def target(self, index: int) -> dict:
+        """The objects of image `index`, see the class."""
+        own = slice(*self._starts[index : index + 2])
+        target = {
+            "boxes": torch.from_numpy(self._boxes[own].copy()),
+            "labels": torch.from_numpy(self._labels[own].copy()),
+            "area": torch.from_numpy(self._areas[own].copy()),
+            "iscrowd": torch.from_numpy(self._crowds[own].copy()),
+            "image_id": self.ids[index],
+        }
+        if self.masks:
+            target["masks"] = torch.from_numpy(self._outlines.masks(range(own.start, own.stop), *self.sizes[index]))
+        return target
+
+    def where(self, index):
+        return str(self.folder / self.names[index])
+
+
+class Outlines:
+    """The segmentations of many objects, in three arrays instead of millions of Python's numbers.
+
+    Args:
+        outlines: for each object its polygons [x, y, x, y, ...], or its run lengths, see `parse_segmentation`.
+    """
+
+    def __init__(self, outlines: Sequence[tuple[list[np.ndarray], bool]]):
+        parts = [part for object_parts, _ in outlines for part in object_parts]
+        self.numbers = np.concatenate([np.zeros(0), *parts])
+        self.ends = np.cumsum([0, *map(len, parts)])
+        self.first_part = np.cumsum([0, *(len(object_parts) for object_parts, _ in outlines)])
+        self.runs = np.array([runs for _, runs in outlines], bool)
+
+    def masks(self, objects: Sequence[int], height: int, width: int) -> np.ndarray:
+        """The masks [N, H, W] of objects of one image, uint8 with 1 inside."""
+        library = _mask_library()
+        encoded = []
+        for index in objects:
+            parts = range(self.first_part[index], self.first_part[index + 1])
+            numbers = [self.numbers[self.ends[part] : self.ends[part + 1]] for part in parts]
+            if self.runs[index]:
+                runs = {"size": [height, width], "counts": numbers[0].astype(int).tolist()}
+                encoded.append(library.frPyObjects(runs, height, width))
+            else:
+                encoded.append(library.merge(library.frPyObjects([part.tolist() for part in numbers], height, width)))
+        if not encoded:
+            return np.zeros((0, height, width), np.uint8)
+        return np.ascontiguousarray(library.decode(encoded).transpose(2, 0, 1))
+
+
+class Augment:
+    """From (Pillow image, target) to an augmented image, float32 [3, H, W] in [0, 1], and what is left of its objects.
+
+    Boxes end at the image's edges. Objects that are narrower than LEAST_SIDE or have no pixel left are dropped; area becomes
+    the number of pixels of the mask, or without masks the box's.
+
+    Args:
+        hflip: probability of mirroring.
+        photometric: probability of each change of colour.
+        crop: probability of resizing and cutting out a rectangle.
+    """
+
+    def __init__(self, hflip: float, photometric: float, crop: float):
+        steps = []
+        if photometric:
+            steps.append(v2.RandomPhotometricDistort(p=photometric))
+        if hflip:
+            steps.append(v2.RandomHorizontalFlip(hflip))
+        if crop:
+            steps.append(v2.RandomApply([v2.RandomShortestSize(CROP_SHORT_SIDES), RandomSizeCrop(*CROP_SIDES)], crop))
+        steps += [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(LEAST_SIDE, labels_getter=_per_object)]
+        self.steps = v2.Compose(steps)
+
+    def __call__(self, sample: tuple[Image.Image, dict]) -> tuple[torch.Tensor, dict]:
+        image, target = sample
+        boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=(image.height, image.width))
+        target = {**target, "boxes": boxes}
+        if "masks" in target:
+            target["masks"] = tv_tensors.Mask(target["masks"])
+        image, target = self.steps(tv_tensors.Image(image), target)
+        # tensors of torchvision's own classes would slow down whatever follows
+        target = {
+            key: value.as_subclass(torch.Tensor) if torch.is_tensor(value) else value for key, value in target.items()
+        }
+        if "masks" in target:
+            target["area"] = target["masks"].flatten(1).sum(1).float()
+        else:
+            target["area"] = (target["boxes"][:, 2:] - target["boxes"][:, :2]).prod(1)
+        left = target["area"] > 0
+        if not left.all():
+            target = {key: value[left] if torch.is_tensor(value) else value for key, value in target.items()}
+        return _in_unit_range(image.as_subclass(torch.Tensor)), target
+
+
+class RandomSizeCrop(v2.Transform):
+    """A rectangle of a random place, whose sides are drawn from `least` to `most` pixels as far as the image reaches."""
+
+    def __init__(self, least: int, most: int):
+        super().__init__()
+        self.least, self.most = least, most
+
+    def make_params(self, flat_inputs):
+        cut = {}
+        for start, side, whole in zip(("top", "left"), ("height", "width"), v2.query_size(flat_inputs), strict=True):
+            cut[side] = int(torch.randint(min(self.least, whole), min(self.most, whole) + 1, ()))
+            cut[start] = int(torch.randint(whole - cut[side] + 1, ()))
+        return cut
+
+    def transform(self, inpt, params):
+        return self._call_kernel(F.crop, inpt, **params)
+
+
+def parse_segmentation(segmentation: list | dict, height: int, width: int) -> tuple[list[np.ndarray], bool]:
+    """COCO's segmentation of an object as float64 arrays: polygons [x, y, x, y, ...] and False, or one array of run lengths
+    (down the columns, background first) and True.
+
+    Args:
+        segmentation: a list of polygons, or a dictionary with the image's size, [height, width], and the run lengths as list or
+            as COCO's compressed string.
+        height: the image's, in pixels.
+        width: the image's, in pixels.
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(segmentation, dict):
+        return [_run_lengths(segmentation, height, width)], True
+    if not isinstance(segmentation, list):
+        raise ValueError("has a segmentation that is neither a list of polygons nor run lengths (RLE)")
+    polygons = []
+    for polygon in segmentation:
+        count = len(polygon) if isinstance(polygon, list) else 0
+        if count < 6 or count % 2:
+            raise ValueError(f"has a polygon of {count} numbers; give x and y of at least 3 points")
+        polygons.append(_numbers(polygon, count, "polygon", "x and y of each point"))
+    return polygons, False
+
+
+def _run_lengths(segmentation, height, width):
+    if segmentation.get("size") != [height, width]:
+        raise ValueError(f"has run lengths (RLE) of size {segmentation.get('size')}; its image has {[height, width]}")
+    counts = segmentation.get("counts")
+    if isinstance(counts, str):
+        counts = uncompressed(counts)
+    if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError("has run lengths (RLE) whose counts are neither COCO's string nor a list of whole numbers")
+    if sum(counts) != height * width:
+        raise ValueError(f"has run lengths (RLE) of {sum(counts):,} pixels in all; its image has {height * width:,}")
+    return np.array(counts, np.float64)
+
+
+def uncompressed(counts: str) -> list[int]:
+    """The run lengths in COCO's compressed string, which are not negative unless the string is broken.
+
+    A character is "0" plus 6 bits: 5 of the number, the lowest first, and one that says that more follow; the number's topmost
+    bit is its sign. From the fourth run on, it is the difference to the run two before, which has the same colour.
+
+    Raises:
+        ValueError: other characters, or an end in the middle of a number.
+    """
+    runs, number, shift = [], 0, 0
+    for character in counts:
+        bits = ord(character) - ord("0")
+        if not 0 <= bits < 64:
+            raise ValueError(f"has run lengths (RLE) with the character {character!r}; COCO's string has none such")
+        number |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                number -= 1 << shift
+            runs.append(number + runs[-2] if len(runs) > 2 else number)
+            number, shift = 0, 0
+    if shift:
+        raise ValueError("has run lengths (RLE) that end in the middle of a number")
+    return runs
+
+
+def _content(file, data):
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        before, _, after = data.annotations.partition("{split}")
+        pattern = Path(data.root, before + "*" + after)
+        found = sorted(path.name for path in pattern.parent.glob(pattern.name))
+        raise ValueError(
+            f"no annotations {file}; COCO's layout is ROOT/{data.annotations} beside the images ROOT/{data.images}/*, with "
+            f"data.train and data.val as {{split}}; found {', '.join(found) or 'none such'}"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is no valid JSON ({error}); check that it is complete") from None
+
+
+def _known(entries, key, name, where):
+    if not isinstance(key, int) or key not in entries:
+        raise ValueError(f"has the {name} {key!r}, which is none of the {where}")
+    return entries[key]
+
+
+def _numbers(values, count, name, expected):
+    """`count` finite numbers as float64 array."""
+    try:
+        numbers = np.array(values, np.float64)
+    except (TypeError, ValueError):
+        numbers = np.zeros(0)
+    # for a handful of numbers, their product is several times faster than numpy.isfinite
+    if numbers.shape != (count,) or not math.isfinite(numbers @ numbers):
+        raise ValueError(f"has the {name} {str(values)[:100]}; give {expected} as finite numbers")
+    return numbers
+
+
+def _mask_library():
+    try:
+        from faster_coco_eval.core import mask
+    except ImportError:
+        raise ValueError(
+            "masks need faster-coco-eval: pip install 'spikeformers[dense]'; or --data.masks false"
+        ) from None
+    return mask
+
+
+def _unchanged(sample):
+    image, target = sample
+    return _in_unit_range(F.pil_to_tensor(image)), target
+
+
+def _in_unit_range(image):
+    return F.to_dtype(image, torch.float32, scale=True)
+
+
+def _per_object(sample):
+    """What has an entry per object besides boxes and masks."""
+    return [sample[1][key] for key in ("labels", "area", "iscrowd")]

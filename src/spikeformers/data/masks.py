@@ -1,0 +1,335 @@
+"""Images with a class for every pixel: folders of images and masks, for semantic segmentation."""
+# Shapes: H W pixels, K classes.
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import InterpolationMode, functional as F
+
+from .loading import NOT_THE_FILE, UNREADABLE, collate_dense, read_image
+
+IGNORED = 255  # the target of pixels that count neither in the loss nor in the score
+LARGEST_VALUE = 2**16 - 1  # of a pixel of a mask
+CROPS = 11  # one, and 10 more if a class covers too much of it
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+@dataclass
+class MaskData:
+    """Which images with class masks, how they become tensors, and how they are augmented in training.
+
+    Args:
+        name: masks, a folder of images and one of masks for each split. A mask is a PNG file of the image's name and size with
+            the class of each pixel: grey of 8 or 16 bits, or with a palette, which is not looked at.
+        root: folder that holds the data.
+        train: the split that is trained on.
+        val: the split that is tested on.
+        images: the folder of a split's images below root; {split} stands for the split's name.
+        masks: the folder of a split's masks below root.
+        classes: the classes' names, or how many there are; if left out, root/classes.txt (a name per line) or ADE20K's
+            root/objectInfo150.txt says.
+        reduce_zero: the masks' value 0 is no class but ignored, and class k has the value k + 1, as in ADE20K.
+        ignore: the value, or values, of pixels that count neither in the loss nor in the score.
+        size: the longest long side and the longest short side of a test image in pixels; it is made as large as both allow.
+        ratio: smallest and largest factor to that size of a training image.
+        img_size: height and width of the square that is cut at random out of a training image; what it lacks is padded at the
+            right and the bottom and ignored.
+        cat_max_ratio: largest share of one class in that square; others are drawn, up to 10 times. 1 takes all.
+        hflip: probability of mirroring a training image.
+        photometric: probability of each of the changes of brightness, contrast, saturation and hue of a training image.
+        mean: subtracted from pixel values in [0, 1], one number per channel.
+        std: what the difference is divided by, one number per channel.
+        batch_size: images per optimiser step over all processes together.
+        workers: processes that prepare images beside each training process; the images do not depend on it.
+        strict: stop at an image or mask that cannot be read, instead of warning, leaving it out and counting it.
+    """
+
+    task: ClassVar[str] = "segmentation"
+    folds: ClassVar[int] = 1
+    fold: ClassVar[int] = 0
+    repeats: ClassVar[int] = 1
+    collate = staticmethod(collate_dense)
+
+    name: Literal["masks"] = "masks"
+    root: str = "data"
+    train: str = "training"
+    val: str = "validation"
+    images: str = "images/{split}"
+    masks: str = "annotations/{split}"
+    classes: tuple[str, ...] | int = ()
+    reduce_zero: bool = False
+    ignore: int | tuple[int, ...] = 255
+    size: tuple[int, int] = (2048, 512)
+    ratio: tuple[float, float] = (0.5, 2.0)
+    img_size: int = 512
+    cat_max_ratio: float = 0.75
+    hflip: float = 0.5
+    photometric: float = 0.5
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    batch_size: int = 16
+    workers: int = 0
+    strict: bool = False
+
+    def __post_init__(self):
+        self.size, self.ratio, self.mean, self.std = map(tuple, (self.size, self.ratio, self.mean, self.std))
+        if not isinstance(self.classes, int):
+            self.classes = tuple(self.classes)
+        if not isinstance(self.ignore, int):
+            self.ignore = tuple(self.ignore)
+        if self.name != "masks":
+            raise ValueError(f"data.name is {self.name!r}; give masks")
+        for key in ("hflip", "photometric"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ValueError(f"data.{key} is {getattr(self, key)}; it is a probability, give 0 to 1")
+        if not 0 < self.cat_max_ratio <= 1:
+            raise ValueError(f"data.cat_max_ratio is {self.cat_max_ratio}; it is a share, give more than 0 up to 1")
+        for key, least in (("img_size", 1), ("batch_size", 1), ("workers", 0)):
+            if getattr(self, key) < least:
+                raise ValueError(f"data.{key} is {getattr(self, key)}; give at least {least}")
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(
+                f"data.size is {self.size}; give the longest long side and the longest short side in pixels"
+            )
+        if len(self.ratio) != 2 or not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"data.ratio is {self.ratio}; give the smallest and the largest factor, both above 0")
+        for key in ("mean", "std"):
+            if len(getattr(self, key)) != 3:
+                raise ValueError(
+                    f"data.{key} has {len(getattr(self, key))} numbers for 3 channels; give one per channel"
+                )
+        if not all(0 <= value <= LARGEST_VALUE for value in self.ignored):
+            raise ValueError(f"data.ignore is {self.ignore}; give values of masks, 0 to {LARGEST_VALUE}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a training image."""
+        return 3, self.img_size, self.img_size
+
+    @property
+    def ignored(self) -> tuple[int, ...]:
+        """The values of `ignore`."""
+        return (self.ignore,) if isinstance(self.ignore, int) else self.ignore
+
+    def source(self, training: bool) -> "Masks":
+        """The training or test split: item i is ((Pillow image, classes uint8 [H, W]), 0), see `Masks`.
+
+        Raises:
+            ValueError: the data are not where `root` says, or nothing states the classes.
+        """
+        return Masks(self, training)
+
+    def transform(self, training: bool):
+        """From (Pillow image, classes [H, W]) to (float32 [3, h, w], target int64).
+
+        In training, both are squares of img_size pixels. In testing, the image is resized and the target as it was, [H, W].
+        """
+        return Augment(self) if training else Resize(self)
+
+    def read(self, path: str | Path) -> torch.Tensor:
+        """An image file as a test image [3, h, w].
+
+        Raises:
+            ValueError: the file is missing or is no image.
+        """
+        return Resize(self).image(read_image(path))
+
+
+class Masks:
+    """The images of one split, in the order of their names, with the class of each pixel, 0 to K - 1 or IGNORED.
+
+    Raises:
+        ValueError: there are no images, their masks have colours instead of classes, or nothing states the classes.
+    """
+
+    def __init__(self, data: MaskData, training: bool):
+        split = data.train if training else data.val
+        folder = Path(data.root, data.images.replace("{split}", split))
+        self.folder = Path(data.root, data.masks.replace("{split}", split))
+        self.classes = class_names(data)
+        self.files = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+        if not self.files:
+            raise ValueError(
+                f"no images in {folder}; the layout is ROOT/{data.images}/1.jpg with masks ROOT/{data.masks}/1.png, which "
+                "data.root, data.images, data.masks, data.train and data.val change"
+            )
+        self.labels = [0] * len(self.files)
+        first = 1 if data.reduce_zero else 0
+        self.values = range(first, first + len(self.classes))
+        self.hint = "" if data.reduce_zero else ", or data.reduce_zero if 0 is no class"
+        self.meaning = np.full(LARGEST_VALUE + 1, -1, np.int16)  # of each value in a mask
+        self.meaning[first : self.values.stop] = range(len(self.classes))
+        self.meaning[[*data.ignored, *range(first)]] = IGNORED
+        self._check_first_mask()
+
+    def _check_first_mask(self):
+        """Masks of colours are a mistake in the whole data set, which need not be told for each of its files."""
+        try:
+            with Image.open(self.mask_file(0)) as mask:
+                mode = mask.mode
+        except UNREADABLE:  # whoever asks for it will see why
+            return
+        _check_mode(mode, self.mask_file(0))
+
+    def mask_file(self, index: int) -> Path:
+        """The file of the mask of image `index`."""
+        return self.folder / f"{self.files[index].stem}.png"
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, index):
+        with Image.open(self.files[index]) as image:
+            image = image.convert("RGB")
+        return (image, self.mask(index, image.size)), 0
+
+    def mask(self, index: int, size: tuple[int, int]) -> torch.Tensor:
+        """The classes uint8 [H, W] of the pixels of image `index`, whose width and height are `size`."""
+        file = self.mask_file(index)
+        try:
+            with Image.open(file) as mask:
+                values = np.asarray(mask)
+        except FileNotFoundError:
+            raise ValueError(f"it has no mask {file}") from None
+        except UNREADABLE as error:
+            if getattr(error, "errno", None) in NOT_THE_FILE:
+                raise
+            raise ValueError(f"its mask {file} cannot be read: {error}") from None
+        _check_mode(mask.mode, file)
+        if mask.size != size:
+            raise ValueError(f"it has {size[0]}x{size[1]} pixels, but its mask {file} {mask.width}x{mask.height}")
+        if values.dtype == bool:
+            values = values.astype(np.uint8)
+        largest = values.max()
+        classes = None if largest > LARGEST_VALUE else self.meaning[values]
+        if classes is None or classes.min() < 0:
+            value = largest if classes is None else values[classes < 0][0]
+            allowed = f"{self.values.start} to {self.values.stop - 1} for the {len(self.classes)} classes"
+            raise ValueError(
+                f"its mask {file} has the value {value}; allowed are {allowed} and ignored ones; see data.classes, "
+                f"data.ignore{self.hint}"
+            )
+        return torch.from_numpy(classes.astype(np.uint8))
+
+    def where(self, index):
+        return str(self.files[index])
+
+
+class Resize:
+    """From (Pillow image, classes [H, W]) to a test image, float32 [3, h, w], and the target, int64 [H, W]."""
+
+    def __init__(self, data: MaskData):
+        self.size, self.mean, self.std = data.size, data.mean, data.std
+
+    def __call__(self, sample: tuple[Image.Image, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        image, mask = sample
+        return self.image(image), mask.long()
+
+    def image(self, image: Image.Image) -> torch.Tensor:
+        pixels = F.pil_to_tensor(image)
+        return normalised(F.resize(pixels, fitted(pixels.shape[-2:], self.size)), self.mean, self.std)
+
+
+class Augment:
+    """From (Pillow image, classes [H, W]) to an image, float32 [3, S, S], and the target, int64 [S, S], with S = img_size."""
+
+    def __init__(self, data: MaskData):
+        self.data = data
+        self.distort = PhotometricDistort(p=data.photometric)
+
+    def __call__(self, sample: tuple[Image.Image, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        data = self.data
+        image, mask = F.pil_to_tensor(sample[0]), sample[1][None]
+        ratio = float(torch.empty(()).uniform_(*data.ratio))
+        size = fitted(image.shape[-2:], [side * ratio for side in data.size])
+        mask = F.resize(mask, size, InterpolationMode.NEAREST_EXACT)
+        cut = self.place(mask)
+        image, mask = F.crop(F.resize(image, size), *cut), F.crop(mask, *cut)
+        if torch.rand(()) < data.hflip:
+            image, mask = F.horizontal_flip(image), F.horizontal_flip(mask)
+        if data.photometric:
+            image = self.distort(image)
+        missing = [0, 0, data.img_size - cut[3], data.img_size - cut[2]]
+        image = F.pad(normalised(image, data.mean, data.std), missing)
+        return image, F.pad(mask, missing, fill=IGNORED)[0].long()
+
+    def place(self, mask: torch.Tensor) -> tuple[int, int, int, int]:
+        """Top, left, height and width of the square to cut, or of what the image has of it."""
+        height, width = (min(side, self.data.img_size) for side in mask.shape[-2:])
+        for _ in range(CROPS):
+            top, left = (
+                int(torch.randint(whole - side + 1, ()))
+                for whole, side in zip(mask.shape[-2:], (height, width), strict=True)
+            )
+            if self.data.cat_max_ratio == 1:
+                break
+            pixels = torch.bincount(F.crop(mask, top, left, height, width).flatten(), minlength=IGNORED + 1)[:IGNORED]
+            if 0 < pixels.max() <= self.data.cat_max_ratio * pixels.sum():
+                break
+        return top, left, height, width
+
+
+class PhotometricDistort(v2.RandomPhotometricDistort):
+    """Torchvision's, but the channels keep their order: a class such as sky is known by its colour."""
+
+    def make_params(self, flat_inputs):
+        return {**super().make_params(flat_inputs), "channel_permutation": None}
+
+
+def fitted(shape: tuple[int, int], size: tuple[float, float]) -> tuple[int, int]:
+    """Height and width of an image of `shape`, scaled as large as the long and the short side of `size` allow."""
+    scale = min(max(size) / max(shape), min(size) / min(shape))
+    height, width = (max(1, round(side * scale)) for side in shape)
+    return height, width
+
+
+def normalised(image: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """uint8 [3, H, W] -> float32."""
+    return F.normalize(F.to_dtype(image, torch.float32, scale=True), mean, std)
+
+
+def class_names(data: MaskData) -> list[str]:
+    """The classes' names: given, from the data's folder, or where only their number is given "0", "1" and so on.
+
+    Raises:
+        ValueError: there are none, too many, or two of the same name.
+    """
+    names = _given_names(data)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"there are several classes called {', '.join(twice)}; give each a name of its own (data.classes)"
+        )
+    if not 1 <= len(names) <= IGNORED:
+        raise ValueError(f"there are {len(names)} classes; give 1 to {IGNORED} (data.classes)")
+    return names
+
+
+def _given_names(data):
+    if isinstance(data.classes, int):
+        return [str(number) for number in range(data.classes)]
+    if data.classes:
+        return list(data.classes)
+    plain, ade = Path(data.root, "classes.txt"), Path(data.root, "objectInfo150.txt")
+    if plain.is_file():
+        return [line.strip() for line in plain.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if ade.is_file():  # a heading, then columns between tabs
+        lines = ade.read_text(encoding="utf-8").splitlines()[1:]
+        return [line.split("\t")[-1].strip() for line in lines if line.strip()]
+    raise ValueError(
+        f"nothing states the classes of the masks in {data.root}; give their names or number as data.classes, or the file "
+        f"{plain} with a name per line"
+    )
+
+
+def _check_mode(mode, file):
+    if mode not in ("1", "L", "P") and not mode.startswith("I"):
+        raise ValueError(
+            f"the mask {file} has the pixel format {mode}, not one number per pixel; expected is a PNG file, grey of 8 or 16 "
+            "bits or with a palette, whose values are the classes' numbers"
+        )
