@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ._registry import create_model, list_models, save_model
+from ._registry import create_model, list_models, list_tasks, save_model
 from .meta_spikeformer import MetaSpikeFormer
 from .spikingformer import Spikingformer
 
@@ -62,6 +62,42 @@ _SPIKINGFORMER = [
     (r"block\.(\d+)\.mlp\.(?:mlp|fc)([12])_(conv|bn)\.(\w+)", r"stages.\1.mlp.branch.fc\2.\3.\4"),
     (r"head\.(weight|bias)", r"head.\1"),
 ]
+
+# detectors and segmentation networks, as mmdetection and mmsegmentation name their modules; names behind "backbone." are above
+_DENSE = [
+    (r"neck\.lateral_convs\.(\d+)\.conv\.(\w+)", r"backbone.neck.lateral.\1.layer.\2"),
+    (r"neck\.fpn_convs\.(\d+)\.conv\.(\w+)", r"backbone.neck.output.\1.layer.\2"),
+    (r"rpn_head\.rpn_conv\.(\w+)", r"rpn.head.conv.layer.\1"),
+    (r"rpn_head\.rpn_cls\.(\w+)", r"rpn.head.cls_logits.\1"),
+    (r"rpn_head\.rpn_reg\.(\w+)", r"rpn.head.bbox_pred.\1"),
+    (r"roi_head\.bbox_head\.shared_fcs\.0\.(\w+)", r"roi_heads.box_head.fc6.layer.\1"),
+    (r"roi_head\.bbox_head\.shared_fcs\.1\.(\w+)", r"roi_heads.box_head.fc7.layer.\1"),
+    (r"roi_head\.bbox_head\.fc_cls\.(\w+)", r"roi_heads.box_predictor.cls_score.\1"),
+    (r"roi_head\.bbox_head\.fc_reg\.(\w+)", r"roi_heads.box_predictor.bbox_pred.\1"),
+    (r"roi_head\.mask_head\.convs\.(\d+)\.conv\.(\w+)", r"roi_heads.mask_head.convs.\1.layer.\2"),
+    (r"roi_head\.mask_head\.upsample\.(\w+)", r"roi_heads.mask_predictor.upsample.layer.\1"),
+    (r"roi_head\.mask_head\.conv_logits\.(\w+)", r"roi_heads.mask_predictor.mask_logits.\1"),
+    # every second place of a scale head is a doubling of the map's size
+    *(
+        (rf"decode_head\.scale_heads\.(\d+)\.{2 * i}\.(conv|bn)\.(\w+)", rf"head.scales.\1.{i}.conv_bn.\2.\3")
+        for i in range(5)
+    ),
+    (r"decode_head\.conv_seg\.(\w+)", r"head.classifier.\1"),
+    (r"auxiliary_head\..+", UNUSED),
+]
+# (one of our parameters, option that its shape reveals, axis)
+_DENSE_SIZES = [
+    ("roi_heads.box_predictor.cls_score.weight", "num_classes", 0),
+    ("head.classifier.weight", "num_classes", 0),
+    ("head.classifier.weight", "head_width", 1),
+    ("backbone.neck.lateral.0.layer.weight", "width", 0),
+]
+
+_DETECTOR_NOTE = (
+    "a published detector needs fine-tuning here: it placed anchors and regions as if its last two levels had strides 32 and "
+    "64, which are 16 and 32; its RoIAlign was shifted by half a pixel (aligned) and took more samples of larger regions; and "
+    "its mask head, if it has one, had no shortcuts"
+)
 
 # neurons and groups of layers, which no state dict names
 _NEURONS = {
@@ -134,6 +170,11 @@ def load_published(
     The weights do not reveal the number of time steps, of attention heads, tau or CML pooling: the report lists the values
     that the model has. A distillation head in the checkpoint is unmistakable: a Meta-SpikeFormer without one gets it.
 
+    Detectors and segmentation networks with spiking heads take the names of OpenMMLab's modules around those backbones: Mask and
+    Faster R-CNN of mmdetection from 2.0 on, whose background class is the last and here the first (rows are reordered), and FPN
+    with FPNHead of mmsegmentation. The names follow the documented structure of these modules; no released file could be tried.
+    mmengine's own files hold Python objects beside the weights: save their "state_dict" alone.
+
     Args:
         model: the model to fill; its dtype is kept.
         checkpoint: path of a .pth, .pt, .ckpt or .safetensors file, or a state dict.
@@ -143,20 +184,34 @@ def load_published(
         What was loaded and what was not.
 
     Raises:
-        ValueError: the file cannot be read safely, the model is of no published family, or (strict) something does not match;
-            the model is as before then.
+        ValueError: the file cannot be read safely, the model is of no published family, a classifier's weights are given for a
+            detector or segmentation network, or (strict) something does not match; the model is as before then.
     """
     published = unwrap(checkpoint if isinstance(checkpoint, Mapping) else read_state_dict(checkpoint))
     report = LoadReport(not_in_weights=_not_in_weights(model))
-    adds_head = "head_kd.weight" in published and isinstance(model, MetaSpikeFormer) and not model.distillation
+    body = _dense_body(model)
+    if body is not None and not _is_dense(model, published):
+        raise ValueError(
+            f"none of these weights is one of a detector or segmentation network, and the model is a {type(model).__name__}: "
+            "load a classifier's into its backbone, load_published(model.backbone.body, checkpoint, strict=False), or give "
+            "them to a recipe as model.weights"
+        )
+    # a backbone without classes cannot use one
+    two_heads = "head_kd.weight" in published and isinstance(model, MetaSpikeFormer) and model.num_classes > 0
+    adds_head = two_heads and not model.distillation
     if adds_head:
         model.add_distillation_head()
-        report.notes.append("the checkpoint has a distillation head, so the model got one: in eval mode it answers the mean of both")
-    if isinstance(model, Spikingformer) and "patch_embed.rpe_conv.weight" in published:
+        report.notes.append(
+            "the checkpoint has a distillation head, so the model got one: in eval mode it answers the mean of both"
+        )
+    old = "patch_embed.rpe_conv.weight" if body is None else "backbone.patch_embed.rpe_conv.weight"
+    if isinstance(model if body is None else body, Spikingformer) and old in published:
         report.notes.append(
             "these names are those of older Spikingformer checkpoints and of Spikformer's, which would load and answer nonsense: "
             "make sure that this is a Spikingformer"
         )
+    if body is not None and "rpn_head.rpn_conv.weight" in published:
+        report.notes.append(_DETECTOR_NOTE)
     pairs = _match(model, published, report)
     if strict and report.problems():
         if adds_head:
@@ -186,12 +241,15 @@ def _match(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport
         taken[ours] = name
         missing.discard(ours)
         target = own[ours]
+        if ours != name:
+            value = _background_first(ours, value)
         if target.ndim == 4 and value.ndim == 3:  # a 1x1 convolution, published in one dimension
             value = value[..., None]
         if target.shape == value.shape:
             pairs.append((target, value))
         else:
-            report.mismatched.append(f"{name} is {list(value.shape)}, the model has {list(target.shape)}")
+            rows = " with rows for the background" if ours != name and _background_rows(ours) else ""
+            report.mismatched.append(f"{name} is {list(value.shape)}{rows}, the model has {list(target.shape)}")
     report.loaded = len(pairs)
     report.missing = sorted(missing)
     return pairs
@@ -202,23 +260,24 @@ def import_checkpoint(
 ) -> LoadReport:
     """Converts published weights for good: OUT.safetensors with OUT.json beside it, for `create_model(checkpoint=OUT)`.
 
-    num_classes, in_chans and distillation are read off the shapes of the weights unless given, and so is the architecture if
-    exactly one fits; what the weights do not reveal (time steps, heads, tau) comes from the architecture's defaults and
-    `kwargs`. The report names all of it.
+    num_classes, in_chans and distillation are read off the shapes of the weights unless given, and so is the architecture of a
+    classifier if exactly one fits; what the weights do not reveal (time steps, heads, tau) comes from the architecture's defaults
+    and `kwargs`. The report names all of it. Detectors and segmentation networks are one of `list_tasks()` with a `backbone`;
+    width and head_width are read off their weights too.
 
     Raises:
         ValueError: as `load_published` and `create_model`; several architectures fit, or none.
     """
     published = unwrap(read_state_dict(checkpoint))
-    shapes = {}
-    if "head.weight" in published:
-        shapes["num_classes"] = published["head.weight"].shape[0]
-    if "head_kd.weight" in published:
-        shapes["distillation"] = True
-    for name in ("downsample1_1.encode_conv.weight", "patch_embed.proj_conv.weight", "patch_embed.block0_conv.weight"):
-        if name in published:
-            shapes["in_chans"] = published[name].shape[1]
-    options = {**shapes, **kwargs}
+    is_task, dense = architecture in list_tasks(), _dense_sizes(published)
+    if dense and not is_task:
+        raise ValueError(
+            "these are the weights of a detector or segmentation network: name it and its backbone "
+            f"(--model NAME --backbone NAME; networks are {', '.join(list_tasks())})"
+        )
+    options = {**(dense if is_task else _sizes(published)), **kwargs}
+    if dense and (in_chans := _sizes(published, "backbone.").get("in_chans")):
+        options["backbone_kwargs"] = {"in_chans": in_chans, **options.get("backbone_kwargs", {})}
     name = architecture or _architecture_of(published, options)
     model = create_model(name, **options)
     report = load_published(model, published)
@@ -228,8 +287,27 @@ def import_checkpoint(
     return report
 
 
+def _sizes(published: Mapping[str, Tensor], prefix: str = "") -> dict[str, int | bool]:
+    """Options of a classifier that its published weights reveal."""
+    sizes = {}
+    if f"{prefix}head.weight" in published:
+        sizes["num_classes"] = published[f"{prefix}head.weight"].shape[0]
+    if f"{prefix}head_kd.weight" in published:
+        sizes["distillation"] = True
+    for name in ("downsample1_1.encode_conv.weight", "patch_embed.proj_conv.weight", "patch_embed.block0_conv.weight"):
+        if prefix + name in published:
+            sizes["in_chans"] = published[prefix + name].shape[1]
+    return sizes
+
+
+def _dense_sizes(published: Mapping[str, Tensor]) -> dict[str, int]:
+    """Options of a detector or segmentation network that its weights reveal; none if they are a classifier's."""
+    ours = {_first_match(_DENSE, name) or name: value for name, value in published.items()}
+    return {option: ours[name].shape[axis] for name, option, axis in _DENSE_SIZES if name in ours}
+
+
 def _architecture_of(published: Mapping[str, Tensor], options: dict) -> str:
-    """The one registered model that the weights fit."""
+    """The one registered classifier that the weights fit."""
     fitting = []
     for name in list_models():
         with torch.device("meta"), contextlib.suppress(ValueError):  # an option that this model does not have
@@ -289,8 +367,47 @@ def _first_match(rules: list[tuple[str, str]], name: str) -> str | None:
     return None
 
 
+def _dense_body(model: nn.Module) -> nn.Module | None:
+    """The backbone inside a detector or segmentation network; None if the model is a backbone itself."""
+    return getattr(getattr(model, "backbone", None), "body", None)
+
+
+def _is_dense(model: nn.Module, published: Mapping[str, Tensor]) -> bool:
+    """Whether any name can be one of a detector or segmentation network, published or our own."""
+    own = model.state_dict()
+    return any(name in own or name.startswith("backbone.") or _first_match(_DENSE, name) for name in published)
+
+
+def _background_rows(ours: str) -> int:
+    """How many rows of our parameter belong to the background, are never read, and have none to match in mmdetection."""
+    layer = ours.rpartition(".")[0]
+    return {"roi_heads.box_predictor.bbox_pred": 4, "roi_heads.mask_predictor.mask_logits": 1}.get(layer, 0)
+
+
+def _background_first(ours: str, value: Tensor) -> Tensor:
+    """Rows of mmdetection's classes, the background last or not there at all, in torchvision's order: the background first."""
+    if ours.startswith("roi_heads.box_predictor.cls_score."):
+        return value.roll(1, 0)
+    if rows := _background_rows(ours):
+        return torch.cat([value.new_zeros(rows, *value.shape[1:]), value])
+    return value
+
+
 def _translate(model: nn.Module, name: str) -> str | None:
     """Our name for a published one; UNUSED, or None if there is none."""
+    body = _dense_body(model)
+    if body is None:
+        return _translate_backbone(model, name)
+    if not name.startswith("backbone."):
+        return _first_match(_DENSE, name)
+    name = name.removeprefix("backbone.")
+    if re.fullmatch(r"(head|head_kd)\.(weight|bias)", name):
+        return UNUSED
+    ours = _translate_backbone(body, name)
+    return f"backbone.body.{ours}" if ours else ours
+
+
+def _translate_backbone(model: nn.Module, name: str) -> str | None:
     if isinstance(model, Spikingformer):
         return _first_match(_SPIKINGFORMER, name)
     if not isinstance(model, MetaSpikeFormer):
@@ -319,17 +436,43 @@ def module_name(model: nn.Module, name: str) -> str | None:
 
 def _not_in_weights(model: nn.Module) -> dict[str, object]:
     names = ("time_steps", "num_heads", "tau", "cml", "pools", "strides")
-    return {name: getattr(model, name) for name in names if hasattr(model, name)}
+    body = _dense_body(model)
+    backbone = model if body is None else body
+    found = {name: getattr(backbone, name) for name in names if hasattr(backbone, name)}
+    return found if body is None else {**found, "readout": model.backbone.readout}
 
 
 def _advice(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport) -> str:
     """The error message: what does not match, and what to do in the cases that have a name."""
-    hints = []
-    classes = published["head.weight"].shape[0] if "head.weight" in published else None
-    if classes is not None and classes != model.num_classes:
-        hints.append(f"the checkpoint has {classes} classes: create the model with num_classes={classes}")
-    if "head_kd.weight" not in published and model.distillation:
-        hints.append("the checkpoint has no distillation head: load with strict=False to leave the model's as it is")
+    hints = _dense_hints(model, published) if _dense_body(model) is not None else _hints(model, published)
     problems = report.problems()
     shown = problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20)
     return "\n  ".join([f"the checkpoint does not fit this {type(model).__name__}:", *shown, *hints])
+
+
+def _hints(model: nn.Module, published: Mapping[str, Tensor]) -> list[str]:
+    hints = []
+    if _dense_sizes(published):
+        hints.append(
+            "these are the weights of a detector or segmentation network: load them into one, such as "
+            "create_model('mask_rcnn', backbone=NAME)"
+        )
+    classes = _sizes(published).get("num_classes", model.num_classes)
+    if classes != model.num_classes:
+        hints.append(f"the checkpoint has {classes} classes: create the model with num_classes={classes}")
+    if "head_kd.weight" not in published and model.distillation:
+        hints.append("the checkpoint has no distillation head: load with strict=False to leave the model's as it is")
+    return hints
+
+
+def _dense_hints(model: nn.Module, published: Mapping[str, Tensor]) -> list[str]:
+    hints, config = [], getattr(model, "config", {})
+    counted = "; classes count the background" if hasattr(model, "rpn") else ""
+    for option, size in _dense_sizes(published).items():
+        if config.get(option, size) != size:
+            hints.append(
+                f"create the model with {option}={size}, as the checkpoint has it{counted * (option == 'num_classes')}"
+            )
+    if config.get("heads") == "float":
+        hints.append("only networks with heads='spiking' have published names")
+    return hints

@@ -7,6 +7,7 @@ and the mask head's convolutions add to a membrane potential, without which its 
 """
 # Shapes: T time steps, B images, C channels, H W pixels, R regions of all images, K classes with the background, A anchors per place.
 
+import inspect
 import math
 from collections.abc import Sequence
 
@@ -40,6 +41,21 @@ from .pyramid import (
 
 SIZES = (32, 64, 128, 256, 512)
 """Sides of the anchors in pixels, from the first level of the pyramid to the last; those of the papers."""
+
+OURS = (
+    *(
+        "backbone",
+        "num_classes",
+        "kwargs",
+        "rpn_anchor_generator",
+        "rpn_head",
+        "box_roi_pool",
+        "box_head",
+        "box_predictor",
+    ),
+    *("mask_roi_pool", "mask_head", "mask_predictor"),
+)
+"""Arguments of torchvision's detectors that are made here."""
 
 
 class SpikingRPNHead(nn.Module):
@@ -181,7 +197,15 @@ class _Detector(DenseModel):
     """What Faster and Mask R-CNN share beyond torchvision's."""
 
     input_size = (800, 1333)
-    outside = ("", "transform", "rpn", "rpn.anchor_generator", "roi_heads", "roi_heads.box_roi_pool", "roi_heads.mask_roi_pool")
+    outside = (
+        "",
+        "transform",
+        "rpn",
+        "rpn.anchor_generator",
+        "roi_heads",
+        "roi_heads.box_roi_pool",
+        "roi_heads.mask_roi_pool",
+    )
     """Modules whose own operators resize images and reckon with boxes, which are no layers: profiles and audits leave them out,
     RoIAlign aside."""
 
@@ -279,6 +303,13 @@ def _detector(
         raise ValueError(
             f"num_classes is {num_classes}; it counts the background, so give one more than there are classes"
         )
+    known = [
+        name
+        for name in inspect.signature(MaskRCNN).parameters
+        if name not in OURS and (kind is SpikingMaskRCNN or "mask" not in name)
+    ]
+    if unknown := [name for name in options if name not in known]:
+        raise ValueError(f"torchvision's detectors have no option {', '.join(unknown)}; they have {', '.join(known)}")
     body, made = body_of(backbone, backbone_kwargs, time_steps)
     if stages is None:
         fine = [i for i, info in enumerate(body.feature_info) if info["reduction"] >= 4] or [len(body.stages) - 1]

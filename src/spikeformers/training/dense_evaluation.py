@@ -1,0 +1,305 @@
+"""What a trained detector or segmenter answers: average precision, intersection over union, and results for single images."""
+# Shapes: B images, K classes, N objects, H W pixels of an image, h w pixels of a map.
+
+import itertools
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data import TestSet, test_loader
+from ..data.masks import IGNORED
+from .evaluation import Evaluation, MeanFiringRate, Trained, evaluate, firing_rates
+
+COCO_SCORES = {  # our names and those of torchmetrics
+    "ap": "map",
+    "ap50": "map_50",
+    "ap75": "map_75",
+    "ap_small": "map_small",
+    "ap_medium": "map_medium",
+    "ap_large": "map_large",
+    "ar100": "mar_100",
+}
+
+
+class DetectionScore:
+    """Average precision as COCO defines it, of boxes and, if asked for, of masks. Masks are kept as run lengths.
+
+    Raises:
+        ValueError: torchmetrics or faster_coco_eval is not installed.
+    """
+
+    def __init__(self, masks: bool):
+        try:
+            import faster_coco_eval  # noqa: F401 - torchmetrics would complain only later, and in its own words
+            from torchmetrics.detection import MeanAveragePrecision
+        except ImportError as error:
+            raise ValueError(f"average precision needs {error.name}: pip install 'spikeformers[dense]'") from None
+        self.masks = masks
+        self.metric = MeanAveragePrecision(
+            iou_type=("bbox", "segm") if masks else ("bbox",),
+            backend="faster_coco_eval",
+            # its own thresholds are rounded to float32, which costs up to 0.002 where a recall equals one of them
+            iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
+            rec_thresholds=np.linspace(0, 1, 101).tolist(),
+            sync_on_compute=False,  # its own exchange waits for ever where processes have unequal numbers of images
+            compute_with_cache=False,
+        )
+        self.metric.warn_on_many_detections = False  # COCO counts the 100 likeliest, which is no news
+
+    def update(self, outputs: Sequence[dict], targets: Sequence[dict | None]):
+        """Adds images.
+
+        Args:
+            outputs: for each image boxes [N, 4] (x0, y0, x1, y1 in pixels), labels [N], scores [N] and, for masks, their
+                probabilities [N, 1, H, W], as torchvision's detectors answer; on any device.
+            targets: boxes, labels, iscrowd [N], area [N] in pixels and, for masks, masks [N, H, W] in {0, 1}; None leaves
+                the image out.
+        """
+        pairs = [pair for pair in zip(outputs, targets, strict=True) if pair[1] is not None]
+        if pairs:
+            outputs, targets = zip(*pairs, strict=True)
+            found = [self._on_cpu(output, "boxes", "labels", "scores") for output in outputs]
+            wanted = [self._on_cpu(target, "boxes", "labels", "iscrowd", "area") for target in targets]
+            self.metric.update(found, wanted)
+
+    def _on_cpu(self, values, *names):
+        result = {name: values[name].detach().cpu() for name in names}
+        if self.masks:
+            masks = values["masks"]
+            masks = (masks > 0.5).squeeze(1) if masks.ndim == 4 else masks
+            result["masks"] = masks.to("cpu", torch.uint8)
+        return result
+
+    def compute(self) -> dict[str, float]:
+        """Scores in [0, 1] of the images of all processes: `box_ap` (mean over the IoU thresholds 0.5, 0.55, ..., 0.95 and over
+        the classes that have objects), `box_ap50` and `box_ap75` at one threshold, `box_ap_small`, `box_ap_medium` and
+        `box_ap_large` for objects below 32^2, below 96^2 and from 96^2 pixels on, `box_ar100`, the average recall with 100
+        detections per image; with masks `mask_ap` and so on. What is undefined since no object is of that kind, which COCO
+        writes as -1, is nan."""
+        mine = self.metric.metric_state
+        try:
+            for name, values in mine.items():
+                setattr(self.metric, name, _in_turn(_of_all_processes(values)))
+            with warnings.catch_warnings():  # that nothing was added, which nan says
+                warnings.simplefilter("ignore", UserWarning)
+                found = self.metric.compute()
+        finally:
+            for name, values in mine.items():
+                setattr(self.metric, name, values)
+        kinds = {"box": "bbox_", "mask": "segm_"} if self.masks else {"box": ""}
+        scores = {
+            f"{kind}_{ours}": found[prefix + theirs].item()
+            for kind, prefix in kinds.items()
+            for ours, theirs in COCO_SCORES.items()
+        }
+        return {name: math.nan if score < 0 else score for name, score in scores.items()}
+
+
+class SegmentationScore:
+    """Intersection over union from the counts of all pixels."""
+
+    def __init__(self, num_classes: int):
+        self.num_classes = num_classes
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)  # [class, predicted class]
+
+    def update(self, logits: Tensor | Sequence[Tensor], targets: Sequence[Tensor | None]):
+        """Adds images.
+
+        Args:
+            logits: [B, K, h, w], or for each image [K, h, w]; resized to the targets.
+            targets: for each image its classes [H, W], 255 where a pixel does not count; None leaves the image out.
+        """
+        for image, target in zip(logits, targets, strict=True):
+            if target is not None:
+                target = target.to(image.device)
+                found, counted = class_map(image, target.shape), target != IGNORED
+                pairs = target[counted] * self.num_classes + found[counted]
+                self.counts += torch.bincount(pairs, minlength=self.num_classes**2).view_as(self.counts).cpu()
+
+    def compute(self) -> dict:
+        """Of the images of all processes: `ious`, for each class the pixels that are of it and found to be, over those that are
+        or are found to be, nan for a class without either; `miou`, their mean over the other classes (one that is found but never
+        there counts as 0, as in mmsegmentation); `accuracy`, the share of pixels whose class is found; `class_accuracy`,
+        that share for each class, averaged over the classes that are there. Numbers in [0, 1], nan without a pixel."""
+        counts = sum(_of_all_processes(self.counts)).double()
+        correct, there, found = counts.diag(), counts.sum(1), counts.sum(0)
+        ious = correct / (there + found - correct)  # 0 / 0 is nan
+        return {
+            "miou": ious.nanmean().item(),
+            "accuracy": (correct.sum() / counts.sum()).item(),
+            "class_accuracy": (correct / there).nanmean().item(),
+            "ious": ious.tolist(),
+        }
+
+
+def class_map(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """The likeliest class [H, W] of each pixel after logits [K, h, w] are resized bilinearly to (H, W). Memory does not grow
+    with K: some classes are resized at a time."""
+    best, classes = None, None
+    for first, some in zip(itertools.count(0, 16), logits.split(16)):
+        resized = F.interpolate(some[None].float(), size=tuple(size), mode="bilinear", align_corners=False)[0]
+        value, place = resized.max(0)
+        if best is None:
+            best, classes = value, place
+        else:
+            better = value > best
+            best, classes = torch.where(better, value, best), torch.where(better, place + first, classes)
+    return classes
+
+
+@dataclass
+class DetectionEvaluation(MeanFiringRate):
+    """What `DetectionScore.compute` says, number of images, and firing rates as in `Evaluation`."""
+
+    scores: dict[str, float]
+    samples: int
+    firing_rates: dict[str, float]
+
+    def as_text(self, data: str) -> str:
+        """A table for the terminal; `data` is the data set's name."""
+        header = ["AP", "AP50", "AP75", "small", "medium", "large", "AR100"]
+        lines = [f"{self.samples:,} test images ({data})", " " * 11 + "".join(f"{name:>9}" for name in header)]
+        for kind in ("box", "mask"):
+            if f"{kind}_ap" in self.scores:
+                values = (self.scores[f"{kind}_{name}"] for name in COCO_SCORES)
+                lines.append(
+                    f"{'boxes' if kind == 'box' else 'masks':11}" + "".join(f"{_percent(value):>9}" for value in values)
+                )
+        return "\n".join([*lines, self.firing_text()])
+
+
+@dataclass
+class SegmentationEvaluation(MeanFiringRate):
+    """What `SegmentationScore.compute` says, the classes' names, number of images, and firing rates as in `Evaluation`."""
+
+    scores: dict
+    classes: list[str]
+    samples: int
+    firing_rates: dict[str, float]
+
+    def as_text(self, data: str) -> str:
+        """Lines for the terminal, the last ones with the classes' IoU; `data` is the data set's name."""
+        lines = [
+            f"mIoU         {_percent(self.scores['miou'])} of {self.samples:,} test images ({data})",
+            f"accuracy     {_percent(self.scores['accuracy'])} of the pixels, {_percent(self.scores['class_accuracy'])} averaged over classes",
+            self.firing_text(),
+            "IoU",
+        ]
+        width = max(map(len, self.classes))
+        lines += [
+            f"  {name:{width}}  {_percent(iou):>7}" for name, iou in zip(self.classes, self.scores["ious"], strict=True)
+        ]
+        return "\n".join(lines)
+
+
+def evaluate_any(
+    model: nn.Module, samples: TestSet, device: str | torch.device = "cpu"
+) -> Evaluation | DetectionEvaluation | SegmentationEvaluation:
+    """Tests a model on every test sample once, as their task asks; the model is left on the device in eval mode."""
+    tasks = {"classification": evaluate, "detection": evaluate_detection, "segmentation": evaluate_segmentation}
+    return tasks[samples.data.task](model, samples, device)
+
+
+@torch.no_grad()
+def evaluate_detection(model: nn.Module, samples: TestSet, device: str | torch.device = "cpu") -> DetectionEvaluation:
+    """Tests a detector in eval mode on every test image once; the model is left on the device in eval mode. Masks are scored
+    if the targets and the model have them.
+
+    Raises:
+        ValueError: torchmetrics or faster_coco_eval is not installed.
+    """
+    model.to(device).eval()
+    score, count = None, 0
+    with firing_rates(model) as rates:
+        for images, targets in _readable(samples):
+            outputs = model([image.to(device) for image in images])
+            if score is None:
+                score = DetectionScore("masks" in targets[0] and "masks" in outputs[0])
+            score.update(outputs, targets)
+            count += len(images)
+    return DetectionEvaluation(score.compute(), count, dict(rates()))
+
+
+@torch.no_grad()
+def evaluate_segmentation(
+    model: nn.Module, samples: TestSet, device: str | torch.device = "cpu"
+) -> SegmentationEvaluation:
+    """Tests a segmenter in eval mode on every test image once; the model is left on the device in eval mode. Images of a batch
+    that are equally large run together, others one by one."""
+    model.to(device).eval()
+    score, count = SegmentationScore(len(samples.classes)), 0
+    with firing_rates(model) as rates:
+        for images, targets in _readable(samples):
+            for alike in equally_large(images):
+                logits = model(torch.stack([images[index] for index in alike]).to(device))
+                score.update(logits, [targets[index] for index in alike])
+            count += len(images)
+    return SegmentationEvaluation(score.compute(), list(samples.classes), count, dict(rates()))
+
+
+def equally_large(images: Sequence[Tensor]) -> list[list[int]]:
+    """The places of images of the same shape, together."""
+    groups = {}
+    for index, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(index)
+    return list(groups.values())
+
+
+@torch.no_grad()
+def detect(trained: Trained, path: str | Path, device: str | torch.device = "cpu") -> tuple[Tensor, dict]:
+    """An image file [3, H, W] in [0, 1], and what a detector finds in it, on the CPU.
+
+    Raises:
+        ValueError: the file is missing or no image, or the checkpoint does not say how images are prepared.
+    """
+    image = _read(trained, path)
+    (output,) = trained.model.to(device).eval()([image.to(device)])
+    return image, {name: value.cpu() for name, value in output.items()}
+
+
+@torch.no_grad()
+def segment(trained: Trained, path: str | Path, size: Sequence[int], device: str | torch.device = "cpu") -> Tensor:
+    """The class [H, W] of each pixel of an image file whose size is (H, W), on the CPU. Raises as `detect` does."""
+    logits = trained.model.to(device).eval()(_read(trained, path)[None].to(device))
+    return class_map(logits[0], size).cpu()
+
+
+def _read(trained, path):
+    if trained.data is None:
+        raise ValueError("this checkpoint does not say how its images are prepared; use one that `train` wrote")
+    return trained.data.read(path)
+
+
+def _readable(samples):
+    """The batches without what is padding or could not be read."""
+    for images, targets in test_loader(samples):
+        kept = [pair for pair in zip(images, targets, strict=True) if pair[1] is not None]
+        if kept:
+            yield tuple(zip(*kept, strict=True))
+
+
+def _of_all_processes(value):
+    """What each process has, in their order."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _in_turn(lists):
+    """The first items of all lists, then the second, and so on: the order in which samples were dealt to the processes."""
+    missing = object()
+    return [item for turn in itertools.zip_longest(*lists, fillvalue=missing) for item in turn if item is not missing]
+
+
+def _percent(value):
+    return "-" if math.isnan(value) else f"{value:.2%}"

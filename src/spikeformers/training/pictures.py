@@ -1,0 +1,348 @@
+"""Pictures of what detectors and segmenters find: boxes with names and scores, masks, and class maps with a legend."""
+# Shapes: N objects, H W pixels of the image.
+
+import io
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+
+from .._files import write_atomically, write_json
+from ..data.loading import read_image
+from .dense_evaluation import detect, segment
+from .evaluation import Trained
+
+ALPHA = 0.5  # how much of a mask's colour covers the image
+
+
+def picture(
+    image: Image.Image | Tensor, result: dict | Tensor, classes: Sequence[str] | None = None, threshold: float = 0.5
+) -> Image.Image:
+    """Draws objects or a class map onto an image. A class always has the same colour.
+
+    Args:
+        image: Pillow's, or [3, H, W] in [0, 1] or in uint8.
+        result: what a detector found: boxes [N, 4] (x0, y0, x1, y1 in pixels), labels [N] from 1 on, scores [N] and, if it finds
+            masks, their probabilities [N, 1, H, W]; or the class [H, W] of each pixel from 0 on.
+        classes: their names.
+        threshold: the lowest score that is drawn.
+    Returns:
+        The image with the objects, or with the class map and below it the names of the classes that occur, largest first.
+    """
+    if torch.is_tensor(image):
+        pixels = image.cpu() if image.dtype == torch.uint8 else (image.cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+    else:
+        pixels = pil_to_tensor(image.convert("RGB"))
+    if torch.is_tensor(result):
+        return _with_class_map(pixels, result.cpu(), classes)
+    return _with_objects(pixels, above(result, threshold), classes)
+
+
+def above(result: dict, threshold: float) -> dict:
+    """The objects with scores of at least `threshold`, the likeliest first, on the CPU."""
+    result = {name: value.cpu() for name, value in result.items()}
+    order = result["scores"].argsort(descending=True, stable=True)
+    order = order[result["scores"][order] >= threshold]
+    return {name: value[order] for name, value in result.items()}
+
+
+def name_of(classes: Sequence[str] | None, index: int) -> str:
+    """A class's name; `index` counts from 0."""
+    return classes[index] if classes else f"class {index}"
+
+
+@cache
+def colours(count: int) -> tuple[tuple[int, int, int], ...]:
+    """RGB colours from 0 to 255 that differ as much as possible: each is, of a grid of colours that are neither dark nor pale, the
+    one farthest from all before it in the OKLab space. The first ones do not depend on `count`."""
+    levels = np.linspace(0, 255, 12).round().astype(int)
+    grid = np.array(list(itertools.product(levels, repeat=3)))
+    space = _oklab(grid)
+    lightness, chroma = space[:, 0], np.hypot(space[:, 1], space[:, 2])
+    chosen = (lightness > 0.45) & (lightness < 0.87) & (chroma > 0.1)
+    grid, space = grid[chosen], space[chosen]
+    picks = [int(np.abs(grid - (230, 25, 45)).sum(1).argmin())]
+    distance = np.full(len(grid), np.inf)
+    while len(picks) < count:
+        distance = np.minimum(distance, ((space - space[picks[-1]]) ** 2).sum(1))
+        picks.append(int(distance.argmax()))
+    return tuple(tuple(grid[place].tolist()) for place in picks)
+
+
+def _oklab(rgb):
+    """[..., 3] in 0 to 255 -> lightness and two axes of colour, in which distance is what the eye sees (Ottosson, 2020)."""
+    linear = rgb / 255
+    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
+    to_cones = [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+    to_lab = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    return np.cbrt(linear @ np.array(to_cones).T) @ np.array(to_lab).T
+
+
+def _colours_of(labels):
+    return [colours(256)[label % 256] for label in labels]
+
+
+def _with_objects(pixels, objects, classes):
+    height, width = pixels.shape[1:]
+    places = [label - 1 for label in objects["labels"].tolist()]
+    fills = _colours_of(places)
+    line = max(1, round(min(height, width) / 240))
+    boxes = _inside(objects["boxes"], height, width)
+    if "masks" in objects and places:
+        masks = objects["masks"].reshape(-1, height, width) > 0.5
+        for mask, fill in zip(masks.flip(0), fills[::-1], strict=True):  # the likeliest on top
+            if mask.any():
+                pixels = draw_segmentation_masks(pixels, mask, ALPHA, fill)
+                pixels = draw_segmentation_masks(pixels, _edge(mask, line), 1.0, fill)
+    if places:
+        pixels = draw_bounding_boxes(pixels, boxes.flip(0), colors=fills[::-1], width=line)
+    drawn = to_pil_image(pixels)
+    texts = [
+        f"{name_of(classes, place)} {score:.0%}"
+        for place, score in zip(places, objects["scores"].tolist(), strict=True)
+    ]
+    _write(drawn, texts, boxes.tolist(), fills)
+    return drawn
+
+
+def _inside(boxes, height, width):
+    """Boxes whose corners are pixels of the image."""
+    most = torch.tensor([width - 1, height - 1, width - 1, height - 1])
+    return torch.minimum(boxes.float().clamp(min=0), most)
+
+
+def _edge(mask, line):
+    """The pixels of a mask that are at most `line` pixels from its outside."""
+    outside = F.max_pool2d((~mask)[None].float(), 2 * line + 1, 1, line)[0].bool()
+    return mask & outside
+
+
+def _write(drawn, texts, boxes, fills):
+    """Writes each text on a filled rectangle above its box, or in or below it where that covers no text before."""
+    places = []
+    for text, (left, top, _, bottom) in zip(texts, boxes, strict=True):
+        font, wide, high, margin = _fitting(text, drawn.height, drawn.width)
+        left = int(min(left, drawn.width - wide))
+        tops = [top - high, top, bottom, bottom - high, *np.arange(top + high, bottom - high, high)]
+        tops = [int(top) for top in tops if 0 <= int(top) <= drawn.height - high] or [0]
+        areas = [(left, top, left + wide, top + high) for top in tops]
+        free = (area for area in areas if not _covers(area, [other for other, *_ in places]))
+        places.append((next(free, areas[0]), font, margin))
+    draw = ImageDraw.Draw(drawn)
+    for text, ((left, top, right, bottom), font, margin), fill in reversed(
+        list(zip(texts, places, fills, strict=True))
+    ):
+        draw.rectangle((left, top, right - 1, bottom - 1), fill=fill)
+        draw.text((left + margin, (top + bottom) // 2), text, fill=_readable_on(fill), font=font, anchor="lm")
+
+
+def _covers(area, others):
+    left, top, right, bottom = area
+    return any(left < r and x < right and top < b and y < bottom for x, y, r, b in others)
+
+
+def _fitting(text, height, width):
+    """The font, 1/28 of the image's shorter side but smaller where the text would be wider than the image, and the width and
+    height of the text's rectangle and its margin in pixels."""
+    size = max(11, round(min(height, width) / 28))
+    while True:
+        font = ImageFont.load_default(size)
+        margin = max(2, size // 5)
+        wide, high = int(font.getlength(text)) + 1 + 2 * margin, round(1.3 * size)
+        if wide <= width or size <= 6:
+            return font, min(wide, width), min(high, height), margin
+        size -= 1
+
+
+def _readable_on(fill):
+    return "black" if _oklab(np.array(fill))[0] > 0.65 else "white"
+
+
+def _with_class_map(pixels, found, classes):
+    present, counts = found.unique(return_counts=True)
+    table = torch.tensor(_colours_of(range(int(present.max()) + 1)), dtype=torch.float32)
+    paint = table[found.long()].permute(2, 0, 1)
+    blended = to_pil_image((pixels * (1 - ALPHA) + paint * ALPHA).round().to(torch.uint8))
+    shares = sorted(zip((counts / found.numel()).tolist(), present.tolist(), strict=True), reverse=True)
+    return _with_legend(
+        blended, [(f"{name_of(classes, index)} {share:.1%}", _colours_of([index])[0]) for share, index in shares]
+    )
+
+
+def _with_legend(image, entries):
+    """Adds a white strip with (text, colour) entries in as many rows as they need below the image."""
+    size = max(12, round(min(image.size) / 28))
+    font, row, gap = ImageFont.load_default(size), round(1.6 * size), size // 2
+    widths = [size + gap + int(font.getlength(text)) + 1 for text, _ in entries]
+    total = max(image.width, max(widths) + 2 * gap)
+    places, x, y = [], gap, 0
+    for width in widths:
+        if x > gap and x + width + gap > total:
+            x, y = gap, y + row
+        places.append((x, y))
+        x += width + 2 * gap
+    result = Image.new("RGB", (total, image.height + y + row), "white")
+    result.paste(image)
+    draw = ImageDraw.Draw(result)
+    for (text, fill), (x, y) in zip(entries, places, strict=True):
+        middle = image.height + y + row // 2
+        draw.rectangle((x, middle - size // 2, x + size - 1, middle - size // 2 + size - 1), fill=fill, outline="black")
+        draw.text((x + size + gap, middle), text, fill="black", font=font, anchor="lm")
+    return result
+
+
+def predict(
+    trained: Trained,
+    paths: Iterable[str | Path],
+    out: str | Path = "predictions",
+    threshold: float = 0.5,
+    device: str | torch.device = "cpu",
+) -> Iterator[str]:
+    """Draws what a detector or segmenter finds in images; see `write_detection` and `write_segmentation` for the files.
+
+    Args:
+        trained: the model with what its checkpoint says.
+        paths: image files, or folders of them.
+        out: the folder to write into; no image is written over.
+        threshold: the lowest score of objects that are drawn.
+        device: where the model runs.
+    Returns:
+        For each image, once it is written, a line that says what was found and where it is drawn.
+    Raises:
+        ValueError: a file is missing or no image, or a folder has none.
+    """
+    files = images_among(paths)
+    folder = Folder(out, files)
+    for path in files:
+        if trained.data.task == "detection":
+            image, result = detect(trained, path, device)
+            yield write_detection(folder, path, image, result, trained.classes, threshold)
+        else:
+            image = read_image(path)
+            found = segment(trained, path, (image.height, image.width), device)
+            yield write_segmentation(folder, path, image, found, trained.classes)
+
+
+def images_among(paths: Iterable[str | Path]) -> list[Path]:
+    """The paths, and in place of a folder the image files in it (not in folders below it) by name.
+
+    Raises:
+        ValueError: a folder without images.
+    """
+    Image.init()
+    files = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in Image.EXTENSION)
+        if not inside:
+            raise ValueError(f"there is no image in the folder {path}; give image files or a folder that holds some")
+        files += inside
+    return files
+
+
+class Folder:
+    """A folder for files about images: OUT/NAME.png and others beside it, and NAME_2 where NAME is taken by another image.
+
+    Args:
+        out: the folder, made when needed.
+        inputs: the images, over which nothing is written.
+    """
+
+    def __init__(self, out: str | Path, inputs: Iterable[Path]):
+        self.out = Path(out)
+        self.taken = {_key(path) for path in inputs}
+
+    def files(self, image: Path, *endings: str) -> list[Path]:
+        """A free file for each ending, such as ".png"."""
+        for number in itertools.count(1):
+            stem = image.stem if number == 1 else f"{image.stem}_{number}"
+            files = [self.out / f"{stem}{ending}" for ending in endings]
+            if self.taken.isdisjoint(map(_key, files)):
+                self.taken.update(map(_key, files))
+                return files
+
+
+def _key(path):
+    return str(path.resolve()).casefold()  # some file systems do not tell a.png and A.png apart
+
+
+def write_detection(
+    folder: Folder, path: Path, image: Tensor, result: dict, classes: Sequence[str] | None, threshold: float
+) -> str:
+    """Writes NAME.png and NAME.json, which lists all objects with class, label (from 1 on), score, box (x0, y0, x1, y1 in pixels)
+    and, where masks are found, COCO's run lengths of them; returns a line that says what was found."""
+    drawn, numbers = folder.files(path, ".png", ".json")
+    shown, everything = above(result, threshold), above(result, 0.0)
+    write_picture(drawn, picture(image, shown, classes, threshold))
+    objects = []
+    for place, (label, score, box) in enumerate(
+        zip(*(everything[key].tolist() for key in ("labels", "scores", "boxes")), strict=True)
+    ):
+        objects.append({"class": name_of(classes, label - 1), "label": label, "score": score, "box": box})
+        if "masks" in everything:
+            objects[-1]["segmentation"] = run_lengths(everything["masks"][place, 0] > 0.5)
+    height, width = image.shape[-2:]
+    write_json(numbers, {"image": str(path), "height": height, "width": width, "objects": objects})
+    counts = {}
+    for label in shown["labels"].tolist():
+        counts[label] = counts.get(label, 0) + 1
+    found = ", ".join(
+        f"{count} {name_of(classes, label - 1)}" for label, count in sorted(counts.items(), key=lambda item: -item[1])
+    )
+    if not found:
+        best = (
+            f"the best is {objects[0]['class']} with {objects[0]['score']:.3f}"
+            if objects
+            else "no object was found at all"
+        )
+        found = f"nothing reaches the score {threshold:g}, {best}"
+    return f"{path}: {found} -> {drawn}"
+
+
+def write_segmentation(
+    folder: Folder, path: Path, image: Image.Image, found: Tensor, classes: Sequence[str] | None
+) -> str:
+    """Writes NAME.png and NAME_classes.png, whose pixels are the classes' numbers; returns a line with the three largest."""
+    drawn, numbers = folder.files(path, ".png", "_classes.png")
+    write_picture(drawn, picture(image, found, classes))
+    indexed = Image.fromarray(found.to(torch.uint8).numpy(), "P")
+    indexed.putpalette([value for colour in colours(256) for value in colour])
+    write_picture(numbers, indexed)
+    shares = found.flatten().bincount().float() / found.numel()
+    best = shares.topk(min(3, int((shares > 0).sum())))
+    text = ", ".join(
+        f"{name_of(classes, index)} {share:.1%}" for share, index in zip(*map(Tensor.tolist, best), strict=True)
+    )
+    return f"{path}: {text} -> {drawn}"
+
+
+def write_picture(path: Path, image: Image.Image) -> None:
+    """Writes a PNG file whole or not at all."""
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    write_atomically(path, content.getvalue())
+
+
+def run_lengths(mask: Tensor) -> dict:
+    """COCO's uncompressed run lengths of a mask [H, W]: pixels outside, inside, outside, ... down the columns."""
+    flat = mask.t().flatten().numpy()
+    changes = np.flatnonzero(np.diff(flat, prepend=False, append=~flat[-1:]))
+    return {"size": list(mask.shape), "counts": np.diff(changes, prepend=0).tolist()}

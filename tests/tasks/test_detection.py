@@ -1,0 +1,332 @@
+import copy
+import json
+
+import pytest
+import torch
+from torch.testing import assert_close
+from torchvision.ops import roi_align
+
+import spikeformers
+from spikeformers.neurons import LIF
+from spikeformers.tasks.detection import (
+    SpikingBoxHead,
+    SpikingBoxPredictor,
+    SpikingMaskHead,
+    SpikingMaskPredictor,
+    SpikingRPNHead,
+    TemporalRoIAlign,
+    anchors_of,
+)
+from spikeformers.training.evaluation import firing_rates
+
+STRIDES = (4, 8, 16, 16)
+
+
+def fired(module, *inputs):
+    with torch.no_grad(), firing_rates(module) as rates:
+        module(*inputs)
+    return rates()
+
+
+@pytest.mark.parametrize(("size", "millions"), [("15m", 34.9), ("55m", 75.0)])
+def test_parameters_are_as_many_as_published(size, millions):
+    with torch.device("meta"):
+        model = spikeformers.create_model("mask_rcnn", backbone=f"meta_spikeformer_{size}", num_classes=81)
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize("time_steps", [1, 4])
+def test_training_reaches_every_parameter_with_images_of_different_sizes_and_one_without_objects(
+    network, targets, time_steps
+):
+    model = network("mask_rcnn", time_steps=time_steps).train()
+    losses = model(*targets)
+    assert set(losses) == {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg"}
+    sum(losses.values()).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not without
+    assert all(p.grad.any() for name, p in model.named_parameters() if name.endswith("layer.weight"))
+
+
+@pytest.mark.parametrize("time_steps", [1, 4])
+def test_an_image_without_objects_alone_can_be_learned(network, targets, time_steps):
+    images, wanted = targets
+    losses = network("mask_rcnn", time_steps=time_steps).train()(images[1:], wanted[1:])
+    total = sum(losses.values())
+    total.backward()
+    assert total.isfinite() and losses["loss_box_reg"] == 0 and losses["loss_mask"] == 0
+
+
+@pytest.mark.parametrize("time_steps", [1, 4])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_detections_lie_in_the_images_given(network, targets, time_steps, batch):
+    images = targets[0][:batch]
+    with torch.no_grad():
+        found = network("mask_rcnn", time_steps=time_steps)(images)
+    assert len(found) == batch
+    for image, answer in zip(images, found, strict=True):
+        height, width = image.shape[1:]
+        count = len(answer["boxes"])
+        assert 0 < count <= 10
+        assert answer["masks"].shape == (count, 1, height, width)
+        assert answer["boxes"].min() >= 0 and (answer["boxes"] <= torch.tensor([width, height, width, height])).all()
+        assert set(answer["labels"].tolist()) <= {1, 2, 3}
+
+
+def test_nothing_found_is_an_answer(network, targets):
+    model = network("mask_rcnn", box_score_thresh=1.1)
+    assert [len(answer["boxes"]) for answer in model(targets[0])] == [0, 0]
+
+
+def test_an_image_is_answered_alike_alone_and_among_others_of_its_size(network):
+    model = network("mask_rcnn").double()
+    images = list(torch.rand(3, 3, 64, 96, dtype=torch.float64))
+    with torch.no_grad():
+        together, alone = model(images), model(images[1:2])[0]
+    for key in alone:
+        assert_close(together[1][key], alone[key], msg=key)
+
+
+def test_heads_average_over_time_what_each_step_answers():
+    torch.manual_seed(0)
+    maps = 2 * torch.randn(3, 2, 8, 6, 5)
+    head = SpikingRPNHead(8, 3, LIF)
+    (logits,), (deltas,) = head([maps])
+    assert logits.shape == (2, 3, 6, 5) and deltas.shape == (2, 12, 6, 5)
+    lif, conv = LIF(), head.conv.layer
+    hidden = lif(torch.stack([conv(x) for x in lif(maps)]))
+    assert hidden.any()
+    assert_close(logits, torch.stack([head.cls_logits(x) for x in hidden]).mean(0))
+    assert_close(deltas, torch.stack([head.bbox_pred(x) for x in hidden]).mean(0))
+
+    regions = 2 * torch.randn(3, 5, 8, 14, 14)
+    mask_head, predictor = SpikingMaskHead(8, LIF), SpikingMaskPredictor(8, 4, LIF)
+    x = regions
+    for layer in mask_head.convs:
+        x = x + torch.stack([layer.layer(s) for s in lif(x)])
+    assert_close(mask_head(regions), x)
+    x = lif(torch.stack([predictor.upsample.layer(s) for s in lif(x)]))
+    assert_close(predictor(mask_head(regions)), torch.stack([predictor.mask_logits(s) for s in x]).mean(0))
+
+
+def test_last_layers_of_the_box_head_read_potentials_as_published():
+    torch.manual_seed(0)
+    head, predictor = SpikingBoxHead(8, LIF, width=16), SpikingBoxPredictor(16, 4)
+    x = 2 * torch.randn(2, 5, 8, 7, 7)
+    lif = LIF()
+    hidden = head.fc7.layer(lif(head.fc6.layer(lif(x.flatten(2)))))
+    logits, deltas = predictor(head(x))
+    assert_close(logits, predictor.cls_score(hidden).mean(0))
+    assert_close(deltas, predictor.bbox_pred(hidden).mean(0))
+
+
+@pytest.mark.parametrize("tau", [1.0, 2.0])
+def test_fresh_heads_keep_firing_through_all_their_layers(tau):
+    torch.manual_seed(0)
+
+    def neuron():
+        return LIF(tau)
+
+    x = tau * torch.randn(1, 6, 64, 14, 14)
+    mask = torch.nn.Sequential(SpikingMaskHead(64, neuron), SpikingMaskPredictor(64, 3, neuron))
+    rates = [*fired(mask, x).values(), *fired(SpikingBoxHead(64, neuron, 14, 256), x).values()]
+    rates += fired(SpikingRPNHead(64, 3, neuron), [x]).values()
+    assert len(rates) == 6 + 2 + 2
+    assert all(0.05 < rate < 0.5 for rate in rates), rates
+
+
+def test_regions_read_the_map_that_fits_their_size_at_its_true_stride():
+    side = 512
+    align = TemporalRoIAlign(STRIDES, 7)
+    # every map holds its own number and the horizontal place of its pixels' centres in the image
+    maps = {}
+    for level, stride in enumerate(STRIDES):
+        places = (torch.arange(side // stride) * stride).float()
+        maps[str(level)] = torch.stack(
+            [torch.full((side // stride, side // stride), float(level)), places.expand(side // stride, -1)]
+        )[None, None]
+    sides = torch.tensor([40.0, 111.0, 113.0, 223.0, 225.0, 447.0, 449.0])
+    boxes = torch.stack([torch.full((7,), 20.0), torch.full((7,), 20.0), 20 + sides, 20 + sides], dim=1)
+    found = align(maps, [boxes], [(side, side)])
+    assert found.shape == (1, 7, 2, 7, 7)
+    assert found[0, :, 0].mean((1, 2)).tolist() == [0, 0, 1, 1, 2, 2, 3]
+    assert_close(found[0, :, 1].mean((1, 2)), 20 + sides / 2, atol=1.0, rtol=0)
+
+
+def test_regions_are_aligned_at_every_time_step():
+    torch.manual_seed(0)
+    maps = {str(i): torch.randn(3, 2, 4, 64 // stride, 64 // stride) for i, stride in enumerate(STRIDES)}
+    boxes = [torch.tensor([[3.0, 4.0, 30.0, 40.0]]), torch.tensor([[1.0, 1.0, 50.0, 60.0], [5.0, 9.0, 44.0, 20.0]])]
+    found = TemporalRoIAlign(STRIDES, 7)(maps, boxes, [(64, 64)] * 2)
+    assert found.shape == (3, 3, 4, 7, 7)
+    for step in range(3):
+        want = roi_align(maps["0"][step], boxes, 7, 1 / 4, sampling_ratio=2)
+        assert_close(found[step], want)
+
+
+def test_anchors_stand_at_the_strides_of_the_maps(network):
+    model = network("faster_rcnn")
+    x = torch.rand(1, 3, 64, 128)
+    maps = model.backbone(x)
+    images = model.transform([x[0]])[0]
+    anchors = model.rpn.anchor_generator(images, list(maps.values()))[0]
+    places = [(64 // stride) * (128 // stride) for stride in (4, 8, 16, 16, 32)]
+    assert len(anchors) == 3 * sum(places)
+    for level, stride in enumerate((4, 8, 16, 16, 32)):
+        own = anchors[3 * sum(places[:level]) : 3 * sum(places[: level + 1])]
+        centres = (own[:, :2] + own[:, 2:]) / 2
+        assert centres.unique(dim=0)[:, 0].unique().diff().unique().tolist() == [stride], level
+        assert_close((own[:3, 2:] - own[:3, :2]).prod(1).sqrt(), torch.full((3,), 32.0 * 2**level), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("levels", "want"),
+    [
+        (1, ((32, 64, 128, 256, 512),)),
+        (2, ((32, 64, 128), (128, 256, 512))),
+        (4, ((32, 64), (64, 128), (128, 256), (256, 512))),
+        (5, ((32,), (64,), (128,), (256,), (512,))),
+    ],
+)
+def test_all_levels_have_as_many_anchors_and_every_size_is_there(levels, want):
+    assert anchors_of(levels, (32, 64, 128, 256, 512)) == want
+
+
+def test_float_heads_are_torchvisions_behind_the_mean_over_time(network, targets):
+    model = network("mask_rcnn", heads="float")
+    assert not [name for name in fired(model, targets[0]) if ".body." not in name]
+    losses = model.train()(*targets)
+    assert sum(losses.values()).isfinite()
+    x = torch.randn(1, 3, 64, 64)
+    want = [
+        found.mean(0) for found in model.eval().body.forward_intermediates(x, [1, 2, 3, 4], intermediates_only=True)
+    ]
+    got = model.backbone.neck({str(i): found for i, found in enumerate(want)})
+    assert_close(model.backbone(x)["0"], got["0"])
+
+
+def test_readout_before_the_neck_gives_the_heads_one_step(network, targets):
+    model = network("mask_rcnn", time_steps=3, readout="neck")
+    assert model.backbone(torch.randn(1, 3, 64, 64))["0"].shape == (1, 1, 16, 16, 16)
+    assert len(model(targets[0])) == 2
+
+
+def test_time_steps_that_shrink_from_stage_to_stage(targets):
+    options = {"dims": (8, 16, 24, 32), "depths": (1, 1, 1, 1, 1), "schedule": [4, 4, 3, 2, 2]}
+    model = spikeformers.create_model(
+        "faster_rcnn", backbone="meta_spikeformer_15m", backbone_kwargs=options, width=16, min_size=64
+    )
+    maps = model.backbone(torch.randn(1, 3, 64, 64))
+    assert {len(found) for found in maps.values()} == {2} and model.schedule == [4, 4, 3, 2, 2]
+    assert sum(model.train()(*targets).values()).isfinite()
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    ["meta_spikeformer_cifar", "spikingformer_cifar_2_256", "spiking_vgg9", "spiking_resnet18", "sew_resnet18"],
+)
+def test_any_backbone_of_images_or_events(backbone):
+    torch.manual_seed(0)
+    model = spikeformers.create_model(
+        "faster_rcnn", backbone=backbone, num_classes=3, width=8, time_steps=2, min_size=64
+    )
+    sample = torch.rand(2, 2, 64, 64).round() if model.in_chans == 2 else torch.rand(3, 64, 64)
+    target = {"boxes": torch.tensor([[4.0, 4.0, 40.0, 50.0]]), "labels": torch.tensor([1])}
+    losses = model.train()([sample], [target])
+    sum(losses.values()).backward()
+    assert next(model.body.parameters()).grad.any()
+    assert model.eval()([sample])[0]["boxes"].shape[1] == 4
+
+
+def test_a_saved_detector_is_the_same_again(tmp_path, targets):
+    torch.manual_seed(0)
+    options = {"dims": [8, 16, 24, 32], "depths": [1, 1, 1, 1, 1]}
+    model = spikeformers.create_model(
+        "mask_rcnn",
+        backbone="meta_spikeformer_15m",
+        num_classes=4,
+        backbone_kwargs=options,
+        width=16,
+        min_size=64,
+        box_score_thresh=0.0,
+    )
+    model.train()(*targets)
+    model.eval().time_steps = 3
+    spikeformers.save_model(model, tmp_path / "detector.safetensors")
+    again = spikeformers.create_model(checkpoint=tmp_path / "detector.safetensors").eval()
+    assert again.time_steps == 3 and again.config == json.loads(json.dumps(model.config))
+    for a, b in zip(model(targets[0]), again(targets[0]), strict=True):
+        for key in a:
+            assert_close(a[key], b[key], rtol=0, atol=0)
+
+
+def test_the_backbone_given_stays_as_it_is(network):
+    body = spikeformers.create_model("meta_spikeformer_15m", dims=(8, 16, 24, 32), distillation=True)
+    before = copy.deepcopy(body.state_dict())
+    model = spikeformers.create_model("faster_rcnn", backbone=body, width=16)
+    assert body.num_classes == 1000 and list(body.state_dict()) == list(before)
+    assert not any(name.startswith(("backbone.body.head.", "backbone.body.head_kd.")) for name in model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "needs a backbone"),
+        ({"backbone": "meta_spikeformer_16m"}, "did you mean"),
+        ({"backbone": 3}, "name of list_models"),
+        ({"backbone": "meta_spikeformer_cifar", "heads": "analog"}, "'spiking' or 'float'"),
+        ({"backbone": "meta_spikeformer_cifar", "heads": "float", "readout": "logits"}, "readout='neck'"),
+        ({"backbone": "meta_spikeformer_cifar", "stages": [7]}, "0 to 4"),
+        ({"backbone": "meta_spikeformer_cifar", "num_classes": 1}, "counts the background"),
+        ({"backbone": "meta_spikeformer_cifar", "min_sise": 3}, "min_sise"),
+    ],
+)
+def test_errors_say_what_to_do(options, message):
+    with pytest.raises(ValueError, match=message):
+        spikeformers.create_model("mask_rcnn", **options)
+
+
+def test_merged_detectors_answer_the_same_and_multiply_in_roi_align_only(network):
+    model = network("mask_rcnn").double()
+    images = torch.rand(2, 3, 64, 96, dtype=torch.float64)
+    merged = spikeformers.merge(model, "neuromorphic")
+    with torch.no_grad():
+        for a, b in zip(model(images), merged(images), strict=True):
+            for key in a:
+                assert_close(a[key], b[key], rtol=1e-6, atol=1e-6, msg=key)
+    with pytest.raises(ValueError, match="no configuration"):
+        spikeformers.save_model(merged, "merged.safetensors")
+    found = spikeformers.audit(merged, images)
+    assert {finding.operation for finding in found.offending} == {"torchvision::roi_align"}
+    fed = [finding for finding in found.passing if finding.module == "roi_heads.box_predictor.cls_score"]
+    assert [finding.operands[0] for finding in fed] == ["binary"]
+    assert "roi_heads.box_predictor.cls_score" in {
+        finding.module for finding in spikeformers.audit(model, images).offending
+    }
+
+
+def test_profiles_and_estimates_cover_the_heads(network):
+    model = network("mask_rcnn")
+    measured = spikeformers.profile(model, [torch.rand(1, 3, 64, 96), torch.rand(1, 3, 96, 64)], merged=False)
+    estimated = spikeformers.estimate(model, (3, 64, 96), 0.2)
+    names = {
+        f"roi_heads.{name}"
+        for name in (
+            "box_head.fc6.layer",
+            "box_head.fc7.layer",
+            "mask_head.convs.3.layer",
+            "mask_predictor.mask_logits",
+        )
+    }
+    names |= {
+        "backbone.neck.lateral.3.layer",
+        "backbone.neck.output.0.layer",
+        "rpn.head.conv.layer",
+        "rpn.head.cls_logits",
+    }
+    for profile in (measured, estimated):
+        assert names <= {layer.name for layer in profile.layers}
+    # 50 regions of 16 x 7 x 7 at two steps
+    layer = next(layer for layer in estimated.layers if layer.name == "roi_heads.box_head.fc6.layer")
+    assert layer.dense == 2 * 50 * 16 * 49 * 1024
+    assert measured.energy > 0

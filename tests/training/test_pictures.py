@@ -1,0 +1,284 @@
+"""Pictures of what was found: colours, places of the texts, and files that do not overwrite each other."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms.functional import pil_to_tensor
+
+from spikeformers import create_model
+from spikeformers.cli import main
+from spikeformers.data import CocoData, MaskData
+from spikeformers.training.evaluation import Trained, save_trained
+from spikeformers.training.pictures import (
+    Folder,
+    colours,
+    images_among,
+    picture,
+    predict,
+    run_lengths,
+)
+
+NAMES = ["zebra", "bus", "traffic light"]
+
+
+def found(boxes, labels, scores, masks=None):
+    result = {
+        "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+    }
+    result["scores"] = torch.tensor(scores)
+    return result if masks is None else {**result, "masks": masks}
+
+
+def pixels(image):
+    return pil_to_tensor(image).int()
+
+
+def has(image, colour):
+    """Where an image has exactly that colour, [H, W]."""
+    return (pixels(image) == torch.tensor(colour).view(3, 1, 1)).all(0)
+
+
+def test_colours_differ_and_stay():
+    some, many = colours(12), colours(256)
+    assert many[:12] == some and len(set(many)) == 256
+    distances = torch.cdist(torch.tensor(some).float(), torch.tensor(some).float()) + 1000 * torch.eye(12)
+    assert distances.min() > 60
+
+
+def test_objects_below_the_threshold_are_not_drawn():
+    grey = Image.new("RGB", (160, 120), "grey")
+    result = found([[10, 40, 60, 100], [90, 40, 150, 100]], [1, 3], [0.9, 0.3])
+    first, third = colours(3)[0], colours(3)[2]
+    high, low = picture(grey, result, NAMES), picture(grey, result, NAMES, threshold=0.3)
+    assert high.size == low.size == grey.size
+    assert has(high, first).any() and not has(high, third).any() and has(low, third).any()
+    assert has(low, first)[40:101, 10].all() and has(low, third)[40:101, 150].all()  # the boxes' sides
+    assert (pixels(high)[:, 60:80, 75:85] == 128).all() and grey.getpixel((10, 70)) == (128, 128, 128)
+    nothing = found([], [], [], torch.zeros(0, 1, 120, 160))
+    assert torch.equal(pixels(picture(grey, nothing, NAMES)), pixels(grey))
+
+
+def test_masks_cover_their_pixels_only():
+    mask = torch.zeros(1, 1, 120, 160)
+    mask[..., 30:90, 20:70] = 0.8
+    mask[..., 30:90, 70:100] = 0.4
+    result = found([[20, 30, 69, 89]], [2], [0.9], mask)
+    drawn = pixels(picture(torch.full((3, 120, 160), 0.5), result, NAMES))
+    green = torch.tensor(colours(2)[1])
+    inside = drawn[:, 50:80, 30:60].float()
+    assert (inside - (green.view(3, 1, 1) + 128) / 2).abs().max() <= 1
+    assert (drawn[:, 50:80, 75:] == 128).all()
+
+
+@pytest.mark.parametrize("size", [(40, 30), (320, 240), (24, 200)])
+def test_texts_stay_inside_and_apart(size):
+    width, height = size
+    boxes = [
+        [0, 0, 5, 5],
+        [width - 4, 0, width, 4],
+        [0, height - 3, width, height],
+        [-20, -20, 2 * width, 2 * height],
+        [3, 3, 3, 3],
+    ]
+    grey = Image.new("RGB", size, "grey")
+    drawn = picture(grey, found(boxes, [3, 3, 3, 1, 2], [0.9, 0.8, 0.7, 0.6, 0.5]), NAMES)
+    assert drawn.size == size and has(drawn, colours(3)[2]).any()
+    if size == (320, 240):
+        one = picture(grey, found([[100, 100, 200, 200]], [3], [0.9]), NAMES)
+        two = picture(grey, found([[100, 100, 200, 200]] * 2, [3, 3], [0.9, 0.9]), NAMES)
+        text = 4 * 101 * 1
+        assert has(two, colours(3)[2]).sum() - text > 1.6 * (has(one, colours(3)[2]).sum() - text)
+
+
+def test_class_map_has_a_legend_of_what_occurs():
+    classes = torch.zeros(90, 120, dtype=torch.int64)
+    classes[:, 60:] = 2
+    black = Image.new("RGB", (120, 90))
+    drawn = picture(black, classes, NAMES)
+    first, second, third = colours(3)
+    assert drawn.width >= 120 and drawn.height > 90
+    above, below = drawn.crop((0, 0, 120, 90)), drawn.crop((0, 90, drawn.width, drawn.height))
+    assert (pixels(above)[:, :, :60] - torch.tensor(first).view(3, 1, 1) / 2).abs().max() <= 1
+    assert (pixels(above)[:, :, 60:] - torch.tensor(third).view(3, 1, 1) / 2).abs().max() <= 1
+    assert has(below, first).any() and has(below, third).any() and not has(below, second).any()
+
+
+def test_run_lengths_are_those_of_coco():
+    pytest.importorskip("pycocotools")
+    from pycocotools import mask as rle
+
+    for mask in (torch.rand(5, 7) > 0.5, torch.ones(3, 2) > 0, torch.zeros(3, 2) > 0):
+        ours = run_lengths(mask)
+        assert np.array_equal(rle.decode(rle.frPyObjects(ours, *mask.shape)), mask.numpy())
+
+
+def test_no_file_is_written_twice(tmp_path):
+    inputs = [tmp_path / name for name in ("a/x.jpg", "b/x.jpg", "x.png", "X_classes.png", "x_2.jpg")]
+    folder = Folder(tmp_path, inputs)
+    written = [file for path in inputs for file in folder.files(path, ".png", "_classes.png")]
+    assert len({str(path).lower() for path in [*written, *inputs]}) == len(written) + len(inputs)
+    assert Folder(tmp_path / "out", inputs).files(inputs[0], ".png") == [tmp_path / "out" / "x.png"]
+
+
+def test_folders_stand_for_their_images(tmp_path):
+    for name in ("b.png", "a.JPG", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "more").mkdir()
+    assert images_among([tmp_path, "c.png"]) == [tmp_path / "a.JPG", tmp_path / "b.png", *images_among(["c.png"])]
+    with pytest.raises(ValueError, match="no image in the folder .*more"):
+        images_among([tmp_path / "more"])
+
+
+class Detector(nn.Module):
+    """Finds a bus in bright images, and what is hardly a zebra in dark ones; nothing where it is black."""
+
+    def forward(self, images):
+        (image,) = images
+        height, width = image.shape[1:]
+        mask = torch.zeros(1, 1, height, width)
+        mask[..., 2:8, 3:9] = 1
+        count = 1 if image.mean() > 0 else 0
+        bright = image.mean() > 0.5
+        return [
+            {
+                key: value[:count]
+                for key, value in found([[3, 2, 9, 8]], [2 if bright else 1], [0.75 if bright else 0.25], mask).items()
+            }
+        ]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """White, grey and black images of 30x20 pixels, the first two of the same name."""
+    files = [tmp_path / "one" / "photo.png", tmp_path / "two" / "photo.jpg", tmp_path / "black.png"]
+    for path, colour in zip(files, ("white", "#404040", "black"), strict=True):
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (30, 20), colour).save(path)
+    return files
+
+
+def test_predict_objects(photos, tmp_path):
+    out = tmp_path / "out"
+    trained = Trained(Detector(), CocoData(), NAMES)
+    lines = list(predict(trained, photos, out))
+    assert lines == [
+        f"{photos[0]}: 1 bus -> {out / 'photo.png'}",
+        f"{photos[1]}: nothing reaches the score 0.5, the best is zebra with 0.250 -> {out / 'photo_2.png'}",
+        f"{photos[2]}: nothing reaches the score 0.5, no object was found at all -> {out / 'black.png'}",
+    ]
+    assert sorted(path.name for path in out.iterdir()) == [
+        f"{name}{end}" for name in ("black", "photo", "photo_2") for end in (".json", ".png")
+    ]
+    assert has(Image.open(out / "photo.png"), colours(2)[1]).any()
+    numbers = json.loads((out / "photo.json").read_text())
+    (bus,) = numbers["objects"]
+    assert (numbers["image"], numbers["width"], numbers["height"]) == (str(photos[0]), 30, 20)
+    assert (bus["class"], bus["label"], bus["score"], bus["box"]) == ("bus", 2, 0.75, [3, 2, 9, 8])
+    assert bus["segmentation"]["size"] == [20, 30] and sum(bus["segmentation"]["counts"][1::2]) == 36
+    assert json.loads((out / "photo_2.json").read_text())["objects"][0]["class"] == "zebra"  # below the threshold, too
+    assert "1 zebra" in list(predict(trained, photos[1:2], out, threshold=0.2))[0]
+
+
+class Segmenter(nn.Module):
+    """Class 2 at the left, class 0 at the right, at a quarter of the size."""
+
+    def forward(self, x):
+        logits = torch.zeros(1, 3, x.shape[2] // 4, x.shape[3] // 4)
+        logits[:, 2, :, : logits.shape[3] // 2] = 1
+        logits[:, 0, :, logits.shape[3] // 2 :] = 2
+        return logits
+
+
+def test_predict_class_maps(photos, tmp_path):
+    out = tmp_path / "out"
+    trained = Trained(Segmenter(), MaskData(size=(96, 64)), NAMES)
+    line, _ = predict(trained, photos[:2], out)
+    classes = np.asarray(Image.open(out / "photo_classes.png"))
+    share = (classes == 0).mean()
+    assert classes.shape == (20, 30) and (classes[:, :10] == 2).all() and (classes[:, 20:] == 0).all()
+    assert line == f"{photos[0]}: zebra {share:.1%}, traffic light {1 - share:.1%} -> {out / 'photo.png'}"
+    assert {path.name for path in out.iterdir()} == {
+        "photo.png",
+        "photo_classes.png",
+        "photo_2.png",
+        "photo_2_classes.png",
+    }
+    assert Image.open(out / "photo.png").height > 20
+
+
+def test_predict_names_what_it_cannot_read(tmp_path):
+    with pytest.raises(ValueError, match="no image file .*missing.png"):
+        list(predict(Trained(Detector(), CocoData(), NAMES), [tmp_path / "missing.png"], tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+SMALL = {
+    "backbone": "meta_spikeformer_15m",
+    "backbone_kwargs": {"dims": [8, 8, 16, 16], "depths": [0, 0, 0, 1, 0]},
+    "width": 16,
+}
+
+
+@pytest.fixture
+def street(tmp_path):
+    """Two images of different sizes with masks of three classes, and an image without a mask."""
+    root = tmp_path / "street"
+    for kind in ("images", "annotations"):
+        (root / kind / "validation").mkdir(parents=True)
+    for name, size in (("a", (40, 30)), ("b", (30, 40)), ("c", (30, 40))):
+        Image.effect_noise(size, 90).convert("RGB").save(root / "images" / "validation" / f"{name}.jpg")
+        if name != "c":
+            Image.new("L", size, 2).save(root / "annotations" / "validation" / f"{name}.png")
+    return root
+
+
+def test_commands_for_segmenters(street, tmp_path, capsys):
+    checkpoint = tmp_path / "model.safetensors"
+    model = create_model("semantic_fpn", **SMALL, head_width=16, num_classes=3)
+    save_trained(Trained(model, MaskData(root=str(street), classes=tuple(NAMES), size=(64, 64)), NAMES), checkpoint)
+    assert main(["eval", str(checkpoint)]) == 0
+    out, _ = capsys.readouterr()
+    assert "of 2 test images (masks)" in out and "\n  traffic light  " in out and "firing rate" in out
+    assert "left out     1 of 3 could not be read" in out and "c.jpg" in out
+    assert (
+        main(["predict", str(checkpoint), str(street / "images" / "validation"), "--out", str(tmp_path / "out")]) == 0
+    )
+    out, err = capsys.readouterr()
+    assert err == "" and len(out.splitlines()) == 3 and (tmp_path / "out" / "c_classes.png").is_file()
+    assert main(["predict", str(checkpoint), str(tmp_path / "no.jpg")]) == 2
+    assert main(["eval", str(checkpoint), "--data.name", "coco"]) == 2
+    assert "the checkpoint is for segmentation" in capsys.readouterr().err
+    assert main(["eval", str(checkpoint), "--data.classes", "5"]) == 2
+    assert "the checkpoint knows the classes" in capsys.readouterr().err
+
+
+def test_commands_for_detectors(street, tmp_path, capsys):
+    files = sorted((street / "images" / "validation").iterdir())
+    images = [
+        {"id": number, "file_name": path.name, **dict(zip(("width", "height"), Image.open(path).size, strict=True))}
+        for number, path in enumerate(files)
+    ]
+    outline = {"bbox": [2, 2, 8, 8], "segmentation": [[2, 2, 10, 2, 10, 10, 2, 10]], "area": 64, "iscrowd": 0}
+    content = {
+        "images": images,
+        "categories": [{"id": 3 * number + 1, "name": name} for number, name in enumerate(NAMES)],
+        "annotations": [{"id": 1, "image_id": 0, "category_id": 4, **outline}],
+    }
+    (street / "val.json").write_text(json.dumps(content))
+    checkpoint = tmp_path / "model.safetensors"
+    model = create_model("mask_rcnn", **SMALL, num_classes=4, min_size=32, max_size=48, box_score_thresh=0.0)
+    data = CocoData(root=str(street), val="val", images="images/validation", annotations="{split}.json")
+    save_trained(Trained(model, data, NAMES), checkpoint)
+    assert main(["eval", str(checkpoint)]) == 0
+    out, _ = capsys.readouterr()
+    assert "3 test images (coco)" in out and "\nboxes " in out and "\nmasks " in out and "firing rate" in out
+    assert main(["predict", str(checkpoint), str(files[0]), "--threshold", "0", "--out", str(tmp_path / "out")]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and f"-> {tmp_path / 'out' / 'a.png'}" in out
+    assert len(json.loads((tmp_path / "out" / "a.json").read_text())["objects"]) > 0
+    assert main(["predict", str(checkpoint), str(files[0]), "--threshold", "50"]) == 2
