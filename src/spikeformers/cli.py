@@ -4,6 +4,7 @@ import argparse
 import ast
 import contextlib
 import difflib
+import fnmatch
 import importlib.metadata
 import importlib.util
 import itertools
@@ -96,11 +97,11 @@ def train(argv):
 
 
 def evaluate(argv):
-    """Print a checkpoint's accuracy on its test images, or on others given as --data.* options."""
+    """Print a checkpoint's accuracy, AP or mIoU on its test images, or on others given as --data.* options."""
     _need("train", "jsonargparse")
     from jsonargparse import ArgumentParser
 
-    from .training import evaluation
+    from .training import dense_evaluation, evaluation
 
     parser = ArgumentParser(
         prog="spikeformers eval", description=evaluate.__doc__, exit_on_error=False, allow_abbrev=False
@@ -114,11 +115,8 @@ def evaluate(argv):
     trained = evaluation.load_trained(argv[0])
     data, _ = _data_and_options(parser, argv, trained)
     images = _test_set(trained, data)
-    result = evaluation.evaluate(trained.model, images, evaluation.best_device())
-    print(f"accuracy     {result.accuracy:.2%} of {result.samples:,} test samples ({data.name})")
-    print(f"by step      {evaluation.per_step(result.accuracy_per_step)}")
-    print(f"loss         {result.loss:.4f}")
-    print(f"firing rate  {result.firing_rate:.4f} on average over {len(result.firing_rates)} layers of neurons")
+    result = dense_evaluation.evaluate_any(trained.model, images, evaluation.best_device())
+    print(result.as_text(data.name))
     if images.left_out:
         print(f"left out     {images.left_out}")
 
@@ -209,32 +207,42 @@ def convert(argv):
 
 
 def predict(argv):
-    """Print the likeliest classes of image or event files."""
+    """Print the likeliest classes of image or event files; draw what detectors and segmenters find into PNG files."""
     parser = argparse.ArgumentParser(prog="spikeformers predict", description=predict.__doc__)
     parser.add_argument("checkpoint", help="best.ckpt, last.ckpt or best.safetensors of a run")
-    parser.add_argument("images", nargs="+", metavar="image", help="an image file, or a recording for models of events")
+    parser.add_argument(
+        "images", nargs="+", metavar="image", help="an image file (or a folder of them for pictures), or a recording for models of events"
+    )
     parser.add_argument("--top", type=int, default=3, help="how many classes to print (default: 3)")
+    parser.add_argument("--out", default="predictions", help="folder for pictures and the numbers behind them (default: predictions)")
+    parser.add_argument("--threshold", type=float, default=0.5, help="lowest score of objects that are drawn (default: 0.5)")
     args = parser.parse_args(argv)
     if args.top < 1:
         raise ValueError(f"--top is {args.top}; give at least 1")
+    if not 0 <= args.threshold <= 1:
+        raise ValueError(f"--threshold is {args.threshold:g}; scores are probabilities, give 0 to 1")
 
-    from .training import evaluation
+    from .training import evaluation, pictures
 
     trained = evaluation.load_trained(args.checkpoint)
+    if trained.data is not None and trained.data.task != "classification":
+        for line in pictures.predict(trained, args.images, args.out, args.threshold, evaluation.best_device()):
+            print(line, flush=True)
+        return
     for path in args.images:
         best = evaluation.predict(trained, path, args.top)
         print(f"{path}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in best))
 
 
 def list_(argv):
-    """List the models' names, all or those that match a pattern such as 'meta*'."""
+    """List the models' names, and those of networks around them; all or those that match a pattern such as 'meta*'."""
     parser = argparse.ArgumentParser(prog="spikeformers list", description=list_.__doc__)
     parser.add_argument("pattern", nargs="?", default="*", help="shell pattern (default: *)")
     pattern = parser.parse_args(argv).pattern
 
-    from .models import list_models
+    from . import list_models, list_tasks
 
-    names = list_models(pattern)
+    names = list_models(pattern) + fnmatch.filter(list_tasks(), pattern)
     if not names:
         raise ValueError(f"no model matches {pattern!r}; spikeformers list shows all")
     print("\n".join(names))
@@ -346,7 +354,7 @@ def _with_recipe_of_the_run(argv):
 
 
 def _data_of(argv, known=None):
-    """The configuration class, of images or of events, of the data set that the options or their recipe name."""
+    """The configuration class of the data set that the options or their recipe name."""
     from .data import data_names, data_type
 
     name = known
@@ -383,11 +391,14 @@ def _test_set(trained, data):
     """The test samples, whose classes must be those of the model."""
     from .data import TestSet
 
+    if trained.data is not None and trained.data.task != data.task:
+        raise ValueError(f"the checkpoint is for {trained.data.task} and data.name {data.name} for {data.task}; give data of the former")
     samples = TestSet(data)
     if trained.classes not in (None, samples.classes):
         raise ValueError(f"the checkpoint knows the classes {trained.classes}, but the images have {samples.classes}")
-    if trained.model.num_classes != len(samples.classes):
-        raise ValueError(f"the model knows {trained.model.num_classes} classes, but the images have {len(samples.classes)}")
+    known = trained.model.num_classes - (data.task == "detection")  # detectors count the background
+    if known != len(samples.classes):
+        raise ValueError(f"the model knows {known} classes, but the images have {len(samples.classes)}")
     return samples
 
 
@@ -404,6 +415,7 @@ def _profiling_parser(verb, help_):
     parser.add_argument("--samples", type=int, default=1000, help="how many test samples, evenly spread; 0 for all")
     parser.add_argument("--time_steps", type=int | list[int] | None, help="T, if not that of the checkpoint; compare takes several")
     parser.add_argument("--rates", type=str | None, help="estimate from these rates: a number, JSON {module: rate} or a profile.json")
+    parser.add_argument("--backbone", type=str | None, help="of an estimate for mask_rcnn, faster_rcnn or semantic_fpn by name")
     parser.add_argument("--input_shape", type=list[int] | None, help="of an estimate, if not the model's own, such as [3,224,224]")
     if verb == "profile":
         parser.add_argument(
@@ -475,7 +487,7 @@ def _profiles(verb, help_, name, argv):
     for T in steps:
         title = name if T is None else f"{name}, T = {T}"
         if options["rates"] is not None:
-            model, shape = _model_to_estimate(name, T)
+            model, shape = _model_to_estimate(name, T, options["backbone"])
             shape = options["input_shape"] or shape
             yield estimate(model, shape, _rates(options["rates"]), title=title, **how)
             continue
@@ -498,9 +510,9 @@ def _profiles(verb, help_, name, argv):
 
 
 def _must_be_a_checkpoint(name):
-    from .models import list_models
+    from . import list_models, list_tasks
 
-    if name in list_models():
+    if name in [*list_models(), *list_tasks()]:
         raise ValueError(f"{name} is a model without trained weights; give a checkpoint of it, or --rates 0.2 for an estimate")
     raise ValueError(f"there is no checkpoint {name}, and no model of that name (spikeformers list shows all)")
 
@@ -516,10 +528,18 @@ def _batches(trained, data, limit):
     places = list(range(0, len(samples), step)[: limit or None])
     random.Random(0).shuffle(places)  # so that the first batch, of which pictures are shown, holds several classes
     chosen = Subset(samples, places)
+    if data.task != "classification":  # images one by one, since their sizes differ
+        return samples, DataLoader(chosen, 1, num_workers=data.workers, collate_fn=_only_image)
     return samples, DataLoader(chosen, min(data.batch_size, 64), num_workers=data.workers, collate_fn=collate)
 
 
-def _model_to_estimate(name, time_steps):
+def _only_image(batch):
+    """Of one sample ((image [C, H, W], target), label) the image [1, C, H, W]."""
+    ((image, _), _), = batch
+    return image[None]
+
+
+def _model_to_estimate(name, time_steps, backbone=None):
     """A checkpoint's model or a new one, and the shape of its samples: what it was trained on, or as its configuration says."""
     from .models import create_model
     from .training.evaluation import load_trained
@@ -531,7 +551,8 @@ def _model_to_estimate(name, time_steps):
         if shape:
             return model, [time_steps or shape[0], *shape[1:]] if len(shape) == 4 else shape
     else:
-        model = create_model(name, **({"time_steps": time_steps} if time_steps else {}))
+        options = {"time_steps": time_steps, "backbone": backbone}
+        model = create_model(name, **{key: value for key, value in options.items() if value})
     shape = list(model.pretrained_cfg["input_size"])
     return model, [model.time_steps, *shape] if shape[0] == 2 else shape  # event cameras give sequences
 

@@ -1,42 +1,30 @@
-"""The Lightning module that trains a classifier."""
+"""Learning to classify."""
 
-import difflib
-import math
-import random
-
-import lightning as L
-import numpy as np
 import timm
 import torch
 from timm.data import Mixup
-from timm.optim import create_optimizer_v2, list_optimizers
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import LambdaLR
 
-from ..data import TestSet, TrainingSet, test_loader, train_loader
-from ..data.loading import PADDING_LABEL, stable_seed
+from ..data import TestSet, TrainingSet
+from ..data.loading import PADDING_LABEL
+from ..models import list_tasks
 from ..models.published import read_state_dict
-from .parallel import at_least_float32, shard, share_buffers
+from .evaluation import evaluate, per_step
+from .learner import Learner, lr_factor as lr_factor, peak_lr as peak_lr
+from .parallel import at_least_float32
 from .recipe import Recipe, Training
 
 
-class Classifier(L.LightningModule):
-    """A model that maps images [B, C, H, W] or sequences [T, B, C, H, W] to logits [B, classes], with the recipe's loss,
-    optimiser and data.
+class Classifier(Learner):
+    """A model that maps images [B, C, H, W] or sequences [T, B, C, H, W] to logits [B, classes]. `sums` [3] and `test_sums`
+    hold loss, correct answers and samples."""
 
-    Everything random in a step follows from (seed, epoch, batch, process), so a run that is continued at any step goes on
-    exactly as one that never stopped. `sums` [3] holds this process's loss, correct answers and samples of the epoch under
-    way, `test_sums` the same of the last test.
-    """
+    columns = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+    counters = 3
 
     def __init__(self, model: nn.Module, recipe: Recipe, train_set: TrainingSet, test_set: TestSet):
-        super().__init__()
-        self.model, self.recipe = model, recipe
-        self.train_set, self.test_set, self.classes = train_set, test_set, train_set.classes
-        self.first_epoch = self.batches_done = 0
-        self.sums = torch.zeros(3)
+        super().__init__(model, recipe, train_set, test_set)
         training = recipe.training
         self.mixup = None
         if training.mixup or training.cutmix:
@@ -47,46 +35,81 @@ class Classifier(L.LightningModule):
                 label_smoothing=training.label_smoothing,
                 num_classes=len(self.classes),
             )
-        if training.ema:
-            self.ema = ModelEmaV3(model, decay=training.ema)
         self._teacher = [teacher_of(training, len(self.classes))] if training.teacher else []  # a list hides it from state_dict
-        model.set_grad_checkpointing(training.checkpointing)
-        if training.compile:
-            model.compile()
+
+    @classmethod
+    def model_options(cls, recipe, train_set):
+        if recipe.model.name in list_tasks():
+            raise ValueError(
+                f"{recipe.model.name} does not classify, and the data {recipe.data.name} have a class for each sample; give a model that "
+                "`spikeformers list` shows, or data of another kind"
+            )
+        *steps, channels, _, _ = train_set.shape
+        return {
+            "num_classes": len(train_set.classes),
+            "in_chans": channels,
+            **({"time_steps": steps[0]} if steps else {}),
+            **recipe.model.kwargs,
+        }
+
+    @classmethod
+    def prepare(cls, model, recipe, train_set, parts):
+        data, training = recipe.data, recipe.training
+        if training.early_classifiers:
+            model.add_early_classifiers(shared=training.early_classifiers == "shared")
+        if getattr(model, "distillation", False) and not training.teacher:
+            raise ValueError("the model has a distillation head, which needs a teacher to train; leave out distillation, or give "
+                             "training.teacher")
+        if training.teacher and len(train_set.shape) == 4:
+            raise ValueError("a teacher of timm looks at images, not at sequences of event frames; leave out training.teacher")
+        if (training.mixup or training.cutmix) and data.batch_size // parts % 2:
+            raise ValueError(
+                f"mixup and cutmix mix pairs of samples; data.batch_size {data.batch_size} must be a multiple of {2 * parts}"
+            )
+
+    @classmethod
+    @torch.no_grad()
+    def try_out(cls, model, test_set):
+        logits = model.eval()(test_set.data.collate([test_set[0]])[0])
+        if logits.shape[-1] != len(test_set.classes):
+            raise ValueError(
+                f"the model has {logits.shape[-1]} outputs for {len(test_set.classes)} classes; leave out num_classes"
+            )
+
+    @classmethod
+    def tested_summary(cls, model, test_set, device, last):
+        result = evaluate(model, test_set, device)
+        return {
+            "accuracy": result.accuracy,
+            "loss": result.loss,
+            "accuracy_per_step": result.accuracy_per_step,
+            "last_accuracy": last["val_accuracy"],
+            "test_samples": result.samples,
+            "firing_rate": result.firing_rate,
+            "firing_rates": result.firing_rates,
+        }
+
+    @classmethod
+    def summary_lines(cls, summary):
+        last, best = f"{summary['last_accuracy']:.2%}", f"{summary['accuracy']:.2%}"
+        return [
+            f"accuracy     {last} of {summary['test_samples']:,} test samples after the last epoch, {best} after the best "
+            f"({summary['best_epoch']})",
+            f"by step      {per_step(summary['accuracy_per_step'])}",
+        ]
+
+    @staticmethod
+    def score(row):
+        return row["val_accuracy"], -row["val_loss"]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
 
-    @property
-    def sample_sets(self) -> dict[str, TrainingSet | TestSet]:
-        return {"training": self.train_set, "test": self.test_set}
-
-    @property
-    def tested(self) -> nn.Module:
-        """The model that is tested and exported: the average of its weights over time where the recipe has one."""
-        return self.ema.module if hasattr(self, "ema") else self.model
-
-    def configure_model(self):
-        if self.recipe.trainer.strategy == "fsdp" and self.trainer.world_size > 1:
-            shard(self.model, self.device_mesh["data_parallel"])
-
     def on_fit_start(self):
+        super().on_fit_start()
         self._teacher = [teacher.to(self.device) for teacher in self._teacher]
-        self.sums = self.sums.to(self.device)
 
-    def on_train_epoch_start(self):
-        self.sums = torch.zeros(3, device=self.device)
-
-    def on_train_batch_start(self, batch, batch_idx):
-        self.share_buffers()
-
-    def share_buffers(self):
-        """Gives all processes the first one's batch statistics, as DDP does by itself; those are what is tested and saved."""
-        if self.recipe.trainer.strategy == "fsdp" and self.trainer.world_size > 1:
-            share_buffers(self.model)
-
-    def training_step(self, batch, batch_idx):
-        seed_everything(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank)
+    def loss(self, batch):
         x, labels = batch
         training = self.recipe.training
         targets = one_hot(labels, len(self.classes), training.label_smoothing)
@@ -108,13 +131,12 @@ class Classifier(L.LightningModule):
         count(self.sums, loss.detach(), logits.detach(), targets.argmax(-1))
         return loss
 
-    def optimizer_step(self, *args, **kwargs):
-        super().optimizer_step(*args, **kwargs)
-        if hasattr(self, "ema"):
-            self.ema.update(self.model)
+    def train_metrics(self, sums):
+        loss, correct, samples = sums
+        return {"train_loss": loss / samples, "train_accuracy": correct / samples}
 
     def on_validation_epoch_start(self):
-        self.share_buffers()
+        super().on_validation_epoch_start()
         self.test_sums = torch.zeros(3, device=self.device)
 
     def validation_step(self, batch, _):
@@ -125,71 +147,33 @@ class Classifier(L.LightningModule):
             logits, labels = at_least_float32(logits[real]), labels[real]
             count(self.test_sums, F.cross_entropy(logits, labels), logits, labels)
 
-    def configure_optimizers(self):
-        training, batch_size = self.recipe.training, self.recipe.data.batch_size
-        try:
-            optimizer = create_optimizer_v2(
-                self.model,
-                opt=training.optimizer,
-                lr=peak_lr(training, batch_size),
-                weight_decay=training.weight_decay,
-                layer_decay=training.layer_decay if training.layer_decay != 1 else None,
-                **training.optimizer_kwargs,
-            )
-        except (AssertionError, ValueError) as error:  # what timm makes of a name that it does not know
-            close = difflib.get_close_matches(training.optimizer, list_optimizers(), 3)
-            hint = f"did you mean {', '.join(close)}?" if close else "timm.optim.list_optimizers() shows all"
-            raise ValueError(f"training.optimizer is {training.optimizer!r} ({error}); {hint}") from None
-        except TypeError as error:
-            raise ValueError(
-                f"the optimiser {training.optimizer} does not take training.optimizer_kwargs {training.optimizer_kwargs} ({error})"
-            ) from None
-        steps_per_epoch = len(self.train_set) // batch_size
-        scales = [group.get("lr_scale", 1.0) for group in optimizer.param_groups]
+    def test_metrics(self):
+        loss, correct, samples = self.trainer.strategy.reduce(self.test_sums, reduce_op="sum").tolist()
+        return {"val_loss": loss / samples, "val_accuracy": correct / samples}
 
-        def factor(scale):
-            return lambda step: scale * lr_factor(step, steps_per_epoch, training, batch_size)
+    @staticmethod
+    def progress(metrics):
+        return f"loss {metrics['train_loss']:.3f}, accuracy {metrics['train_accuracy']:.1%}"
 
-        schedule = LambdaLR(optimizer, [factor(scale) for scale in scales])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    @staticmethod
+    def epoch_text(row):
+        return (
+            f"train loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:6.2%}"
+            f"  test loss {row['val_loss']:.3f}, accuracy {row['val_accuracy']:6.2%}"
+        )
 
-    def train_dataloader(self):
-        trainer, accumulate = self.trainer, self.recipe.training.accumulate
-        ranks = trainer.global_rank, trainer.world_size
-        return train_loader(self.train_set, *ranks, self.first_epoch, accumulate, self.batches_done)
+    @property
+    def time_steps(self):
+        """T of the sequences, or how often the model shows itself an image."""
+        return self.train_set.shape[0] if len(self.train_set.shape) == 4 else self.model.time_steps
 
-    def val_dataloader(self):
-        return test_loader(self.test_set, self.trainer.global_rank, self.trainer.world_size)
+    def parameters_text(self):
+        learning = sum(p.numel() for p in self.model.early.parameters())
+        parameters = f"{sum(p.numel() for p in self.model.parameters()) - learning:,} parameters"
+        return parameters + f" and {learning:,} of early classifiers" * bool(learning)
 
-    def on_save_checkpoint(self, checkpoint):
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        ended = self.trainer.fit_loop.epoch_progress.current.processed > self.current_epoch
-        checkpoint["batches_done"] = 0 if ended else progress.current.processed
-        checkpoint["first_epoch"] = self.current_epoch + int(ended)
-        checkpoint["sums"] = self.trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
-        checkpoint["unreadable"] = {}
-        for name, samples in self.sample_sets.items():  # what any process could not read
-            broken = self.trainer.strategy.reduce(samples.unreadable.to(self.device).float(), reduce_op="sum")
-            samples.unreadable |= broken.cpu() > 0
-            checkpoint["unreadable"][name] = samples.unreadable.nonzero()
-        checkpoint["recipe"] = self.recipe.as_dict()
-        checkpoint["model_config"] = dict(self.model.config)
-        checkpoint["known"] = {"data": checkpoint["recipe"]["data"], "classes": self.classes}
-
-    def on_load_checkpoint(self, checkpoint):
-        self.first_epoch, self.batches_done = checkpoint["first_epoch"], checkpoint["batches_done"]
-        if self.global_rank == 0:  # the other processes' share is in it
-            self.sums = checkpoint["sums"].to(self.device)
-        for name, samples in self.sample_sets.items():
-            samples.unreadable[checkpoint["unreadable"][name].flatten()] = True
-
-
-def seed_everything(*key):
-    """Python, NumPy and torch draw from a seed made of these numbers from here on."""
-    seed = stable_seed(*key)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    def samples_text(self):
+        return f"samples {'x'.join(map(str, self.train_set.shape))}"
 
 
 def teacher_of(training: Training, num_classes: int) -> nn.Module:
@@ -264,22 +248,3 @@ def count(sums: Tensor, loss: Tensor, logits: Tensor, labels: Tensor):
     sums[0] += loss.float() * len(labels)
     sums[1] += (logits.argmax(-1) == labels).sum()
     sums[2] += len(labels)
-
-
-def peak_lr(training: Training, batch_size: int) -> float:
-    """The highest learning rate: training.lr, scaled linearly from lr_batch_size to the batch size."""
-    return training.lr * (batch_size / training.lr_batch_size if training.lr_batch_size else 1.0)
-
-
-def lr_factor(step: int, steps_per_epoch: int, training: Training, batch_size: int) -> float:
-    """The learning rate after `step` optimiser steps as a multiple of the highest."""
-    peak = peak_lr(training, batch_size)
-    warmup = training.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        low = training.warmup_lr / peak
-        return low + (1 - low) * (step + 1) / (warmup + 1)
-    if training.schedule == "step":
-        return training.decay_rate ** (step // (training.decay_epochs * steps_per_epoch))
-    progress = min(1.0, (step - warmup) / max(1.0, training.epochs * steps_per_epoch - warmup))
-    low = training.min_lr / peak
-    return low + (1 - low) * (1 + math.cos(math.pi * progress)) / 2

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..data import EventData, ImageData, TestSet, data_type, test_loader
+from ..data import CocoData, EventData, ImageData, MaskData, TestSet, data_type, test_loader
 from ..data.loading import PADDING_LABEL, collate
 from ..models import create_model, save_model
 from ..neurons import Neuron
@@ -19,8 +19,23 @@ from ..transforms.sta import Converted, is_converted, load_converted, save_conve
 from .initial import trained_weights
 
 
+class MeanFiringRate:
+    """For results that hold `firing_rates` by module name."""
+
+    firing_rates: dict[str, float]
+
+    @property
+    def firing_rate(self) -> float:
+        """The mean over layers."""
+        return sum(self.firing_rates.values()) / max(1, len(self.firing_rates))
+
+    def firing_text(self) -> str:
+        """The mean in a line for the terminal."""
+        return f"firing rate  {self.firing_rate:.4f} on average over {len(self.firing_rates)} layers of neurons"
+
+
 @dataclass
-class Evaluation:
+class Evaluation(MeanFiringRate):
     """Accuracy in [0, 1] of the logits averaged over time, and of those averaged over the first 1, 2, ..., T steps only; mean
     cross-entropy in nats, number of samples, and each neuron layer's firing rate in [0, 1] by module name: spikes per neuron
     and time step, averaged over all of them and the samples."""
@@ -31,10 +46,14 @@ class Evaluation:
     samples: int
     firing_rates: dict[str, float]
 
-    @property
-    def firing_rate(self) -> float:
-        """The mean over layers."""
-        return sum(self.firing_rates.values()) / max(1, len(self.firing_rates))
+    def as_text(self, data: str) -> str:
+        """Lines for the terminal; `data` is the data set's name."""
+        lines = [
+            f"accuracy     {self.accuracy:.2%} of {self.samples:,} test samples ({data})",
+            f"by step      {per_step(self.accuracy_per_step)}",
+            f"loss         {self.loss:.4f}",
+        ]
+        return "\n".join([*lines, self.firing_text()])
 
 
 @dataclass
@@ -42,7 +61,7 @@ class Trained:
     """A model with what its checkpoint says about its data; `data` and `classes` are None if it says nothing."""
 
     model: nn.Module
-    data: ImageData | EventData | None
+    data: ImageData | EventData | CocoData | MaskData | None
     classes: list[str] | None
 
 
@@ -144,7 +163,8 @@ def firing_rates(model: nn.Module) -> Iterator:
 
     def counter(name):
         def hook(module, inputs, output):
-            spikes[name] = spikes.get(name, 0) + output.detach().mean(dtype=torch.float32) * output.numel()
+            fired = output.detach().mean(dtype=torch.float32) * output.numel() if output.numel() else 0.0
+            spikes[name] = spikes.get(name, 0) + fired
             places[name] = places.get(name, 0) + output.numel()
 
         return hook
@@ -159,7 +179,7 @@ def firing_rates(model: nn.Module) -> Iterator:
         if isinstance(module, Neuron):
             handles.append(module.register_forward_hook(counter(name)))
     try:
-        yield lambda: {name: float(spikes[name]) / places[name] for name in spikes}
+        yield lambda: {name: float(spikes[name]) / max(1, places[name]) for name in spikes}
     finally:
         for handle in handles:
             handle.remove()

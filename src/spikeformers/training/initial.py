@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ..models.published import LoadReport, load_published, read_state_dict
+from ..models.published import LoadReport, load_published, read_state_dict, unwrap
 
 
 def trained_weights(state: dict, early_classifiers: bool = False) -> dict:
@@ -15,11 +15,17 @@ def trained_weights(state: dict, early_classifiers: bool = False) -> dict:
     return {key: value for key, value in weights.items() if early_classifiers or not key.startswith("early.")}
 
 
+def spiking_backbone(model: nn.Module) -> nn.Module:
+    """The backbone inside a detector or segmenter; a classifier is one itself."""
+    return model.backbone.body if hasattr(model, "backbone") else model
+
+
 def load_initial(model: nn.Module, path: str | Path) -> LoadReport:
     """Loads weights of a run (best.ckpt), of `save_model` (.safetensors) or a published checkpoint into a model of the same
-    architecture, whatever their number of time steps.
+    architecture, whatever their number of time steps; those of a classifier also into the backbone of a detector or segmenter.
 
-    A classifier for other classes stays as it is, and so do what the file lacks of distillation and of shrinking time steps.
+    A classifier for other classes stays as it is, and so do what the file lacks of distillation and of shrinking time steps, and
+    layers of a dense model's head whose shape depends on the number of classes.
 
     Raises:
         ValueError: there is no such file, or its weights do not fit.
@@ -27,12 +33,35 @@ def load_initial(model: nn.Module, path: str | Path) -> LoadReport:
     content = read_state_dict(path)
     if "model_config" in content:
         content = trained_weights(content["state_dict"])
+    body = spiking_backbone(model)
+    if body is not model:
+        return _load_dense(model, body, unwrap(content), path)
     content = {key: value for key, value in content.items() if model.distillation or not key.startswith("head_kd.")}
     report = load_published(model, content, strict=False)
     wrong = [*report.missing, *report.unexpected, *report.mismatched]
-    if wrong := [name for name in wrong if not name.startswith(("head.", "head_kd.", "shrinks."))]:
+    _must_fit([name for name in wrong if not name.startswith(("head.", "head_kd.", "shrinks."))], path)
+    return report
+
+
+def _load_dense(model, body, content, path):
+    if any(name.startswith("backbone.") for name in content):
+        report = load_published(model, content, strict=False)
+        wrong = [*report.missing, *report.unexpected]
+        wrong += [name for name in report.mismatched if name.startswith("backbone.")]
+        kept = "backbone.body.shrinks."
+    else:  # a classifier's, of which the head and stages that the task does not need are left over
+        own = body.state_dict().keys()
+        ours = {name: value for name, value in content.items() if name in own}
+        published = {name: value for name, value in content.items() if not name.startswith(("head.", "head_kd."))}
+        report = load_published(body, ours or published, strict=False)
+        wrong, kept = [*report.missing, *report.mismatched], "shrinks."
+    _must_fit([name for name in wrong if not name.startswith(kept)], path)
+    return report
+
+
+def _must_fit(wrong, path):
+    if wrong:
         raise ValueError(
             f"the weights of {path} do not fit the model: {len(wrong)} parameters are missing, left over or of another shape, "
             f"such as {wrong[0]}; give the model.kwargs that they belong to"
         )
-    return report

@@ -1,5 +1,7 @@
 """What several processes need beyond Lightning: batch statistics over all of them on any device, and FSDP2."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -17,16 +19,18 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     CPUs. With it several processes compute what one does on the whole batch."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, H, W]; all processes must have batches of the same size."""
+        """[B, C, H, W] -> [B, C, H, W]; the processes' batches may differ in size."""
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
             return super().forward(x)
         world, given = dist.get_world_size(), x.dtype
         x = at_least_float32(x)
-        mean = all_reduce(x.mean((0, 2, 3))) / world
+        own = torch.full((), x.numel() / x.shape[1], dtype=x.dtype, device=x.device)
+        count = all_reduce(own)
+        share = own * world / count  # 1 where all are of the same size
+        mean = all_reduce(share * x.mean((0, 2, 3))) / world
         centred = x - mean[:, None, None]
-        variance = all_reduce(centred.square().mean((0, 2, 3))) / world
+        variance = all_reduce(share * centred.square().mean((0, 2, 3))) / world
         with torch.no_grad():
-            count = world * x.numel() / x.shape[1]
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
             self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var), self.momentum)
@@ -46,11 +50,11 @@ def synchronise_norms(model: nn.Module) -> nn.Module:
     return model
 
 
-def shard(model: nn.Module, mesh) -> None:
+def shard(model: nn.Module, stages: Iterable[nn.Module], mesh) -> None:
     """Divides parameters, gradients and optimiser states among the processes of a one-dimensional device mesh (FSDP2), stage by
     stage, so that no process holds more than one whole stage at a time."""
     model.to(memory_format=torch.contiguous_format)  # FSDP2 takes no other
-    for stage in model.stages:
+    for stage in stages:
         fully_shard(stage, mesh=mesh)
     fully_shard(model, mesh=mesh)
 

@@ -5,8 +5,13 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ..data import EventData, ImageData, data_type
+from ..data import CocoData, EventData, ImageData, MaskData, data_type
 
+# options that say something about classifiers only
+OF_CLASSIFIERS = (
+    *("loss", "tet_lambda", "tet_mean", "mixup", "cutmix", "mixup_prob", "mixup_off_epoch", "teacher", "teacher_weights"),
+    *("distillation", "distillation_alpha", "distillation_tau", "early_classifiers", "early_weight"),
+)
 WHEREABOUTS = ("data.root", "data.workers", "data.strict", "data.cache", "data.download", "training.teacher_weights")
 
 
@@ -18,7 +23,8 @@ class Model:
         name: a name of `spikeformers list`.
         kwargs: its constructor's options; num_classes and in_chans follow from the data unless given.
         weights: where training starts: best.ckpt of a run, a .safetensors file or a published checkpoint; its time_steps,
-            which no weight knows, may differ, and a classifier for other classes is left out. Random weights if not given.
+            which no weight knows, may differ, and a classifier for other classes is left out. A detector or segmenter also
+            starts from a classifier's weights, which become its backbone's. Random weights if not given.
     """
 
     name: str
@@ -35,16 +41,21 @@ class Training:
         optimizer: a name of timm's optimisers, such as adamw, lamb or sgd.
         optimizer_kwargs: further options of it, such as {trust_clip: true} for lamb.
         lr: the highest learning rate; it rises to it over warmup_epochs and then falls.
-        schedule: cosine, down to min_lr step by step, or step, by the factor decay_rate every decay_epochs.
-        decay_epochs: epochs between two such falls.
-        decay_rate: their factor.
+        schedule: cosine or poly, down to min_lr step by step, or step, by the factor decay_rate every decay_epochs.
+        poly_power: power of the share of the steps that is left, which poly multiplies by; 1 falls along a line.
+        decay_epochs: epochs between two falls of step.
+        decay_at: instead of decay_epochs the epochs, counted from 0, at whose start step lets it fall, such as [8, 11].
+        decay_rate: the factor of each fall.
         lr_batch_size: the batch size that lr is meant for: the learning rate is lr * data.batch_size / lr_batch_size, the
             linear rule of the papers (their base learning rates are meant for 256). 0: lr is taken as it is.
-        min_lr: the learning rate at the end of the cosine, not scaled by the rule.
+        min_lr: the learning rate at the end of cosine and poly, not scaled by the rule.
         warmup_lr: the learning rate before the first step of the warm-up, not scaled by the rule.
         warmup_epochs: epochs of linear rise, fractions allowed.
-        cooldown_epochs: epochs at min_lr after the cosine.
-        layer_decay: factor of the learning rate from each layer to the one before it; 1 leaves all alike.
+        warmup_steps: optimiser steps of linear rise, instead of warmup_epochs.
+        cooldown_epochs: epochs at min_lr after cosine or poly.
+        layer_decay: factor of the learning rate from each layer to the one before it; 1 leaves all alike. Of detectors and
+            segmenters those of the backbone.
+        head_lr: factor of the learning rate of everything in a detector or segmenter but its backbone.
         weight_decay: weight decay of all parameters but biases and the likes of them (one dimension or none).
         clip_grad: largest norm of the gradient; 0 does not clip.
         accumulate: batches per optimiser step: data.batch_size samples are computed in so many parts, which saves memory.
@@ -68,6 +79,8 @@ class Training:
         early_classifiers: true for a classifier behind every stage but the last, shared for one that all stages share (SSNN, AAAI
             2024). They learn with the model and are neither tested nor exported.
         early_weight: weight lambda of each of their losses.
+        freeze_norms: whether batch normalisations of the backbone keep the statistics that they start with, as is usual where
+            batches hold a few images only; their weights learn all the same.
         precision: Lightning's word for the arithmetic, such as 32-true, bf16-mixed or 16-mixed.
         checkpointing: recompute activations in the backward pass instead of keeping them (activation checkpointing).
         compile: compile the model with torch.compile.
@@ -77,15 +90,19 @@ class Training:
     optimizer: str = "adamw"
     optimizer_kwargs: dict[str, Any] = field(default_factory=dict)
     lr: float = 1e-3
-    schedule: Literal["cosine", "step"] = "cosine"
+    schedule: Literal["cosine", "poly", "step"] = "cosine"
+    poly_power: float = 1.0
     decay_epochs: int = 30
+    decay_at: list[float] = field(default_factory=list)
     decay_rate: float = 0.1
     lr_batch_size: int = 0
     min_lr: float = 1e-6
     warmup_lr: float = 0.0
     warmup_epochs: float = 0.0
+    warmup_steps: int = 0
     cooldown_epochs: int = 0
     layer_decay: float = 1.0
+    head_lr: float = 1.0
     weight_decay: float = 0.05
     clip_grad: float = 0.0
     accumulate: int = 1
@@ -105,26 +122,35 @@ class Training:
     distillation_tau: float = 1.0
     early_classifiers: bool | Literal["shared"] = False
     early_weight: float = 0.5
+    freeze_norms: bool = False
     precision: str = "32-true"
     checkpointing: bool = False
     compile: bool = False
 
     def __post_init__(self):
-        for key, least in (("epochs", 1), ("accumulate", 1), ("decay_epochs", 1), ("cooldown_epochs", 0), ("mixup_off_epoch", 0)):
+        whole = {"epochs": 1, "accumulate": 1, "decay_epochs": 1, "cooldown_epochs": 0, "mixup_off_epoch": 0, "warmup_steps": 0}
+        for key, least in whole.items():
             if getattr(self, key) < least:
                 raise ValueError(f"training.{key} is {getattr(self, key)}; give at least {least}")
-        if not self.lr > 0:
-            raise ValueError(f"training.lr is {self.lr}; give a number above 0, such as 1e-3")
+        for key, such_as in (("lr", "1e-3"), ("head_lr", "2"), ("poly_power", "0.9")):
+            if not getattr(self, key) > 0:
+                raise ValueError(f"training.{key} is {getattr(self, key)}; give a number above 0, such as {such_as}")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ValueError(
                 f"training.warmup_epochs is {self.warmup_epochs}; give 0 or more, below training.epochs ({self.epochs})"
             )
+        if self.warmup_epochs and self.warmup_steps:
+            raise ValueError("training.warmup_epochs and training.warmup_steps say the same in two units; give one of them")
+        if self.decay_at and self.schedule != "step":
+            raise ValueError(f"training.decay_at is for training.schedule step, not {self.schedule}; leave it out")
+        if any(not 0 < epoch < self.epochs for epoch in self.decay_at):
+            raise ValueError(f"training.decay_at is {self.decay_at}; give epochs above 0 and below training.epochs ({self.epochs})")
         if not self.early_weight >= 0:
             raise ValueError(f"training.early_weight is {self.early_weight}; give 0 or more")
         for key in ("ema", "label_smoothing", "mixup_prob", "distillation_alpha", "tet_lambda", "decay_rate"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ValueError(f"training.{key} is {getattr(self, key)}; give a number from 0 to 1")
-        for key, choices in (("schedule", ("cosine", "step")), ("loss", ("ce", "tet")), ("distillation", ("hard", "soft"))):
+        for key, choices in (("schedule", ("cosine", "poly", "step")), ("loss", ("ce", "tet")), ("distillation", ("hard", "soft"))):
             if getattr(self, key) not in choices:
                 raise ValueError(f"training.{key} is {getattr(self, key)!r}; give {' or '.join(choices)}")
 
@@ -170,10 +196,17 @@ class Recipe:
     """
 
     model: Model
-    data: ImageData | EventData = field(default_factory=ImageData)
+    data: ImageData | EventData | CocoData | MaskData = field(default_factory=ImageData)
     training: Training = field(default_factory=Training)
     trainer: Machine = field(default_factory=Machine)
     seed: int = 0
+
+    def __post_init__(self):
+        task, training, default = self.data.task, self.training, Training()
+        wrong = ["head_lr"] if task == "classification" else list(OF_CLASSIFIERS) + ["label_smoothing"] * (task == "detection")
+        for key in wrong:
+            if getattr(training, key) != getattr(default, key):
+                raise ValueError(f"training.{key} is {getattr(training, key)!r}, which says nothing about {task}; leave it out")
 
     @classmethod
     def from_dict(cls, config: dict) -> "Recipe":

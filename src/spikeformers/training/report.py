@@ -13,9 +13,16 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from .._files import write_atomically
-from .classifier import peak_lr
+from .classifier import Classifier
+from .learner import Learner, peak_lr
 
-COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
+
+def table_columns(learner: Learner | type[Learner]) -> tuple[str, ...]:
+    """Of metrics.csv."""
+    return ("epoch", *learner.columns, "lr", "seconds")
+
+
+COLUMNS = table_columns(Classifier)
 
 
 class Report(L.Callback):
@@ -23,7 +30,7 @@ class Report(L.Callback):
 
     Files are written under a temporary name and renamed, and last.ckpt, which a continued run starts from, comes last and holds
     the rows of all epochs before it. Within an epoch only last.ckpt is written, every `save_minutes`. `history` is the rows,
-    one dict of COLUMNS per epoch; accuracies are shares in [0, 1].
+    one dict of the learner's `table_columns` per epoch; accuracies and the like are shares in [0, 1].
     """
 
     def __init__(self, save_minutes: float = 0.0):
@@ -36,8 +43,8 @@ class Report(L.Callback):
 
     @property
     def best(self) -> dict:
-        """The row with the highest test accuracy; of equal ones that with the lowest test loss."""
-        return max(self.history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+        """The row with the highest score."""
+        return max(self.history, key=self.learner.score)
 
     def state_dict(self):
         return {"history": self.history, "spent": self.spent}
@@ -45,6 +52,9 @@ class Report(L.Callback):
     def load_state_dict(self, state):
         self.history, self.spent = state["history"], state["spent"]
         self.kept = len(self.history)
+
+    def setup(self, trainer, module, stage):
+        self.learner = module
 
     def on_train_start(self, trainer, module):
         self.saved = time.monotonic()
@@ -54,20 +64,15 @@ class Report(L.Callback):
             self.introduce(trainer, module)
 
     def introduce(self, trainer, module):
-        data, model, training = module.recipe.data, module.model, module.recipe.training
-        learning = sum(p.numel() for p in model.early.parameters())
-        parameters = f"{sum(p.numel() for p in model.parameters()) - learning:,} parameters"
-        parameters += f" and {learning:,} of early classifiers" * bool(learning)
-        shrinking = f" ({', '.join(map(str, model.schedule))} by stage)" if model.schedule else ""
+        data, training = module.recipe.data, module.recipe.training
         where = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
         batch, rate = data.batch_size, f", learning rate {peak_lr(training, data.batch_size):.3g}"
         tests = "held-out" if data.folds > 1 else "test"
         next_ = f"epoch {self.kept + 1}" + (f", batch {module.batches_done + 1}," if module.batches_done else "")
         print(
-            f"{module.recipe.model.name}: {parameters}, {time_steps(module)} time steps{shrinking}, "
-            f"on {where}{module.device.type}\n"
-            f"{data.name}: {len(module.train_set):,} training and {len(module.test_set):,} {tests} samples "
-            f"{'x'.join(map(str, module.train_set.shape))}, {len(module.classes)} classes; batches of {batch}{rate}\n"
+            f"{module.recipe.model.name}: {module.describe()}, on {where}{module.device.type}\n"
+            f"{data.name}: {len(module.train_set):,} training and {len(module.test_set):,} {tests} {module.samples_text()}, "
+            f"{len(module.classes)} classes; batches of {batch}{rate}\n"
             f"{self.folder}: results of this run; stop it with Ctrl-C, continue it with --resume"
             + (f" ({next_} is next)" if trainer.global_step else ""),
             flush=True,
@@ -102,9 +107,10 @@ class Report(L.Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         if self.bar.update(module.recipe.data.batch_size):
-            loss, correct, samples = module.sums.tolist()
-            self.bar.set_postfix_str(f"loss {loss / samples:.3f}, accuracy {correct / samples:.1%}", refresh=False)
+            self.bar.set_postfix_str(module.progress(module.train_metrics(module.sums.tolist())), refresh=False)
+            module.must_be_finite()
         if batch_idx + 1 < trainer.num_training_batches and self.due(trainer, batch_idx):
+            module.must_be_finite()
             self.save(trainer)
 
     def due(self, trainer, batch_idx) -> bool:
@@ -118,14 +124,11 @@ class Report(L.Callback):
         return asked and trainer.strategy.broadcast(late)
 
     def on_train_epoch_end(self, trainer, module):
-        loss, correct, samples = trainer.strategy.reduce(module.sums, reduce_op="sum").tolist()
-        test_loss, test_correct, test_samples = trainer.strategy.reduce(module.test_sums, reduce_op="sum").tolist()
+        module.must_be_finite()
         row = {
             "epoch": trainer.current_epoch + 1,
-            "train_loss": loss / samples,
-            "train_accuracy": correct / samples,
-            "val_loss": test_loss / test_samples,
-            "val_accuracy": test_correct / test_samples,
+            **module.train_metrics(trainer.strategy.reduce(module.sums, reduce_op="sum").tolist()),
+            **module.test_metrics(),
             "lr": trainer.optimizers[0].param_groups[-1]["lr"],
             "seconds": self.spent_before + time.perf_counter() - self.started,
         }
@@ -153,22 +156,20 @@ class Report(L.Callback):
 
     def write_table(self):
         table = io.StringIO()
-        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(table, table_columns(self.learner), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.history)
         write_atomically(self.folder / "metrics.csv", table.getvalue().encode())
 
     def show(self, trainer, row, rate):
-        for key in COLUMNS[1:]:
+        for key in table_columns(self.learner)[1:]:
             self.writer.add_scalar(key, row[key], row["epoch"])
         self.writer.flush()
         self.bar.close()
         width = len(str(trainer.max_epochs))
         print(
             f"epoch {row['epoch']:{width}}/{trainer.max_epochs}"
-            f"  train loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:6.2%}"
-            f"  test loss {row['val_loss']:.3f}, accuracy {row['val_accuracy']:6.2%}"
-            f"  {rate:.0f} samples/s, {row['seconds']:.1f} s",
+            f"  {trainer.lightning_module.epoch_text(row)}  {rate:.{0 if rate >= 10 else 2}f} samples/s, {row['seconds']:.1f} s",
             flush=True,
         )
 
@@ -177,11 +178,6 @@ class Report(L.Callback):
             self.writer.close()
         if hasattr(self, "bar"):
             self.bar.close()
-
-
-def time_steps(module: L.LightningModule) -> int:
-    """T of the sequences, or how often the model shows itself an image."""
-    return module.train_set.shape[0] if len(module.train_set.shape) == 4 else module.model.time_steps
 
 
 def _interrupt(signum, frame):

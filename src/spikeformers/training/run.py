@@ -12,6 +12,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+import torch.distributed as dist
 import yaml
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -20,14 +21,18 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from .._files import write_atomically, write_json
 from ..data import TestSet, TrainingSet, train_loader
-from ..data.loading import collate
 from ..models import create_model
-from .classifier import Classifier, seed_everything
-from .evaluation import evaluate, load_trained, per_step, save_trained
+from .classifier import Classifier
+from .detector import Detector
+from .evaluation import load_trained, save_trained
 from .initial import load_initial
+from .learner import seed_everything
 from .parallel import synchronise_norms
 from .recipe import Recipe, differences
 from .report import Report
+from .segmenter import Segmenter
+
+LEARNERS = {"classification": Classifier, "detection": Detector, "segmentation": Segmenter}
 
 
 def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path = "runs", resume: bool = False) -> dict:
@@ -35,8 +40,8 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
     and summary.json in the run folder.
 
     An interrupted run loses at most the minutes since it last saved (trainer.save_minutes); continued, it ends with the same
-    weights and metrics as one that was never interrupted. The best epoch is chosen by the test samples' accuracy, so its
-    accuracy flatters a little; the last epoch's is not chosen by anything.
+    weights and metrics as one that was never interrupted. The best epoch is chosen by the score of the test samples (accuracy,
+    average precision, mean IoU), so its score flatters a little; the last epoch's is not chosen by anything.
 
     Args:
         recipe: what to train, on what, how.
@@ -76,6 +81,8 @@ def _train(recipe, folder, runs, resume, first):
     try:
         with _quiet():
             trainer.fit(module, ckpt_path=last, weights_only=True)
+        if dist.is_initialized():  # the rest is the first process's affair
+            dist.destroy_process_group()
         if not first:
             return {}
         left_out = {name: samples.left_out for name, samples in module.sample_sets.items()}
@@ -127,26 +134,21 @@ def _cross_validate(recipe, folder, runs, resume):
 
 
 def summarize(folder: Path, report: Report, test_set: TestSet, device: torch.device, left_out: dict[str, str]) -> dict:
-    """Tests best.ckpt, exports it to best.safetensors and writes summary.json: accuracy and loss of that best epoch and its
-    accuracy_per_step (of the logits averaged over the first 1, 2, ..., T steps), best_epoch, last_accuracy of the last one,
-    test_samples, parameters, seconds of all epochs, firing_rates by module name and their mean firing_rate over modules, and
-    what was left_out of the training and test samples."""
+    """Tests best.ckpt, exports it to best.safetensors and writes summary.json: the task; of that best epoch accuracy, loss and
+    accuracy_per_step (of the logits averaged over the first 1, 2, ..., T steps), or the scores of a detector or segmenter;
+    best_epoch; last_accuracy or last_scores of the last one; test_samples, parameters, seconds of all epochs, firing_rates by
+    module name and their mean firing_rate over modules, and what was left_out of the training and test samples."""
     trained = load_trained(folder / "best.ckpt")
-    result = evaluate(trained.model, test_set, device)
+    tested = LEARNERS[test_set.data.task].tested_summary(trained.model, test_set, device, report.history[-1])
     save_trained(trained, folder / "best.safetensors")
     summary = {
         "run_dir": str(folder),
-        "accuracy": result.accuracy,
-        "loss": result.loss,
-        "accuracy_per_step": result.accuracy_per_step,
+        "task": test_set.data.task,
         "best_epoch": report.best["epoch"],
-        "last_accuracy": report.history[-1]["val_accuracy"],
         "epochs": len(report.history),
-        "test_samples": result.samples,
         "parameters": sum(p.numel() for p in trained.model.parameters()),
         "seconds": sum(row["seconds"] for row in report.history),
-        "firing_rate": result.firing_rate,
-        "firing_rates": result.firing_rates,
+        **tested,
         "left_out": left_out,
     }
     write_json(folder / "summary.json", summary)
@@ -172,15 +174,13 @@ def as_text(summary: dict) -> str:
     rates, samples = summary["firing_rates"], f"{summary['test_samples']:,} test samples"
     silent = sum(rate == 0 for rate in rates.values())
     width = max(map(len, rates), default=0)
-    last, best = f"{summary['last_accuracy']:.2%}", f"{summary['accuracy']:.2%}"
     return "\n".join(
         [
             "",
             f"firing rates over the {samples} (spikes per neuron and time step)",
             *(f"  {name:{width}}  {rate:.4f}" for name, rate in rates.items()),
             "",
-            f"accuracy     {last} of {samples} after the last epoch, {best} after the best ({summary['best_epoch']})",
-            f"by step      {per_step(summary['accuracy_per_step'])}",
+            *LEARNERS[summary["task"]].summary_lines(summary),
             f"firing rate  {summary['firing_rate']:.4f} on average over {len(rates)} layers of neurons",
             *[f"silent       {silent} layers never fire: batch statistics settle over some hundred steps, until then tests "
               "stay near chance"] * (silent > 0),
@@ -193,46 +193,26 @@ def as_text(summary: dict) -> str:
 
 
 def _module(recipe, processes, started=False):
-    """The classifier with its data, tried on one sample so that what does not fit is said before anything is written. The
+    """The learner with its data, tried on one sample so that what does not fit is said before anything is written. The
     weights that a run starts from are not needed where it has `started`."""
-    data, training = recipe.data, recipe.training
+    data, training, learner = recipe.data, recipe.training, LEARNERS[recipe.data.task]
     train_set, test_set = TrainingSet(data, recipe.seed), TestSet(data)
     train_loader(train_set, world=processes, accumulate=training.accumulate)
-    *steps, channels, _, _ = train_set.shape
-    options = {"num_classes": len(train_set.classes), "in_chans": channels}
-    if steps:
-        options["time_steps"] = steps[0]
     seed_everything(recipe.seed)
     try:
-        model = create_model(recipe.model.name, **{**options, **recipe.model.kwargs})
+        model = create_model(recipe.model.name, **learner.model_options(recipe, train_set))
     except TypeError as error:  # an option of another type than it should be
         raise ValueError(f"model.kwargs {recipe.model.kwargs} do not fit {recipe.model.name}: {error}") from None
     if recipe.model.weights and not started:
         load_initial(model, recipe.model.weights)
-    if training.early_classifiers:
-        model.add_early_classifiers(shared=training.early_classifiers == "shared")
+    learner.prepare(model, recipe, train_set, processes * training.accumulate)
     if recipe.trainer.strategy == "fsdp" and training.ema:
         raise ValueError("trainer.strategy fsdp divides the weights, of which training.ema needs a whole copy; leave one out")
-    if getattr(model, "distillation", False) and not training.teacher:
-        raise ValueError("the model has a distillation head, which needs a teacher to train; leave out distillation, or give "
-                         "training.teacher")
-    if training.teacher and steps:
-        raise ValueError("a teacher of timm looks at images, not at sequences of event frames; leave out training.teacher")
-    parts = processes * training.accumulate
-    if (training.mixup or training.cutmix) and data.batch_size // parts % 2:
-        raise ValueError(
-            f"mixup and cutmix mix pairs of samples; data.batch_size {data.batch_size} must be a multiple of {2 * parts}"
-        )
-    with torch.no_grad():
-        logits = model.eval()(collate([test_set[0]])[0])
-    if logits.shape[-1] != len(train_set.classes):
-        raise ValueError(
-            f"the model has {logits.shape[-1]} outputs for {len(train_set.classes)} classes; leave out num_classes"
-        )
+    learner.try_out(model, test_set)
     if recipe.trainer.sync_batchnorm and not _by_lightning(recipe):
         synchronise_norms(model)
     model.to(memory_format=torch.channels_last)  # faster convolutions, most of all backwards on CPUs
-    module = Classifier(model.train(), recipe, train_set, test_set)
+    module = learner(model.train(), recipe, train_set, test_set)
     module.configure_optimizers()
     return module
 

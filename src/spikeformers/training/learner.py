@@ -1,0 +1,315 @@
+"""What training every task shares: data, optimiser and schedule, averaged weights, processes, and checkpoints within epochs."""
+
+import difflib
+import math
+import random
+from collections.abc import Sequence
+
+import lightning as L
+import numpy as np
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers, param_groups_layer_decay, param_groups_weight_decay
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from ..data import TestSet, TrainingSet, test_loader, train_loader
+from ..data.loading import stable_seed
+from .initial import spiking_backbone
+from .parallel import shard, share_buffers
+from .recipe import Recipe, Training
+
+
+class Learner(L.LightningModule):
+    """A model with the recipe's loss, optimiser and data. A subclass for each task says what the loss is, what is counted and shown.
+
+    Everything random in a step follows from (seed, epoch, batch, process), so a run that is continued at any step goes on
+    exactly as one that never stopped. `sums` [counters] is what this process has counted in the epoch under way; its last
+    item is the number of samples. `columns` are the names of `train_metrics` and `test_metrics` in the table of epochs.
+    """
+
+    columns: Sequence[str]
+    counters: int
+
+    def __init__(self, model: nn.Module, recipe: Recipe, train_set: TrainingSet, test_set: TestSet):
+        super().__init__()
+        self.model, self.recipe = model, recipe
+        self.train_set, self.test_set, self.classes = train_set, test_set, train_set.classes
+        self.first_epoch = self.batches_done = 0
+        self.start_counting()
+        training, body = recipe.training, spiking_backbone(model)
+        if training.ema:
+            self.ema = ModelEmaV3(model, decay=training.ema)
+        model.set_grad_checkpointing(training.checkpointing)
+        if training.freeze_norms:  # Lightning remembers each module's mode
+            for module in body.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        if training.compile and body is model:
+            model.compile()
+        elif training.compile:  # the entrance that dense models use
+            body.forward_intermediates = torch.compile(body.forward_intermediates)
+
+    @classmethod
+    def model_options(cls, recipe: Recipe, train_set: TrainingSet) -> dict:
+        """The options to create the model with: what follows from the data, and what the recipe gives."""
+        raise NotImplementedError
+
+    @classmethod
+    def prepare(cls, model: nn.Module, recipe: Recipe, train_set: TrainingSet, parts: int) -> None:
+        """Gives the model what the recipe adds to it.
+
+        Raises:
+            ValueError: model, recipe and data do not fit each other; each batch is computed in so many `parts`.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def try_out(cls, model: nn.Module, test_set: TestSet) -> None:
+        """Shows a test sample to the model.
+
+        Raises:
+            ValueError: it cannot take the sample, or knows other classes.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def tested_summary(cls, model: nn.Module, test_set: TestSet, device: torch.device, last: dict) -> dict:
+        """What summary.json says of the best epoch's model and of the `last` epoch's row; with `samples` and `firing_rates`."""
+        raise NotImplementedError
+
+    @classmethod
+    def summary_lines(cls, summary: dict) -> list[str]:
+        """The same for the terminal, apart from firing rates."""
+        raise NotImplementedError
+
+    @staticmethod
+    def score(row: dict) -> tuple[float, ...]:
+        """What the best epoch has most of."""
+        raise NotImplementedError
+
+    def loss(self, batch) -> Tensor:
+        """A batch's mean loss [], which is added to `sums` with whatever else is counted. Does not wait for the device."""
+        raise NotImplementedError
+
+    def train_metrics(self, sums: Sequence[float]) -> dict[str, float]:
+        """The first of `columns`, from the sums of an epoch so far."""
+        raise NotImplementedError
+
+    def test_metrics(self) -> dict[str, float]:
+        """The rest of `columns`, of the last test; all processes must call this."""
+        raise NotImplementedError
+
+    @staticmethod
+    def progress(metrics: dict[str, float]) -> str:
+        """`train_metrics` for the progress bar."""
+        return f"loss {metrics['train_loss']:.3f}"
+
+    @staticmethod
+    def epoch_text(row: dict) -> str:
+        """A row of the table for the terminal."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """The model in a line for the terminal."""
+        shrinking = f" ({', '.join(map(str, self.model.schedule))} by stage)" if self.model.schedule else ""
+        return f"{self.parameters_text()}, {self.time_steps} time steps{shrinking}"
+
+    @property
+    def time_steps(self) -> int:
+        """How often the model shows itself an image."""
+        return self.model.time_steps
+
+    def parameters_text(self) -> str:
+        return f"{sum(p.numel() for p in self.model.parameters()):,} parameters"
+
+    def samples_text(self) -> str:
+        """What the samples are, such as "samples 3x32x32"."""
+        return "images"
+
+    @property
+    def sample_sets(self) -> dict[str, TrainingSet | TestSet]:
+        return {"training": self.train_set, "test": self.test_set}
+
+    @property
+    def tested(self) -> nn.Module:
+        """The model that is tested and exported: the average of its weights over time where the recipe has one."""
+        return self.ema.module if hasattr(self, "ema") else self.model
+
+    def configure_model(self):
+        if self.recipe.trainer.strategy == "fsdp" and self.trainer.world_size > 1:
+            shard(self.model, spiking_backbone(self.model).stages, self.device_mesh["data_parallel"])
+
+    def start_counting(self):
+        self.sums = torch.zeros(self.counters, device=self.device)
+        self.broken_since = torch.full((), -1, device=self.device)
+
+    def on_fit_start(self):
+        self.sums, self.broken_since = self.sums.to(self.device), self.broken_since.to(self.device)
+
+    def on_train_epoch_start(self):
+        self.start_counting()
+
+    def on_train_batch_start(self, batch, batch_idx):
+        self.share_buffers()
+
+    def share_buffers(self):
+        """Gives all processes the first one's batch statistics, as DDP does by itself; those are what is tested and saved."""
+        if self.recipe.trainer.strategy == "fsdp" and self.trainer.world_size > 1:
+            share_buffers(self.model)
+
+    def training_step(self, batch, batch_idx):
+        seed_everything(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank)
+        loss = self.loss(batch)
+        first = torch.where(self.broken_since < 0, batch_idx, self.broken_since)
+        self.broken_since = torch.where(loss.detach().isfinite(), -1, first)  # one step may be lost to half precision
+        return loss
+
+    def must_be_finite(self):
+        """Waits for the device.
+
+        Raises:
+            ValueError: the last loss was not a finite number; since which step is said.
+        """
+        batch, training = self.broken_since.item(), self.recipe.training
+        if batch >= 0:
+            step = self.current_epoch * self.steps_per_epoch + batch // training.accumulate + 1
+            clip = f"below {training.clip_grad}" if training.clip_grad else "such as 1"
+            raise ValueError(
+                f"the loss is not a finite number since step {step} (epoch {self.current_epoch + 1}, batch {batch + 1}); start again with "
+                f"a training.lr below {training.lr}, a longer warm-up, or a training.clip_grad {clip}"
+            )
+
+    def optimizer_step(self, *args, **kwargs):
+        super().optimizer_step(*args, **kwargs)
+        if hasattr(self, "ema"):
+            self.ema.update(self.model)
+
+    def on_validation_epoch_start(self):
+        self.share_buffers()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.train_set) // self.recipe.data.batch_size
+
+    def configure_optimizers(self):
+        training, batch_size = self.recipe.training, self.recipe.data.batch_size
+        if training.warmup_steps >= training.epochs * self.steps_per_epoch:
+            raise ValueError(
+                f"training.warmup_steps is {training.warmup_steps}, and {training.epochs} epochs have only "
+                f"{training.epochs * self.steps_per_epoch} steps; give fewer"
+            )
+        dense = spiking_backbone(self.model) is not self.model
+        try:
+            optimizer = create_optimizer_v2(
+                self.model,
+                opt=training.optimizer,
+                lr=peak_lr(training, batch_size),
+                weight_decay=training.weight_decay,
+                layer_decay=training.layer_decay if training.layer_decay != 1 else None,
+                param_group_fn=(lambda model: parameter_groups(model, training)) if dense else None,
+                **training.optimizer_kwargs,
+            )
+        except (AssertionError, ValueError) as error:  # what timm makes of a name that it does not know
+            close = difflib.get_close_matches(training.optimizer, list_optimizers(), 3)
+            hint = f"did you mean {', '.join(close)}?" if close else "timm.optim.list_optimizers() shows all"
+            raise ValueError(f"training.optimizer is {training.optimizer!r} ({error}); {hint}") from None
+        except TypeError as error:
+            raise ValueError(
+                f"the optimiser {training.optimizer} does not take training.optimizer_kwargs {training.optimizer_kwargs} ({error})"
+            ) from None
+        steps_per_epoch = self.steps_per_epoch
+        scales = [group.get("lr_scale", 1.0) for group in optimizer.param_groups]
+
+        def factor(scale):
+            return lambda step: scale * lr_factor(step, steps_per_epoch, training, batch_size)
+
+        schedule = LambdaLR(optimizer, [factor(scale) for scale in scales])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def train_dataloader(self):
+        trainer, accumulate = self.trainer, self.recipe.training.accumulate
+        ranks = trainer.global_rank, trainer.world_size
+        return train_loader(self.train_set, *ranks, self.first_epoch, accumulate, self.batches_done)
+
+    def val_dataloader(self):
+        return test_loader(self.test_set, self.trainer.global_rank, self.trainer.world_size)
+
+    def on_save_checkpoint(self, checkpoint):
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        ended = self.trainer.fit_loop.epoch_progress.current.processed > self.current_epoch
+        checkpoint["batches_done"] = 0 if ended else progress.current.processed
+        checkpoint["first_epoch"] = self.current_epoch + int(ended)
+        checkpoint["sums"] = self.trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
+        checkpoint["unreadable"] = {}
+        for name, samples in self.sample_sets.items():  # what any process could not read
+            broken = self.trainer.strategy.reduce(samples.unreadable.to(self.device).float(), reduce_op="sum")
+            samples.unreadable |= broken.cpu() > 0
+            checkpoint["unreadable"][name] = samples.unreadable.nonzero()
+        checkpoint["recipe"] = self.recipe.as_dict()
+        checkpoint["model_config"] = dict(self.model.config)
+        checkpoint["known"] = {"data": checkpoint["recipe"]["data"], "classes": self.classes}
+
+    def on_load_checkpoint(self, checkpoint):
+        self.first_epoch, self.batches_done = checkpoint["first_epoch"], checkpoint["batches_done"]
+        if self.global_rank == 0:  # the other processes' share is in it
+            self.sums = checkpoint["sums"].to(self.device)
+        for name, samples in self.sample_sets.items():
+            samples.unreadable[checkpoint["unreadable"][name].flatten()] = True
+
+
+def seed_everything(*key):
+    """Python, NumPy and torch draw from a seed made of these numbers from here on."""
+    seed = stable_seed(*key)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def dense_options(given: dict, num_classes: int) -> dict:
+    """A detector's or segmenter's options for images in colour: what the recipe gives, and the number of classes unless it does."""
+    backbone = {"in_chans": 3, **given.get("backbone_kwargs", {})}
+    if not isinstance(given.get("backbone"), str):  # the model will say what is missing
+        return given
+    return {"num_classes": num_classes, **given, "backbone_kwargs": backbone}
+
+
+def parameter_groups(model: nn.Module, training: Training) -> list[dict]:
+    """The optimiser's groups of a dense model: neck and heads, whose learning rate is training.head_lr times the others', and last the
+    backbone's, which training.layer_decay divides further."""
+    body, decay = spiking_backbone(model), training.weight_decay
+    if training.layer_decay != 1:
+        of_body = param_groups_layer_decay(body, decay, layer_decay=training.layer_decay)
+    else:
+        of_body = param_groups_weight_decay(body, decay)
+    inside = {id(p) for p in body.parameters()}
+    groups = []
+    for group in param_groups_weight_decay(model, decay):
+        outside = [p for p in group["params"] if id(p) not in inside]
+        if outside:
+            groups.append(group | {"params": outside, "lr_scale": training.head_lr})
+    return groups + of_body
+
+
+def peak_lr(training: Training, batch_size: int) -> float:
+    """The highest learning rate: training.lr, scaled linearly from lr_batch_size to the batch size."""
+    return training.lr * (batch_size / training.lr_batch_size if training.lr_batch_size else 1.0)
+
+
+def lr_factor(step: int, steps_per_epoch: int, training: Training, batch_size: int) -> float:
+    """The learning rate after `step` optimiser steps as a multiple of the highest."""
+    peak = peak_lr(training, batch_size)
+    warmup = training.warmup_steps or training.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        low = training.warmup_lr / peak
+        return low + (1 - low) * (step + 1) / (warmup + 1)
+    if training.schedule == "step":
+        falls = step // (training.decay_epochs * steps_per_epoch)
+        if training.decay_at:
+            falls = sum(step >= epoch * steps_per_epoch for epoch in training.decay_at)
+        return training.decay_rate**falls
+    progress = min(1.0, (step - warmup) / max(1.0, training.epochs * steps_per_epoch - warmup))
+    low = training.min_lr / peak
+    if training.schedule == "poly":
+        return low + (1 - low) * (1 - progress) ** training.poly_power
+    return low + (1 - low) * (1 + math.cos(math.pi * progress)) / 2

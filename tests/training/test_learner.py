@@ -1,0 +1,128 @@
+"""What tasks share: schedules, groups of the optimiser, frozen norms, starting weights and losses that are no numbers."""
+
+import pytest
+import torch
+from torch import nn
+
+from spikeformers import create_model, save_model
+from spikeformers.training.initial import load_initial, spiking_backbone
+from spikeformers.training.learner import lr_factor, parameter_groups
+from spikeformers.training.recipe import Recipe, Training
+from spikeformers.training.run import _module
+
+BODY = {"dims": [8, 16, 24, 32], "depths": [1, 0, 1, 1, 0], "num_heads": 2}
+
+
+def dense(name="semantic_fpn", **options):
+    options = {"num_classes": 3, "width": 16, "time_steps": 1, **options}
+    return create_model(name, backbone="meta_spikeformer_cifar", backbone_kwargs=dict(BODY), **options)
+
+
+def factors(training, steps):
+    return [lr_factor(step, 4, training, 16) for step in range(steps)]
+
+
+def test_poly_falls_along_a_power():
+    training = Training(epochs=5, lr=2.0, min_lr=0.2, schedule="poly", poly_power=2.0, warmup_steps=4, warmup_lr=0.5)
+    got = factors(training, 21)
+    assert got[:4] == pytest.approx([0.25 + 0.75 * (step + 1) / 5 for step in range(4)])
+    assert got[4] == 1.0 and got[20] == pytest.approx(0.1)
+    assert got[12] == pytest.approx(0.1 + 0.9 * 0.5**2)
+    line = factors(Training(epochs=5, lr=1.0, min_lr=0.0, schedule="poly"), 21)
+    assert line == pytest.approx([1 - step / 20 for step in range(21)])
+
+
+def test_steps_fall_where_they_are_told_to():
+    training = Training(epochs=4, lr=1.0, schedule="step", decay_at=[2, 2.5], decay_rate=0.1)
+    assert factors(training, 16) == pytest.approx([1.0] * 8 + [0.1] * 2 + [0.01] * 6)
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_heads_have_a_learning_rate_of_their_own(layer_decay):
+    model = dense()
+    groups = parameter_groups(model, Training(head_lr=3.0, layer_decay=layer_decay, weight_decay=0.1))
+    scale = {id(p): group.get("lr_scale", 1.0) for group in groups for p in group["params"]}
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    of_body = []
+    for name, p in model.named_parameters():
+        assert decay[id(p)] == (0.1 if p.ndim > 1 else 0.0), name
+        if name.startswith("backbone.body."):
+            of_body.append(scale[id(p)])
+        else:
+            assert scale[id(p)] == 3.0, name
+    assert max(of_body) == 1.0 and (min(of_body) < 0.2) == (layer_decay < 1)
+    assert groups[-1].get("lr_scale", 1.0) == 1.0  # the one that the table of epochs shows
+
+
+@pytest.fixture
+def digits():
+    return {
+        "model": {"name": "meta_spikeformer_cifar", "kwargs": {**BODY, "time_steps": 1}},
+        "data": {"name": "digits", "img_size": 16, "batch_size": 8},
+        "training": {"epochs": 1},
+    }
+
+
+def test_frozen_norms_keep_their_statistics(digits):
+    digits["training"]["freeze_norms"] = True
+    module = _module(Recipe.from_dict(digits), processes=1)
+    before = {name: value.clone() for name, value in module.model.named_buffers()}
+    module.training_step((torch.randn(4, 3, 16, 16), torch.zeros(4, dtype=torch.long)), 0).backward()
+    assert len(before) > 10 and all(torch.equal(value, before[name]) for name, value in module.model.named_buffers())
+    norm = next(m for m in module.model.modules() if isinstance(m, nn.BatchNorm2d))
+    assert norm.weight.grad is not None and module.model.training
+
+
+def test_a_loss_that_is_no_number_is_named(digits):
+    module = _module(Recipe.from_dict(digits), processes=1)
+    fine, broken = torch.randn(4, 3, 16, 16), torch.full((4, 3, 16, 16), torch.nan)
+    labels = torch.zeros(4, dtype=torch.long)
+    module.loss = lambda batch: batch[0].mean()
+    for index, x in enumerate((fine, broken, fine)):  # one step lost to half precision is none
+        module.training_step((x, labels), index)
+    module.must_be_finite()
+    for index in (3, 4, 5):
+        module.training_step((broken, labels), index)
+    with pytest.raises(
+        ValueError, match=r"not a finite number since step 4 \(epoch 1, batch 4\); .*clip_grad such as 1"
+    ):
+        module.must_be_finite()
+
+
+@pytest.mark.parametrize("name", ["semantic_fpn", "mask_rcnn"])
+def test_a_dense_model_starts_from_a_classifier(tmp_path, name):
+    classifier = create_model("meta_spikeformer_cifar", **BODY, num_classes=7, time_steps=4)
+    save_model(classifier, tmp_path / "weights.safetensors")
+    model = dense(name)
+    heads = {key: value.clone() for key, value in model.state_dict().items() if not key.startswith("backbone.body.")}
+    load_initial(model, tmp_path / "weights.safetensors")
+    body, source = spiking_backbone(model).state_dict(), classifier.state_dict()
+    assert len(body) > 20 and all(torch.equal(value, source[key]) for key, value in body.items())
+    assert all(torch.equal(value, heads[key]) for key, value in model.state_dict().items() if key in heads)
+
+
+@pytest.mark.parametrize("name", ["semantic_fpn", "mask_rcnn"])
+def test_a_dense_model_starts_from_one_for_other_classes(tmp_path, name):
+    source, model = dense(name, num_classes=5), dense(name, time_steps=2)
+    save_model(source, tmp_path / "weights.safetensors")
+    before, theirs = {key: value.clone() for key, value in model.state_dict().items()}, source.state_dict()
+    load_initial(model, tmp_path / "weights.safetensors")
+    kept = [key for key, value in model.state_dict().items() if value.shape != theirs[key].shape]
+    assert kept and all(("classifier" in key or "predictor" in key) for key in kept)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key] if key in kept else theirs[key]), key
+
+
+def test_weights_of_another_backbone_are_refused(tmp_path):
+    other = create_model("meta_spikeformer_cifar", **{**BODY, "dims": [8, 16, 24, 40]}, num_classes=7)
+    save_model(other, tmp_path / "weights.safetensors")
+    with pytest.raises(
+        ValueError,
+        match="do not fit the model: .* parameters are missing, left over or of another shape, such as stages",
+    ):
+        load_initial(dense(), tmp_path / "weights.safetensors")
+    detector = dense("mask_rcnn")
+    save_model(detector, tmp_path / "detector.safetensors")
+    with pytest.raises(ValueError):
+        load_initial(dense(), tmp_path / "detector.safetensors")
