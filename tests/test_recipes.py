@@ -9,10 +9,11 @@ import yaml
 from PIL import Image
 
 from spikeformers.models import create_model
-from spikeformers.training.classifier import peak_lr
+from spikeformers.training.learner import peak_lr
 from spikeformers.training.recipe import Recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+DENSE = [path for path in RECIPES if path.stem.startswith(("mask_rcnn", "semantic_fpn"))]
 
 
 def recipe_of(path):
@@ -28,7 +29,51 @@ def test_a_recipe_says_what_it_takes(path):
     assert "result " in header or "expected " in header
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DENSE, ids=lambda path: path.stem)
+def test_a_recipe_of_a_dense_task_fits_its_model(path):
+    recipe = recipe_of(path)
+    with torch.device("meta"):
+        model = create_model(recipe.model.name, **{"num_classes": 7, **recipe.model.kwargs}).eval()
+        answer = model(torch.zeros(1, *recipe.data.shape))
+    if recipe.data.task == "segmentation":
+        assert answer.shape == (1, 7, *recipe.data.shape[1:])
+    else:
+        regions = model.rpn.post_nms_top_n()
+        assert [x.shape for x in answer[-3:]] == [(regions, 7), (regions, 28), (100, 7, 28, 28)]
+
+
+def test_published_settings_of_detection():
+    recipe = recipe_of(next(path for path in DENSE if path.stem == "mask_rcnn_coco"))
+    training, model = recipe.training, recipe.model.kwargs
+    assert (training.epochs, training.schedule, training.decay_at, training.decay_rate) == (12, "step", [8, 11], 0.1)
+    assert (training.optimizer, training.lr, training.weight_decay, training.warmup_steps) == (
+        "adamw",
+        2e-4,
+        0.05,
+        1000,
+    )
+    assert (min(model["min_size"]), model["min_size"][-1], model["max_size"]) == (480, 800, 1333)
+    assert (recipe.data.batch_size, recipe.data.crop, model["time_steps"]) == (8, 0.5, 1)
+
+
+def test_published_settings_of_segmentation():
+    recipe = recipe_of(next(path for path in DENSE if path.stem == "semantic_fpn_ade20k"))
+    training, data = recipe.training, recipe.data
+    assert (training.optimizer, training.lr, training.weight_decay, training.head_lr) == ("adamw", 1e-3, 0.005, 2.0)
+    assert (training.schedule, training.poly_power, training.min_lr) == ("poly", 1.0, 0.0)
+    assert (training.warmup_steps, training.warmup_lr) == (1500, 1e-6)
+    assert abs(training.epochs * (20210 // data.batch_size) / 160_000 - 1) < 0.003
+    assert (data.img_size, data.size, data.ratio, data.cat_max_ratio, data.reduce_zero) == (
+        512,
+        (2048, 512),
+        (0.5, 2.0),
+        0.75,
+        True,
+    )
+    assert recipe.trainer.sync_batchnorm
+
+
+@pytest.mark.parametrize("path", [path for path in RECIPES if path not in DENSE], ids=lambda path: path.stem)
 def test_a_recipe_fits_its_model(path):
     recipe = recipe_of(path)
     *steps, channels, height, width = recipe.data.shape
@@ -73,7 +118,12 @@ def test_published_settings_of_ssnn(name):
     """SGD with momentum, 0.1 and a tenth of it every 30 of 100 epochs, batch 64, 48 x 48 pixels, as many frames as the first stage has steps."""
     recipe = recipe_of(next(path for path in RECIPES if path.stem == name))
     data, training = recipe.data, recipe.training
-    assert (training.optimizer, training.epochs, peak_lr(training, data.batch_size), data.batch_size) == ("momentum", 100, 0.1, 64)
+    assert (training.optimizer, training.epochs, peak_lr(training, data.batch_size), data.batch_size) == (
+        "momentum",
+        100,
+        0.1,
+        64,
+    )
     assert (training.schedule, training.decay_epochs, training.decay_rate) == ("step", 30, 0.1)
     assert (training.weight_decay, data.img_size, data.resize) == (SSNN[name], 48, "bilinear")
     assert recipe.model.kwargs["schedule"] == [8, 6, 4, 2] and data.time_steps == 8

@@ -17,13 +17,12 @@ from spikeformers.training.classifier import (
     classification_loss,
     count,
     distillation_loss,
-    lr_factor,
     mix,
     one_hot,
-    peak_lr,
     teacher_of,
 )
 from spikeformers.training.evaluation import load_trained
+from spikeformers.training.learner import lr_factor, peak_lr
 from spikeformers.training.recipe import Recipe, Training
 from spikeformers.training.run import train
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from spikeformers import create_model, save_model
-from spikeformers.training.initial import load_initial, spiking_backbone
+from spikeformers.models._backbone import spiking_backbone
+from spikeformers.training.initial import load_initial
 from spikeformers.training.learner import lr_factor, parameter_groups
 from spikeformers.training.recipe import Recipe, Training
 from spikeformers.training.run import _module

@@ -29,6 +29,11 @@ def _statistics_kept(module: nn.Module):
             norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
+def spiking_backbone(model: nn.Module) -> nn.Module:
+    """The backbone inside a detector or segmentation network; a classifier is one itself."""
+    return getattr(getattr(model, "backbone", None), "body", model)
+
+
 class EarlyClassifier(nn.Module):
     """Convolution 3x3 (stride 2) - BN - spiking neuron - mean over pixels - linear: an early classifier (SSNN, AAAI 2024).
 

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ._backbone import spiking_backbone
 from ._registry import create_model, list_models, list_tasks, save_model
 from .meta_spikeformer import MetaSpikeFormer
 from .spikingformer import Spikingformer
@@ -189,8 +190,9 @@ def load_published(
     """
     published = unwrap(checkpoint if isinstance(checkpoint, Mapping) else read_state_dict(checkpoint))
     report = LoadReport(not_in_weights=_not_in_weights(model))
-    body = _dense_body(model)
-    if body is not None and not _is_dense(model, published):
+    body = spiking_backbone(model)
+    dense = body is not model
+    if dense and not _is_dense(model, published):
         raise ValueError(
             f"none of these weights is one of a detector or segmentation network, and the model is a {type(model).__name__}: "
             "load a classifier's into its backbone, load_published(model.backbone.body, checkpoint, strict=False), or give "
@@ -204,13 +206,13 @@ def load_published(
         report.notes.append(
             "the checkpoint has a distillation head, so the model got one: in eval mode it answers the mean of both"
         )
-    old = "patch_embed.rpe_conv.weight" if body is None else "backbone.patch_embed.rpe_conv.weight"
-    if isinstance(model if body is None else body, Spikingformer) and old in published:
+    old = "backbone.patch_embed.rpe_conv.weight" if dense else "patch_embed.rpe_conv.weight"
+    if isinstance(body, Spikingformer) and old in published:
         report.notes.append(
             "these names are those of older Spikingformer checkpoints and of Spikformer's, which would load and answer nonsense: "
             "make sure that this is a Spikingformer"
         )
-    if body is not None and "rpn_head.rpn_conv.weight" in published:
+    if dense and "rpn_head.rpn_conv.weight" in published:
         report.notes.append(_DETECTOR_NOTE)
     pairs = _match(model, published, report)
     if strict and report.problems():
@@ -367,11 +369,6 @@ def _first_match(rules: list[tuple[str, str]], name: str) -> str | None:
     return None
 
 
-def _dense_body(model: nn.Module) -> nn.Module | None:
-    """The backbone inside a detector or segmentation network; None if the model is a backbone itself."""
-    return getattr(getattr(model, "backbone", None), "body", None)
-
-
 def _is_dense(model: nn.Module, published: Mapping[str, Tensor]) -> bool:
     """Whether any name can be one of a detector or segmentation network, published or our own."""
     own = model.state_dict()
@@ -395,8 +392,8 @@ def _background_first(ours: str, value: Tensor) -> Tensor:
 
 def _translate(model: nn.Module, name: str) -> str | None:
     """Our name for a published one; UNUSED, or None if there is none."""
-    body = _dense_body(model)
-    if body is None:
+    body = spiking_backbone(model)
+    if body is model:
         return _translate_backbone(model, name)
     if not name.startswith("backbone."):
         return _first_match(_DENSE, name)
@@ -436,15 +433,14 @@ def module_name(model: nn.Module, name: str) -> str | None:
 
 def _not_in_weights(model: nn.Module) -> dict[str, object]:
     names = ("time_steps", "num_heads", "tau", "cml", "pools", "strides")
-    body = _dense_body(model)
-    backbone = model if body is None else body
-    found = {name: getattr(backbone, name) for name in names if hasattr(backbone, name)}
-    return found if body is None else {**found, "readout": model.backbone.readout}
+    body = spiking_backbone(model)
+    found = {name: getattr(body, name) for name in names if hasattr(body, name)}
+    return found if body is model else {**found, "readout": model.backbone.readout}
 
 
 def _advice(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport) -> str:
     """The error message: what does not match, and what to do in the cases that have a name."""
-    hints = _dense_hints(model, published) if _dense_body(model) is not None else _hints(model, published)
+    hints = _dense_hints(model, published) if spiking_backbone(model) is not model else _hints(model, published)
     problems = report.problems()
     shown = problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20)
     return "\n  ".join([f"the checkpoint does not fit this {type(model).__name__}:", *shown, *hints])

@@ -11,7 +11,7 @@ from ..data.loading import PADDING_LABEL
 from ..models import list_tasks
 from ..models.published import read_state_dict
 from .evaluation import evaluate, per_step
-from .learner import Learner, lr_factor as lr_factor, peak_lr as peak_lr
+from .learner import Learner
 from .parallel import at_least_float32
 from .recipe import Recipe, Training
 

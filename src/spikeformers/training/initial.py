@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ..models._backbone import spiking_backbone
 from ..models.published import LoadReport, load_published, read_state_dict, unwrap
 
 
@@ -13,11 +14,6 @@ def trained_weights(state: dict, early_classifiers: bool = False) -> dict:
     averaged = {key.removeprefix("ema.module."): value for key, value in state.items() if key.startswith("ema.module.")}
     weights = averaged or {key.removeprefix("model."): value for key, value in state.items()}
     return {key: value for key, value in weights.items() if early_classifiers or not key.startswith("early.")}
-
-
-def spiking_backbone(model: nn.Module) -> nn.Module:
-    """The backbone inside a detector or segmenter; a classifier is one itself."""
-    return model.backbone.body if hasattr(model, "backbone") else model
 
 
 def load_initial(model: nn.Module, path: str | Path) -> LoadReport:

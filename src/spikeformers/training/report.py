@@ -13,16 +13,12 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from .._files import write_atomically
-from .classifier import Classifier
 from .learner import Learner, peak_lr
 
 
 def table_columns(learner: Learner | type[Learner]) -> tuple[str, ...]:
     """Of metrics.csv."""
     return ("epoch", *learner.columns, "lr", "seconds")
-
-
-COLUMNS = table_columns(Classifier)
 
 
 class Report(L.Callback):
