@@ -215,9 +215,17 @@ def test_eval_refuses_images_of_other_classes(trained, says, tmp_path):
 
 def test_list(capsys):
     assert main(["list"]) == 0
-    assert capsys.readouterr().out.split() == list_models()
+    assert capsys.readouterr().out.split() == list_models() + ["faster_rcnn", "mask_rcnn", "semantic_fpn"]
     assert main(["list", "meta*"]) == 0
     assert capsys.readouterr().out.split() == list_models("meta*")
+
+
+def test_estimates_for_networks_around_a_backbone(capsys):
+    options = ["--rates", "0.2", "--time_steps", "1", "--input_shape", "[3,64,64]"]
+    assert main(["profile", "semantic_fpn", *options]) == 2
+    assert "needs a backbone" in capsys.readouterr().err
+    assert main(["profile", "semantic_fpn", "--backbone", "meta_spikeformer_cifar", *options]) == 0
+    assert "semantic_fpn, T = 1:" in capsys.readouterr().out
 
 
 def test_list_is_light():

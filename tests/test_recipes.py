@@ -39,7 +39,7 @@ def test_a_recipe_of_a_dense_task_fits_its_model(path):
         assert answer.shape == (1, 7, *recipe.data.shape[1:])
     else:
         regions = model.rpn.post_nms_top_n()
-        assert [x.shape for x in answer[-3:]] == [(regions, 7), (regions, 28), (100, 7, 28, 28)]
+        assert [x.shape for x in answer[-3:]] == [(regions, 7), (regions, 28), (model.roi_heads.detections_per_img, 7, 28, 28)]
 
 
 def test_published_settings_of_detection():

@@ -250,6 +250,10 @@ def test_commands_for_segmenters(street, tmp_path, capsys):
     )
     out, err = capsys.readouterr()
     assert err == "" and len(out.splitlines()) == 3 and (tmp_path / "out" / "c_classes.png").is_file()
+    assert main(["profile", str(checkpoint), "--report", str(tmp_path / "report")]) == 0
+    assert "2 samples" in capsys.readouterr().out
+    layers = json.loads((tmp_path / "report" / "profile.json").read_text())["layers"]
+    assert {"backbone.neck.lateral.0.layer", "head.classifier"} <= {layer["name"] for layer in layers}
     assert main(["predict", str(checkpoint), str(tmp_path / "no.jpg")]) == 2
     assert main(["eval", str(checkpoint), "--data.name", "coco"]) == 2
     assert "the checkpoint is for segmentation" in capsys.readouterr().err
@@ -282,3 +286,9 @@ def test_commands_for_detectors(street, tmp_path, capsys):
     assert err == "" and f"-> {tmp_path / 'out' / 'a.png'}" in out
     assert len(json.loads((tmp_path / "out" / "a.json").read_text())["objects"]) > 0
     assert main(["predict", str(checkpoint), str(files[0]), "--threshold", "50"]) == 2
+    assert main(["profile", str(checkpoint), "--report", str(tmp_path / "report")]) == 0
+    assert "3 samples" in capsys.readouterr().out
+    found = json.loads((tmp_path / "report" / "profile.json").read_text())
+    assert {"rpn.head.conv.layer", "roi_heads.mask_head.convs.0.layer"} <= {layer["name"] for layer in found["layers"]}
+    assert "roi_heads.box_head.fc6.lif" in {neuron["name"] for neuron in found["neurons"]}
+    assert "geometry of boxes is outside" in found["audit"]["verdict"]
