@@ -251,7 +251,7 @@ def test_commands_for_segmenters(street, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert err == "" and len(out.splitlines()) == 3 and (tmp_path / "out" / "c_classes.png").is_file()
     assert main(["profile", str(checkpoint), "--report", str(tmp_path / "report")]) == 0
-    assert "2 samples" in capsys.readouterr().out
+    assert "3 samples" in capsys.readouterr().out
     layers = json.loads((tmp_path / "report" / "profile.json").read_text())["layers"]
     assert {"backbone.neck.lateral.0.layer", "head.classifier"} <= {layer["name"] for layer in layers}
     assert main(["predict", str(checkpoint), str(tmp_path / "no.jpg")]) == 2
