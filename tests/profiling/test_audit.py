@@ -222,6 +222,21 @@ def test_additions_pass(name):
     assert found.additions_only, found
 
 
+def test_interpolation_adds_only_where_it_doubles():
+    class Grown(torch.nn.Module):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, x):
+            return torch.nn.functional.interpolate(x, scale_factor=self.factor, mode="bilinear", align_corners=False)
+
+    x = torch.randn(1, 2, 4, 6)
+    (doubling,) = audit(Grown(2), x).allowed
+    assert doubling.operation == "bilinear doubling" and audit(Grown(2), x).additions_only
+    assert [finding.operation for finding in audit(Grown(3), x).offending] == ["upsample_bilinear2d"]
+
+
 def test_kinds_are_joined_over_all_inputs():
     """A layer that reads spikes in one batch and counts in the next does not read spikes."""
 

@@ -78,13 +78,76 @@ def test_nothing_found_is_an_answer(network, targets):
     assert [len(answer["boxes"]) for answer in model(targets[0])] == [0, 0]
 
 
-def test_an_image_is_answered_alike_alone_and_among_others_of_its_size(network):
+def test_an_image_is_answered_alike_alone_and_among_others(network):
     model = network("mask_rcnn").double()
-    images = list(torch.rand(3, 3, 64, 96, dtype=torch.float64))
+    images = [torch.rand(3, *size, dtype=torch.float64) for size in ((64, 64), (64, 128), (64, 64), (90, 64))]
     with torch.no_grad():
-        together, alone = model(images), model(images[1:2])[0]
-    for key in alone:
-        assert_close(together[1][key], alone[key], msg=key)
+        together = model(images)
+        for image, answer in zip(images, together, strict=True):
+            (alone,) = model([image])
+            assert len(alone["boxes"])
+            for key in alone:
+                assert_close(answer[key], alone[key], msg=key)
+
+
+@pytest.mark.parametrize("heads", ["spiking", "float"])
+def test_half_precision_is_kept_from_boxes(network, targets, heads):
+    """Above 256, numbers of bfloat16 are two pixels apart."""
+    model = network("mask_rcnn", heads=heads, min_size=300, max_size=450)
+    seen = {}
+    model.rpn.anchor_generator.register_forward_hook(lambda module, args, output: seen.update(anchors=output[0]))
+    model.roi_heads.box_roi_pool.register_forward_hook(lambda module, args, output: seen.update(regions=args[1][0]))
+    model(targets[0][:1])
+    anchors = seen["anchors"]
+    with torch.autocast("cpu", torch.bfloat16):
+        (found,) = model(targets[0][:1])
+        assert_close(seen["anchors"], anchors, rtol=0, atol=0)
+        losses = model.train()(*targets)
+    assert {seen["regions"].dtype, found["boxes"].dtype, found["scores"].dtype} == {torch.float32}
+    assert all(losses[name].dtype == torch.float32 for name in ("loss_box_reg", "loss_rpn_box_reg", "loss_classifier"))
+
+
+def test_sequences_of_events_as_a_tensor_or_a_list_of_clips():
+    torch.manual_seed(0)
+    model = spikeformers.create_model(
+        "faster_rcnn", backbone="spiking_vgg9", num_classes=3, width=8, time_steps=3, min_size=64, box_score_thresh=0.0
+    )
+    x = torch.rand(4, 2, 2, 64, 64).round()
+    for _ in range(20):
+        model.train()([x[:, 0]], [{"boxes": torch.tensor([[4.0, 4.0, 40.0, 50.0]]), "labels": torch.tensor([1])}])
+    seen = []
+    model.eval().body.stages[0].register_forward_hook(lambda module, args, output: seen.append(output.shape[:2]))
+    together, clips = model(x), model([x[:, 0], x[:, 1]])
+    assert seen == [(4, 2), (4, 2)]
+    for a, b in zip(together, clips, strict=True):
+        assert_close(a["boxes"], b["boxes"])
+    model([x[:1, 0]])
+    assert seen[-1] == (1, 1)  # a clip of one frame is not a picture to be shown again and again
+    dense = {layer.name: layer.dense for layer in spikeformers.profile(model, x[:, :1], merged=False).layers}
+    want = {layer.name: layer.dense for layer in spikeformers.estimate(model, (4, 2, 64, 64), 0.2).layers}
+    assert dense["backbone.neck.lateral.0.layer"] == want["backbone.neck.lateral.0.layer"]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        ([torch.rand(1, 64, 64)], [1], r"expected images \[3, H, W\]"),
+        ([torch.rand(4, 64, 64)], [1], r"not \[\(4, 64, 64\)\]"),
+        ([torch.rand(2, 3, 64, 64), torch.rand(3, 3, 64, 64)], [1], "same number of time steps"),
+        ([torch.zeros(3, 64, 64, dtype=torch.uint8)], [1], "divide by 255"),
+        ([torch.rand(3, 64, 64)], [0], "0 is the background"),
+        ([torch.rand(3, 64, 64)], [4], "labels must be 1 to 3"),
+        ([], [], "at least one"),
+    ],
+)
+def test_inputs_that_do_not_fit(network, images, labels, message):
+    target = {
+        "boxes": torch.tensor([[1.0, 1.0, 9.0, 9.0]]),
+        "labels": torch.tensor(labels),
+        "masks": torch.ones(1, 64, 64),
+    }
+    with pytest.raises(ValueError, match=message):
+        network("mask_rcnn").train()(images, [target] * len(images))
 
 
 def test_heads_average_over_time_what_each_step_answers():
@@ -277,6 +340,10 @@ def test_the_backbone_given_stays_as_it_is(network):
         ({"backbone": "meta_spikeformer_cifar", "heads": "analog"}, "'spiking' or 'float'"),
         ({"backbone": "meta_spikeformer_cifar", "heads": "float", "readout": "logits"}, "readout='neck'"),
         ({"backbone": "meta_spikeformer_cifar", "stages": [7]}, "0 to 4"),
+        ({"backbone": "meta_spikeformer_cifar", "stages": 3}, "0 to 4, not 3"),
+        ({"backbone": "meta_spikeformer_cifar", "width": "x"}, "width must be a whole number"),
+        ({"backbone": "meta_spikeformer_cifar", "min_size": 0}, "min_size must be"),
+        ({"backbone": "meta_spikeformer_cifar", "anchor_sizes": ()}, "anchor_sizes must be"),
         ({"backbone": "meta_spikeformer_cifar", "num_classes": 1}, "counts the background"),
         ({"backbone": "meta_spikeformer_cifar", "min_sise": 3}, "min_sise"),
     ],

@@ -122,11 +122,11 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
 def _create_task(name: str, kwargs: dict) -> nn.Module:
     if "backbone" not in kwargs:
         raise ValueError(f"{name} needs a backbone, such as backbone='meta_spikeformer_15m' (spikeformers list shows all)")
-    try:
-        return _TASKS[name](**kwargs)
-    except TypeError as error:  # an option that neither it nor torchvision has
-        known = [option for option in inspect.signature(_TASKS[name]).parameters if option != "options"]
-        raise ValueError(f"{name} does not take these options ({error}); it has {', '.join(known)}") from None
+    parameters = inspect.signature(_TASKS[name]).parameters
+    unknown = [] if "options" in parameters else [key for key in kwargs if key not in parameters]
+    if unknown:
+        raise ValueError(f"{name} has no option {', '.join(map(repr, unknown))}; it has {', '.join(parameters)}")
+    return _TASKS[name](**kwargs)
 
 
 def _configuration(path: Path) -> Path:

@@ -546,8 +546,8 @@ class Recorder(TorchDispatchMode):
                 operation.effective += (
                     first.numel() if first.is_meta or not operation.spike_fed else int(first.count_nonzero())
                 )
-            case "average":  # bilinear doubling adds four neighbours for each place
-                operation.additions += 4 * first.numel() if operation.name == DOUBLING else args[0].numel()
+            case "average":  # doubling is a + 2 a + b along one axis, for half the places, and then along the other
+                operation.additions += 3 * first.numel() if operation.name == DOUBLING else args[0].numel()
             case "addition":
                 operation.additions += args[0].numel() if name in ("sum", "cumsum") else first.numel()
             case "neuron":

@@ -34,6 +34,8 @@ from .pyramid import (
     body_of,
     check_choice,
     check_stages,
+    check_whole,
+    drawn,
     excite,
     last_of_each_stride,
     neuron_of,
@@ -72,8 +74,8 @@ class SpikingRPNHead(nn.Module):
         lif = neuron()
         self.conv = SpikeLayer(excite(nn.Conv2d(channels, channels, 3, padding=1), lif), lif)
         self.lif = neuron()
-        self.cls_logits = _quiet(nn.Conv2d(channels, num_anchors, 1), 0.01)
-        self.bbox_pred = _quiet(nn.Conv2d(channels, 4 * num_anchors, 1), 0.01)
+        self.cls_logits = drawn(nn.Conv2d(channels, num_anchors, 1), 0.3)
+        self.bbox_pred = drawn(nn.Conv2d(channels, 4 * num_anchors, 1), 0.1)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Maps [T, B, C, H_i, W_i] -> logits of objectness [B, A, H_i, W_i] and box deltas [B, 4 A, H_i, W_i]."""
@@ -164,7 +166,7 @@ class SpikingMaskPredictor(nn.Module):
         lif = neuron()
         self.upsample = SpikeLayer(excite(nn.ConvTranspose2d(channels, channels, 2, 2), lif), lif)
         self.lif = neuron()
-        self.mask_logits = _quiet(nn.Conv2d(channels, num_classes, 1), 0.01)
+        self.mask_logits = drawn(nn.Conv2d(channels, num_classes, 1), 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, R, C, 14, 14] -> logits [R, K, 28, 28]"""
@@ -172,8 +174,39 @@ class SpikingMaskPredictor(nn.Module):
 
 
 def _averaged(layer: nn.Module, x: Tensor) -> Tensor:
-    """The layer at every time step of [T, N, ...], averaged over time."""
-    return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(0)
+    """The layer at every time step of [T, N, ...], averaged over time; never in half precision, which is too coarse for boxes."""
+    return precise(layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])).mean(0)
+
+
+def precise(x: Tensor) -> Tensor:
+    """At least in float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class Anchors(AnchorGenerator):
+    """torchvision's, in the images' precision: under autocast maps are in half, whose numbers above 256 are two pixels apart."""
+
+    def forward(self, image_list, feature_maps: list[Tensor]) -> list[Tensor]:
+        return super().forward(
+            image_list,
+            [found.new_empty((), dtype=image_list.tensors.dtype).expand(found.shape) for found in feature_maps],
+        )
+
+
+class FloatRPNHead(RPNHead):
+    """torchvision's; its answers are never in half precision."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        logits, deltas = super().forward(x)
+        return [precise(found) for found in logits], [precise(found) for found in deltas]
+
+
+class FloatBoxPredictor(FastRCNNPredictor):
+    """torchvision's; its answers are never in half precision."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logits, deltas = super().forward(x)
+        return precise(logits), precise(deltas)
 
 
 def _folded(first: nn.Linear, second: nn.Linear) -> nn.Linear:
@@ -196,7 +229,6 @@ def _quiet(layer: nn.Module, std: float) -> nn.Module:
 class _Detector(DenseModel):
     """What Faster and Mask R-CNN share beyond torchvision's."""
 
-    input_size = (800, 1333)
     outside = (
         "",
         "transform",
@@ -209,11 +241,18 @@ class _Detector(DenseModel):
     """Modules whose own operators resize images and reckon with boxes, which are no layers: profiles and audits leave them out,
     RoIAlign aside."""
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width at which the backbone sees a wide image."""
+        sides, divisor = (self.transform.min_size[-1], self.transform.max_size), self.transform.size_divisible
+        return tuple(math.ceil(side / divisor) * divisor for side in sides)
+
     def forward(self, images: Sequence[Tensor], targets: list[dict[str, Tensor]] | None = None):
         """As torchvision's detectors.
 
         Args:
-            images: [C, H, W] each with values in [0, 1], of any sizes; or frames of events [T, C, H, W], all with the same T.
+            images: [C, H, W] each with values in [0, 1], of any sizes; or frames of events [T, C, H, W], all with the same T. A
+                tensor [B, C, H, W] or [T, B, C, H, W] stands for its images.
             targets: in train mode, for each image boxes [N, 4] (x1, y1, x2, y2 in pixels), labels [N] (from 1; 0 is the
                 background) and for Mask R-CNN masks [N, H, W].
 
@@ -221,12 +260,61 @@ class _Detector(DenseModel):
             In train mode a dict of losses; in eval mode for each image boxes [N, 4], labels [N], scores [N] and, for Mask
             R-CNN, masks [N, 1, H, W] in [0, 1]. Of a tensor on the meta device, whose regions nobody can know, logits of a
             made-up number of them: to count operations.
+
+        Raises:
+            ValueError: number of channels, time steps or dtype do not fit, or a label is no class.
         """
+        if isinstance(images, Tensor) and images.ndim == 5:  # [T, B, C, H, W]
+            images = images.transpose(0, 1)
         if isinstance(images, Tensor) and images.is_meta:
             return self._on_paper(images)
-        if len(images) and images[0].ndim == 4:
-            images = [image.flatten(0, 1) for image in images]
-        return super().forward(images, targets)
+        images = list(images)
+        self._check(images, targets)
+        if not self.training:
+            return self._detect(images)
+        frames = len(images[0]) if images[0].ndim == 4 else None
+        with self.backbone.showing(frames):
+            return super().forward([image.flatten(0, -3) for image in images], targets)
+
+    def _detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        """Together go images that are equally large once they are resized and padded; attention would see more padding than that."""
+        answers = {}
+        frames = len(images[0]) if images[0].ndim == 4 else None
+        padded = [self._padded(image) for image in images]
+        with self.backbone.showing(frames):
+            for shape in dict.fromkeys(padded):
+                places = [i for i, own in enumerate(padded) if own == shape]
+                found = super().forward([images[i].flatten(0, -3) for i in places])
+                answers |= dict(zip(places, found, strict=True))
+        return [answers[i] for i in range(len(images))]
+
+    def _padded(self, image: Tensor) -> tuple[int, ...]:
+        """Height and width at which the backbone sees an image."""
+        resized, _ = self.transform.resize(torch.empty_like(image.flatten(0, -3), device="meta"), None)
+        return tuple(
+            math.ceil(side / self.transform.size_divisible) * self.transform.size_divisible
+            for side in resized.shape[1:]
+        )
+
+    def _check(self, images: list[Tensor], targets) -> None:
+        shapes = [tuple(image.shape) for image in images]
+        if not images or any(len(shape) not in (3, 4) or shape[-3] != self.in_chans for shape in shapes):
+            raise ValueError(
+                f"expected images [{self.in_chans}, H, W] or frames of events [T, {self.in_chans}, H, W], at least one, not {shapes}"
+            )
+        if len({shape[:-3] for shape in shapes}) > 1:
+            raise ValueError(f"the images of a batch must have the same number of time steps, not those of {shapes}")
+        if not all(image.is_floating_point() for image in images):
+            raise ValueError(
+                f"expected images of floating-point values in [0, 1], not {images[0].dtype}; divide by 255"
+            )
+        for target in targets or []:
+            labels = target["labels"]
+            if len(labels) and (int(labels.min()) < 1 or int(labels.max()) >= self.num_classes):
+                raise ValueError(
+                    f"labels must be 1 to {self.num_classes - 1}, since 0 is the background and num_classes is {self.num_classes}; "
+                    f"these are {labels.unique().tolist()}"
+                )
 
     def finish_merge(self) -> None:
         """Makes one linear layer that reads spikes of the box head's last one and each of the two that read its potentials."""
@@ -243,7 +331,8 @@ class _Detector(DenseModel):
 
     def _on_paper(self, images: Tensor) -> list[Tensor]:
         """Images [B, C, H, W] -> what the heads answer if every image has as many regions and detections as are allowed."""
-        maps = self.backbone(images)
+        with self.backbone.showing(images.shape[1] if images.ndim == 5 else None):
+            maps = self.backbone(images.flatten(1, -3))
         answers = list(self.rpn.head(list(maps.values())))
         level = maps["0"] if maps["0"].ndim == 5 else maps["0"][None]
         steps, batch = level.shape[:2]
@@ -299,10 +388,12 @@ def _detector(
     check_choice("readout", readout, READOUTS)
     if not spiking and readout != "neck":
         raise ValueError("float heads know no time: they need readout='neck', the mean over time in front of them")
-    if num_classes < 2:
-        raise ValueError(
-            f"num_classes is {num_classes}; it counts the background, so give one more than there are classes"
-        )
+    check_whole("width", width)
+    check_whole("num_classes (which counts the background)", num_classes, 2)
+    for name in ("min_size", "max_size", "anchor_sizes"):
+        value = anchor_sizes if name == "anchor_sizes" else options.get(name, 1)
+        for side in value if isinstance(value, Sequence) and value and not isinstance(value, str) else [value]:
+            check_whole(name, side)
     known = [
         name
         for name in inspect.signature(MaskRCNN).parameters
@@ -319,7 +410,7 @@ def _detector(
     strides = [body.feature_info[i]["reduction"] for i in stages]
     neuron = neuron_of(body, tau)
     anchors = anchors_of(len(stages) + 1, anchor_sizes)
-    rpn_anchors = AnchorGenerator(anchors, ((0.5, 1.0, 2.0),) * len(anchors))
+    rpn_anchors = Anchors(anchors, ((0.5, 1.0, 2.0),) * len(anchors))
     per_place = rpn_anchors.num_anchors_per_location()[0]
     masks = kind is SpikingMaskRCNN
     if spiking:
@@ -337,9 +428,9 @@ def _detector(
     else:
         neck = FeaturePyramidNetwork(channels, width, LastLevelMaxPool())
         parts = {
-            "rpn_head": RPNHead(width, per_place),
+            "rpn_head": FloatRPNHead(width, per_place),
             "box_head": TwoMLPHead(width * 7**2, 1024),
-            "box_predictor": FastRCNNPredictor(1024, num_classes),
+            "box_predictor": FloatBoxPredictor(1024, num_classes),
         }
         if masks:
             parts |= {

@@ -3,7 +3,8 @@
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -38,22 +39,29 @@ class SpikeLayer(nn.Module):
         return per_step(self.layer, self.lif(x))
 
 
-def excite(layer: nn.Module, neuron: nn.Module, rate: float = RATE) -> nn.Module:
-    """Draws weights with which a layer that reads spikes makes the next neurons fire, and sets its bias to zero.
+def drawn(layer: nn.Module, std: float, rate: float = RATE) -> nn.Module:
+    """Draws normal weights with which a layer whose inputs fire at `rate` has outputs of this standard deviation; its bias is zero.
 
-    With inputs that fire at `rate`, the outputs' standard deviation is tau * v_threshold: what a neuron at rest has to read in
-    one step to fire. About 16 % of them do. torch's own initial weights are made for rectified units; behind neurons without
-    normalisation their potentials are several times too small, and activity dies out within two layers.
+    For last layers `std` is that of logits. Much below one, training is slow: through small weights little comes back to the
+    spikes that they read, and they have a long way to go.
     """
-    weight = layer.weight
-    fan_in = weight[0].numel()
+    fan_in = layer.weight[0].numel()
     if isinstance(layer, nn.ConvTranspose2d):
-        fan_in = weight.shape[0] * weight[0, 0].numel() // math.prod(layer.stride)
-    reach = getattr(neuron, "tau", 1.0) * getattr(neuron, "v_threshold", 1.0)
-    nn.init.normal_(weight, std=reach / math.sqrt(fan_in * rate))
+        fan_in = layer.weight.shape[0] * layer.weight[0, 0].numel() // math.prod(layer.stride)
+    nn.init.normal_(layer.weight, std=std / math.sqrt(fan_in * rate))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def excite(layer: nn.Module, neuron: nn.Module) -> nn.Module:
+    """Draws weights with which a layer that reads spikes makes the next neurons fire, and sets its bias to zero.
+
+    The outputs' standard deviation is tau * v_threshold: what a neuron at rest has to read in one step to fire. About 16 % of
+    them do. torch's own initial weights are made for rectified units; behind neurons without
+    normalisation their potentials are several times too small, and activity dies out within two layers.
+    """
+    return drawn(layer, getattr(neuron, "tau", 1.0) * getattr(neuron, "v_threshold", 1.0))
 
 
 class SpikingFPN(nn.Module):
@@ -127,11 +135,21 @@ class Maps(nn.Module):
         body.prune_intermediate_layers(self.stages)
         self.body, self.neck = body, neck
         self.out_channels, self.readout, self.keep_time = out_channels, readout, keep_time
+        self.frames: int | None = None
+
+    @contextmanager
+    def showing(self, frames: int | None) -> Iterator[None]:
+        """Inside, inputs [B, T * C, H, W] hold so many frames each, which is how torchvision's detectors hand sequences on; None: none do."""
+        self.frames = frames
+        try:
+            yield
+        finally:
+            self.frames = None
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """[B, C, H, W], [T, B, C, H, W] or, with time folded into channels, [B, T * C, H, W] -> maps [T, B, C_i, H_i, W_i]."""
-        if x.ndim == 4 and x.shape[1] != self.body.in_chans and x.shape[1] % self.body.in_chans == 0:
-            x = x.unflatten(1, (-1, self.body.in_chans)).transpose(0, 1)
+        """[B, C, H, W], [T, B, C, H, W] or, inside `showing`, [B, T * C, H, W] -> maps [T, B, C_i, H_i, W_i]."""
+        if self.frames is not None:
+            x = x.unflatten(1, (self.frames, self.body.in_chans)).transpose(0, 1)
         maps = self.body.forward_intermediates(x, self.stages, intermediates_only=True)
         if self.readout == "neck":
             return [found.mean(0, keepdim=True) for found in maps]
@@ -249,6 +267,11 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}")
 
 
+def check_whole(name: str, value: int, least: int = 1) -> None:
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
 def last_of_each_stride(body: SpikingBackbone, least: int = 1) -> list[int]:
     """Indices of the stages that are the last with their stride, of those with a stride of `least` or more."""
     strides = {info["reduction"]: i for i, info in enumerate(body.feature_info) if info["reduction"] >= least}
@@ -262,10 +285,12 @@ def check_stages(body: SpikingBackbone, stages: Sequence[int]) -> list[int]:
         ValueError: there are none, or there is no such stage.
     """
     count = len(body.stages)
-    if not stages or not all(isinstance(i, int) and -count <= i < count for i in stages):
-        raise ValueError(
-            f"stages must be indices of the backbone's {count} stages, 0 to {count - 1}, not {list(stages)}"
-        )
+    if (
+        not isinstance(stages, Sequence)
+        or not stages
+        or not all(isinstance(i, int) and -count <= i < count for i in stages)
+    ):
+        raise ValueError(f"stages must be indices of the backbone's {count} stages, 0 to {count - 1}, not {stages!r}")
     return sorted({i % count for i in stages})
 
 

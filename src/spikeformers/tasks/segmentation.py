@@ -6,7 +6,7 @@ then, LIF - 3x3 convolution - BN - bilinear doubling, until all have the size of
 # Shapes: T time steps, B batch, C channels, H W pixels, K classes.
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,6 +24,8 @@ from .pyramid import (
     body_of,
     check_choice,
     check_stages,
+    check_whole,
+    drawn,
     last_of_each_stride,
     neuron_of,
     resized,
@@ -31,17 +33,18 @@ from .pyramid import (
 
 
 class Doubling(nn.Module):
-    """LIF - 3x3 convolution - BN, then twice the height and width unless `keep`; behind float heads ReLU comes last instead."""
+    """LIF - 3x3 convolution - BN, or without neurons 3x3 convolution - BN - ReLU, then twice the height and width unless `keep`."""
 
-    def __init__(self, in_channels: int, out_channels: int, neuron, keep: bool):
+    def __init__(self, in_channels: int, out_channels: int, neuron: Callable[[], nn.Module] | None, keep: bool):
         super().__init__()
-        self.lif = neuron()
+        self.lif = neuron() if neuron else nn.Identity()
         self.conv_bn = ConvBN(in_channels, out_channels, 3)
+        self.act = nn.Identity() if neuron else nn.ReLU()
         self.keep = keep
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] -> [T, B, C', H, W] or [T, B, C', 2 H, 2 W]"""
-        x = self.conv_bn(self.lif(x))
+        x = self.act(self.conv_bn(self.lif(x)))
         height, width = x.shape[-2:]
         return x if self.keep else resized(x, (2 * height, 2 * width), "bilinear")
 
@@ -54,7 +57,7 @@ class SemanticHead(nn.Module):
         out_channels: of the scale heads.
         strides: of the maps; powers of two times the first.
         num_classes: K.
-        neuron: makes the neurons.
+        neuron: makes the neurons; None for a head without.
         drop_rate: dropout of channels before the last layer.
     """
 
@@ -70,11 +73,9 @@ class SemanticHead(nn.Module):
                 for i in range(max(1, doublings))
             ]
             self.scales.append(nn.Sequential(*layers))
-        self.lif = neuron()
+        self.lif = neuron() if neuron else nn.Identity()
         self.drop = nn.Dropout2d(drop_rate)
-        self.classifier = nn.Conv2d(out_channels, num_classes, 1)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        self.classifier = drawn(nn.Conv2d(out_channels, num_classes, 1), 0.5)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """[T, B, C, H_i, W_i] -> logits [B, K, H_0, W_0], averaged over time"""
@@ -93,14 +94,22 @@ class SemanticFPN(DenseModel, nn.Module):
     def __init__(self, backbone: Maps, head: SemanticHead, num_classes: int):
         super().__init__()
         self.backbone, self.head, self.num_classes = backbone, head, num_classes
+        self.divisor = max(info["reduction"] for info in backbone.body.feature_info)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised images [B, C, H, W] or sequences [T, B, C, H, W] -> logits [B, K, H, W]."""
+        """Normalised images [B, C, H, W] or sequences [T, B, C, H, W] -> logits [B, K, H, W].
+
+        Zeros at the right and the bottom bring height and width to multiples of the largest stride, so that all interpolation
+        doubles.
+        """
+        height, width = x.shape[-2:]
+        x = functional.pad(x, (0, -width % self.divisor, 0, -height % self.divisor))
         maps = self.backbone(x).values()
         logits = self.head(
             [found if found.ndim == 5 else found[None] for found in maps]
         )  # a float pyramid knows no time
-        return functional.interpolate(logits, size=tuple(x.shape[-2:]), mode="bilinear", align_corners=False)
+        logits = functional.interpolate(logits, size=tuple(x.shape[-2:]), mode="bilinear", align_corners=False)
+        return logits[..., :height, :width]
 
 
 @register_task
@@ -141,15 +150,15 @@ def semantic_fpn(
     spiking = heads == "spiking"
     if not spiking and readout != "neck":
         raise ValueError("float heads know no time: they need readout='neck', the mean over time in front of them")
-    if num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}; give at least 1")
+    for name, value in (("num_classes", num_classes), ("width", width), ("head_width", head_width)):
+        check_whole(name, value)
     body, made = body_of(backbone, backbone_kwargs, time_steps)
     stages = check_stages(body, last_of_each_stride(body) if stages is None else stages)
     channels = [body.feature_info[i]["num_chs"] for i in stages]
     strides = [body.feature_info[i]["reduction"] for i in stages]
     neuron = neuron_of(body, tau)
     neck = SpikingFPN(channels, width, neuron) if spiking else FeaturePyramidNetwork(channels, width)
-    head = SemanticHead(width, head_width, strides, num_classes, neuron if spiking else nn.ReLU, drop_rate)
+    head = SemanticHead(width, head_width, strides, num_classes, neuron if spiking else None, drop_rate)
     model = SemanticFPN(Maps(body, stages, neck, width, readout, keep_time=spiking), head, num_classes)
     if made:
         given = {"num_classes": num_classes, "heads": heads, "readout": readout, "stages": stages, "width": width}

@@ -111,7 +111,6 @@ def _merged(module: nn.Module, choices: Choices) -> nn.Module:
     return module
 
 
-
 @_merged.register
 def _(layer: ConvBN, choices: Choices) -> nn.Module:
     if "weight" not in layer.conv._parameters:
