@@ -53,13 +53,14 @@ def test_published_settings_of_detection():
         1000,
     )
     assert (min(model["min_size"]), model["min_size"][-1], model["max_size"]) == (480, 800, 1333)
-    assert (recipe.data.batch_size, recipe.data.crop, model["time_steps"]) == (8, 0.5, 1)
+    assert (recipe.data.batch_size, recipe.data.crop, recipe.data.empty, model["time_steps"]) == (8, 0.5, False, 1)
 
 
 def test_published_settings_of_segmentation():
     recipe = recipe_of(next(path for path in DENSE if path.stem == "semantic_fpn_ade20k"))
     training, data = recipe.training, recipe.data
-    assert (training.optimizer, training.lr, training.weight_decay, training.head_lr) == ("adamw", 1e-3, 0.005, 2.0)
+    assert (training.optimizer, training.lr, training.weight_decay) == ("adamw", 1e-3, 0.005)
+    assert (training.head_lr, training.neck_lr) == (2.0, 1.0)
     assert (training.schedule, training.poly_power, training.min_lr) == ("poly", 1.0, 0.0)
     assert (training.warmup_steps, training.warmup_lr) == (1500, 1e-6)
     assert abs(training.epochs * (20210 // data.batch_size) / 160_000 - 1) < 0.003

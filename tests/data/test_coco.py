@@ -110,6 +110,27 @@ def test_boxes_without_area_are_left_out_and_counted(data):
     )
 
 
+@pytest.mark.parametrize("outline", [None, [], [[]], [SQUARE[:4]], {"size": [1, 1], "counts": "~"}], ids=str)
+def test_the_outline_of_a_box_without_area_does_not_matter(data, tmp_path, outline):
+    for size in ([0, 2], [2, 0]):
+        write(tmp_path, change("annotations", 3, bbox=[3, 3, *size], segmentation=outline)(content()))
+        source = data.source(training=False)
+        assert source.left_out_boxes == 1 and len(source.target(1)["masks"]) == 3
+
+
+def test_ids_of_any_size_are_told_apart(data, tmp_path):
+    for first in (2**60, 2**70):
+        ids, changed = {3: first, 7: first + 1, 12: first + 2}, content()
+        for image in changed["images"]:
+            image["id"] = ids[image["id"]]
+        for annotation in changed["annotations"]:
+            annotation["image_id"] = ids[annotation["image_id"]]
+        write(tmp_path, changed)
+        source = data.source(training=False)
+        assert [source.target(index)["image_id"] for index in range(3)] == [first, first + 1, first + 2]
+        assert [source.target(index)["labels"].tolist() for index in range(3)] == [[1], [2, 3, 3], []]
+
+
 def test_masks_of_polygons_and_of_both_kinds_of_run_lengths(data):
     square, crowd, pieces = data.source(training=False).target(1)["masks"]
     want = torch.zeros(8, 10, dtype=torch.uint8)

@@ -19,6 +19,7 @@ from spikeformers.training.dense_evaluation import (
     DetectionScore,
     SegmentationScore,
     class_map,
+    equally_large,
     evaluate_any,
 )
 
@@ -332,6 +333,19 @@ class Segmenter(nn.Module):
         self.batches.append(len(x))
         self.lif(x[None])
         return F.avg_pool2d(x, 2)
+
+
+def test_large_images_do_not_share_memory():
+    images = [torch.empty(3, 512, 512, device="meta")] * 7 + [torch.empty(3, 2048, 1024, device="meta")] * 2
+    assert equally_large(images) == [[0, 1, 2, 3], [4, 5, 6], [7], [8]]
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation", "classification"])
+def test_a_test_without_images_is_an_error(task, monkeypatch):
+    samples = Fakes(task, [] if task == "classification" else [([torch.zeros(3, 8, 8)], [None])])
+    monkeypatch.setattr("spikeformers.training.evaluation.test_loader", lambda samples: samples)
+    with pytest.raises(ValueError, match="no test sample that could be read; check data.root"):
+        evaluate_any(nn.Identity(), samples)
 
 
 def test_evaluate_segmentation():

@@ -1,7 +1,10 @@
 """What tasks share: schedules, groups of the optimiser, frozen norms, starting weights and losses that are no numbers."""
 
+import re
+
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from spikeformers import create_model, save_model
@@ -39,9 +42,9 @@ def test_steps_fall_where_they_are_told_to():
 
 
 @pytest.mark.parametrize("layer_decay", [1.0, 0.5])
-def test_heads_have_a_learning_rate_of_their_own(layer_decay):
+def test_heads_and_neck_have_learning_rates_of_their_own(layer_decay):
     model = dense()
-    groups = parameter_groups(model, Training(head_lr=3.0, layer_decay=layer_decay, weight_decay=0.1))
+    groups = parameter_groups(model, Training(head_lr=3.0, neck_lr=1.5, layer_decay=layer_decay, weight_decay=0.1))
     scale = {id(p): group.get("lr_scale", 1.0) for group in groups for p in group["params"]}
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
@@ -51,7 +54,7 @@ def test_heads_have_a_learning_rate_of_their_own(layer_decay):
         if name.startswith("backbone.body."):
             of_body.append(scale[id(p)])
         else:
-            assert scale[id(p)] == 3.0, name
+            assert scale[id(p)] == (1.5 if name.startswith("backbone.neck.") else 3.0), name
     assert max(of_body) == 1.0 and (min(of_body) < 0.2) == (layer_decay < 1)
     assert groups[-1].get("lr_scale", 1.0) == 1.0  # the one that the table of epochs shows
 
@@ -76,18 +79,47 @@ def test_frozen_norms_keep_their_statistics(digits):
 
 
 def test_a_loss_that_is_no_number_is_named(digits):
+    digits["training"]["precision"] = "16-mixed"
     module = _module(Recipe.from_dict(digits), processes=1)
     fine, broken = torch.randn(4, 3, 16, 16), torch.full((4, 3, 16, 16), torch.nan)
     labels = torch.zeros(4, dtype=torch.long)
     module.loss = lambda batch: batch[0].mean()
-    for index, x in enumerate((fine, broken, fine)):  # one step lost to half precision is none
+    for index, x in enumerate((broken, fine, broken)):  # steps lost to half precision
         module.training_step((x, labels), index)
-    module.must_be_finite()
-    for index in (3, 4, 5):
+        module.must_be_finite()
+    module.training_step((fine, labels), 2)
+    for index in range(3, 8):
+        module.must_be_finite()
         module.training_step((broken, labels), index)
     with pytest.raises(
         ValueError, match=r"not a finite number since step 4 \(epoch 1, batch 4\); .*clip_grad such as 1"
     ):
+        module.must_be_finite()
+
+
+def test_losses_are_lost_across_epochs(digits, monkeypatch):
+    """Epochs may be shorter than what half precision may lose in a row."""
+    digits["training"] |= {"precision": "16-mixed", "epochs": 9}
+    digits["data"]["batch_size"] = 700  # two batches
+    module = _module(Recipe.from_dict(digits), processes=1)
+    module.loss = lambda batch: torch.tensor(torch.nan)
+    for number in range(5):
+        module.must_be_finite()
+        monkeypatch.setattr(type(module), "current_epoch", 3 + (number + 1) // 2)
+        if number % 2:
+            module.on_train_epoch_start()
+        module.training_step(None, (number + 1) % 2)
+    with pytest.raises(ValueError, match=r"since step 8 \(epoch 4, batch 2\)"):
+        module.must_be_finite()
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_nothing_may_be_lost_where_no_step_is_skipped(digits, precision):
+    digits["training"]["precision"] = precision
+    module = _module(Recipe.from_dict(digits), processes=1)
+    module.loss = lambda batch: torch.tensor(torch.inf)
+    module.training_step(None, 0)
+    with pytest.raises(ValueError, match="since step 1"):
         module.must_be_finite()
 
 
@@ -113,6 +145,49 @@ def test_a_dense_model_starts_from_one_for_other_classes(tmp_path, name):
     assert kept and all(("classifier" in key or "predictor" in key) for key in kept)
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key] if key in kept else theirs[key]), key
+
+
+@pytest.mark.parametrize("depths", [[2, 0, 1, 1, 0], [1, 0, 1, 3, 0], [1, 0, 1, 0, 0]], ids=str)
+def test_weights_of_a_backbone_of_another_depth_are_refused(tmp_path, depths):
+    """Such as a longer one, whose further blocks would be left over."""
+    save_model(create_model("meta_spikeformer_cifar", **{**BODY, "depths": depths}), tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"do not fit the model: \d+ parameters .*, such as stages\."):
+        load_initial(dense(), tmp_path / "weights.safetensors")
+
+
+def published_name(name):
+    """Of a parameter of Spikingformer."""
+    for ours, theirs in (
+        (r"stem\.", "patch_embed.proj_"),
+        (r"tokenizer\.(\d)\.conv_bn\.", lambda found: f"patch_embed.proj{int(found[1]) + 1}_"),
+        (r"stages\.(\d)\.attention\.branch\.(\w+)\.", r"block.\1.attn.\2_"),
+        (r"stages\.(\d)\.mlp\.branch\.fc(\d)\.", r"block.\1.mlp.mlp\2_"),
+    ):
+        name = re.sub(f"^{ours}", theirs, name)
+    return name
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_what_only_classifies_is_left_over(tmp_path, published):
+    """The head, and the stages behind the last one that is read."""
+    body = {"embed_dim": 16, "depth": 3, "num_heads": 2}
+    classifier = create_model("spikingformer_8_384", **body, num_classes=7)
+    source = classifier.state_dict()
+    content = {published_name(name) if published else name: value for name, value in source.items()}
+    assert not published or not any(name.startswith("stages") for name in content)
+    options = {"backbone": "spikingformer_8_384", "backbone_kwargs": body, "width": 16, "num_classes": 3}
+    model = create_model("semantic_fpn", **options, stages=[0, 1])
+    save_file(content, tmp_path / "weights.safetensors")
+    load_initial(model, tmp_path / "weights.safetensors")
+    own = spiking_backbone(model).state_dict()
+    assert any(name.startswith("stages.1") for name in own) and not any(name.startswith("stages.2") for name in own)
+    assert all(torch.equal(value, source[name]) for name, value in own.items())
+    left_over, missing = {**content, "block.1.unknown.weight": torch.zeros(1)}, dict(content)
+    del missing["block.1.attn.q_conv.weight" if published else "stages.1.attention.branch.q.conv.weight"]
+    for changed in (left_over, missing):
+        save_file(changed, tmp_path / "changed.safetensors")
+        with pytest.raises(ValueError, match="1 parameters are missing, left over"):
+            load_initial(model, tmp_path / "changed.safetensors")
 
 
 def test_weights_of_another_backbone_are_refused(tmp_path):

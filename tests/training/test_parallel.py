@@ -41,6 +41,16 @@ def test_two_halves_are_normalised_as_their_whole(two, shape):
     assert_close(synchronised.state_dict(), plain.state_dict())
 
 
+def test_all_pixels_count(two, monkeypatch):
+    """More of them than float32 can count; and processes wait for each other twice only."""
+    reduced = []
+    monkeypatch.setattr(parallel, "all_reduce", lambda x: reduced.append(x) or 2 * x)
+    _, synchronised = pair(1)
+    with torch.no_grad():
+        synchronised(torch.zeros(1, 1, 1, 1).expand(2**24 + 1, 1, 1, 1))
+    assert len(reduced) == 2 and reduced[0][-1] == 2**24 + 1
+
+
 def test_half_precision_keeps_whole_statistics(two):
     plain, synchronised = pair()
     x = (torch.randn(4, 5, 3, 3) + 100).bfloat16()

@@ -7,11 +7,13 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.functional import pil_to_tensor
 
 from spikeformers import create_model
 from spikeformers.cli import main
-from spikeformers.data import CocoData, MaskData
+from spikeformers.data import CocoData, ImageData, MaskData
+from spikeformers.training import evaluation
 from spikeformers.training.evaluation import Trained, save_trained
 from spikeformers.training.pictures import (
     Folder,
@@ -135,11 +137,14 @@ def test_folders_stand_for_their_images(tmp_path):
 
 
 class Detector(nn.Module):
-    """Finds a bus in bright images, and what is hardly a zebra in dark ones; nothing where it is black."""
+    """Finds a bus in bright images, and what is hardly a zebra in dark ones; nothing where it is black. Sees 60x40 pixels."""
+
+    transform = GeneralizedRCNNTransform(40, 60, [0.5] * 3, [0.5] * 3).eval()
 
     def forward(self, images):
         (image,) = images
         height, width = image.shape[1:]
+        assert width <= 60 and height <= 60
         mask = torch.zeros(1, 1, height, width)
         mask[..., 2:8, 3:9] = 1
         count = 1 if image.mean() > 0 else 0
@@ -182,6 +187,71 @@ def test_predict_objects(photos, tmp_path):
     assert bus["segmentation"]["size"] == [20, 30] and sum(bus["segmentation"]["counts"][1::2]) == 36
     assert json.loads((out / "photo_2.json").read_text())["objects"][0]["class"] == "zebra"  # below the threshold, too
     assert "1 zebra" in list(predict(trained, photos[1:2], out, threshold=0.2))[0]
+
+
+def test_large_photos_are_drawn_as_the_detector_sees_them(tmp_path):
+    photo, out = tmp_path / "large.png", tmp_path / "out"
+    Image.new("RGB", (150, 90), "white").save(photo)
+    (line,) = predict(Trained(Detector(), CocoData(), NAMES), [photo], out)
+    assert line == f"{photo}: 1 bus -> {out / 'large.png'}, drawn 60x36"
+    numbers = json.loads((out / "large.json").read_text())
+    (bus,) = numbers["objects"]
+    assert Image.open(out / "large.png").size == (60, 36)
+    assert (numbers["width"], numbers["height"], bus["box"]) == (150, 90, [7.5, 5, 22.5, 20])
+    assert bus["segmentation"]["size"] == [36, 60] and sum(bus["segmentation"]["counts"][1::2]) == 36
+
+
+def test_only_what_is_drawn_is_read_from_the_masks():
+    """A hundred masks of a large photo are not copied."""
+
+    class Masks(list):
+        def __getitem__(self, place):
+            assert place == 1
+            return super().__getitem__(place)
+
+    masks = torch.zeros(3, 120, 160, dtype=torch.bool)
+    masks[1, 30:90, 20:70] = True
+    result = found([[1, 1, 9, 9], [20, 30, 69, 89], [50, 50, 60, 60]], [1, 2, 3], [0.2, 0.9, 0.3])
+    grey = Image.new("RGB", (160, 120), "grey")
+    drawn = picture(grey, {**result, "masks": Masks(masks)}, NAMES)
+    assert torch.equal(pixels(drawn), pixels(picture(grey, {**result, "masks": masks[:, None] * 0.7}, NAMES)))
+    assert (pixels(drawn)[:, 50:80, 30:60] != 128).any(0).all()
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_photos_are_upright(tmp_path, ending):
+    """The file has its left at the top, as the camera was held upright."""
+    pixels = np.zeros((24, 40, 3), np.uint8)
+    pixels[:, :20] = 255
+    photo, exif = tmp_path / f"photo.{ending}", Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(photo, exif=exif)
+
+    def seen_by(model, data):
+        inputs = []
+        model.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+        if isinstance(data, ImageData):
+            evaluation.predict(Trained(model, data, NAMES[:2]), photo)
+        else:
+            list(predict(Trained(model, data, NAMES), [photo], tmp_path / data.task))
+        return inputs[0][0]
+
+    class Classifier(nn.Module):
+        def forward(self, x, per_step):
+            return torch.zeros(1, 1, 2)
+
+    grey = {"channels": 1, "mean": [0.0], "std": [1.0]}
+    for seen in (
+        seen_by(Detector(), CocoData()),
+        seen_by(Segmenter(), MaskData(size=(40, 24))),
+        seen_by(Classifier(), ImageData(img_size=16, **grey)),
+    ):
+        upper, lower = seen.chunk(2, 1)
+        assert upper.mean() > lower.mean() + 0.5
+    assert json.loads((tmp_path / "detection" / "photo.json").read_text())["height"] == 40
+    for task in ("detection", "segmentation"):
+        width, height = Image.open(tmp_path / task / "photo.png").size
+        assert height >= 40 and (task == "segmentation" or width == 24)
 
 
 class Segmenter(nn.Module):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from spikeformers.neurons import Neuron
+from spikeformers.training.dense_evaluation import SegmentationScore
 from spikeformers.training.evaluation import load_trained
 from spikeformers.training.recipe import Recipe
 from spikeformers.training.run import _module, as_text, train
@@ -99,6 +100,7 @@ def test_what_a_run_leaves(uninterrupted):
     neurons = {name for name, module in trained.model.named_modules() if isinstance(module, Neuron)}
     assert set(summary["firing_rates"]) == neurons - {"backbone.body.head_lif"}
     text = as_text(summary)
+    assert json.dumps(summary, allow_nan=False)
     assert "mIoU" in text and "backbone.neck" in text and "head.lif" in text and "of 3 test samples" in text
 
 
@@ -119,6 +121,16 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(uninterrupted, config
     train(recipe, tmp_path, resume=True)
     assert rows(tmp_path) == rows(uninterrupted)
     assert weights(tmp_path) == weights(uninterrupted)
+
+
+def test_a_class_that_is_nowhere_has_no_score(config, tmp_path, monkeypatch):
+    """summary.json stays valid JSON, and the terminal has a dash."""
+    monkeypatch.setattr(SegmentationScore, "update", lambda self, logits, targets: None)
+    config["training"]["epochs"] = 1
+    summary = train(Recipe.from_dict(config), tmp_path)
+    assert summary == json.loads((tmp_path / "summary.json").read_text()) and json.dumps(summary, allow_nan=False)
+    assert summary["scores"]["miou"] is None and summary["scores"]["ious"] == [None, None]
+    assert "mIoU         - of 3 test samples after the last epoch, - after the best" in as_text(summary)
 
 
 def test_a_run_learns(config, tmp_path):

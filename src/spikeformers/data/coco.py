@@ -187,13 +187,14 @@ class Coco:
         crowd = annotation.get("iscrowd", 0)
         if crowd not in (0, 1):
             raise ValueError(f"has the iscrowd {crowd!r}; give 0 or 1")
+        if width <= 0 or height <= 0:  # what outline such an object has does not matter
+            return image["id"], None, label, area, crowd, None
         outlines = None
         if self.masks:
             if not annotation.get("segmentation"):
                 raise ValueError("has no segmentation; to train and test boxes alone, give --data.masks false")
             outlines = parse_segmentation(annotation["segmentation"], image["height"], image["width"])
-        box = left, top, left + width, top + height
-        return image["id"], box if width > 0 and height > 0 else None, label, area, crowd, outlines
+        return image["id"], (left, top, left + width, top + height), label, area, crowd, outlines
 
     def _keep(self, images, objects, least, first):
         """Keeps the first images that have at least `least` objects to train on, and their objects, sorted by image."""
@@ -208,8 +209,8 @@ class Coco:
         self.sizes = [(images[key]["height"], images[key]["width"]) for key in self.ids]
         self.names = [str(images[key]["file_name"]) for key in self.ids]
         self.labels = [0] * len(self.ids)
-        kept = set(self.ids)
-        objects = sorted((item for item in objects if item[0] in kept), key=lambda item: item[0])
+        places = {key: place for place, key in enumerate(self.ids)}
+        objects = sorted((item for item in objects if item[0] in places), key=lambda item: item[0])
         self.left_out_boxes = sum(item[1] is None for item in objects)
         self.empty_images = sum(shown[key] == 0 for key in self.ids)
         objects = [item for item in objects if item[1] is not None]
@@ -217,7 +218,8 @@ class Coco:
         self.objects = len(objects) - self.crowds
         if self.training:
             objects = [item for item in objects if not item[4]]
-        self._starts = np.searchsorted([item[0] for item in objects], [*self.ids, math.inf])
+        owners = np.array([places[item[0]] for item in objects], np.int64)
+        self._starts = np.searchsorted(owners, np.arange(len(self.ids) + 1))
         self._boxes = np.array([item[1] for item in objects], np.float32).reshape(-1, 4)
         self._labels = np.array([item[2] for item in objects], np.int64)
         self._areas = np.array([item[3] for item in objects], np.float32)

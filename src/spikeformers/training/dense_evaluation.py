@@ -6,17 +6,21 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
 from ..data import TestSet, test_loader
 from ..data.masks import IGNORED
-from .evaluation import Evaluation, MeanFiringRate, Trained, evaluate, firing_rates
+from .evaluation import Evaluation, MeanFiringRate, Trained, evaluate, firing_rates, must_have_read
+
+PIXELS_AT_ONCE = 4 * 512**2
+"""Of images that a segmenter sees together in a test: at 150 classes their logits take 600 MiB."""
 
 COCO_SCORES = {  # our names and those of torchmetrics
     "ap": "map",
@@ -171,7 +175,7 @@ class DetectionEvaluation(MeanFiringRate):
             if f"{kind}_ap" in self.scores:
                 values = (self.scores[f"{kind}_{name}"] for name in COCO_SCORES)
                 lines.append(
-                    f"{'boxes' if kind == 'box' else 'masks':11}" + "".join(f"{_percent(value):>9}" for value in values)
+                    f"{'boxes' if kind == 'box' else 'masks':11}" + "".join(f"{percent(value):>9}" for value in values)
                 )
         return "\n".join([*lines, self.firing_text()])
 
@@ -188,14 +192,14 @@ class SegmentationEvaluation(MeanFiringRate):
     def as_text(self, data: str) -> str:
         """Lines for the terminal, the last ones with the classes' IoU; `data` is the data set's name."""
         lines = [
-            f"mIoU         {_percent(self.scores['miou'])} of {self.samples:,} test images ({data})",
-            f"accuracy     {_percent(self.scores['accuracy'])} of the pixels, {_percent(self.scores['class_accuracy'])} averaged over classes",
+            f"mIoU         {percent(self.scores['miou'])} of {self.samples:,} test images ({data})",
+            f"accuracy     {percent(self.scores['accuracy'])} of the pixels, {percent(self.scores['class_accuracy'])} averaged over classes",
             self.firing_text(),
             "IoU",
         ]
         width = max(map(len, self.classes))
         lines += [
-            f"  {name:{width}}  {_percent(iou):>7}" for name, iou in zip(self.classes, self.scores["ious"], strict=True)
+            f"  {name:{width}}  {percent(iou):>7}" for name, iou in zip(self.classes, self.scores["ious"], strict=True)
         ]
         return "\n".join(lines)
 
@@ -214,7 +218,7 @@ def evaluate_detection(model: nn.Module, samples: TestSet, device: str | torch.d
     if the targets and the model have them.
 
     Raises:
-        ValueError: torchmetrics or faster_coco_eval is not installed.
+        ValueError: torchmetrics or faster_coco_eval is not installed, or no image could be read.
     """
     model.to(device).eval()
     score, count = None, 0
@@ -225,6 +229,7 @@ def evaluate_detection(model: nn.Module, samples: TestSet, device: str | torch.d
                 score = DetectionScore("masks" in targets[0] and "masks" in outputs[0])
             score.update(outputs, targets)
             count += len(images)
+    must_have_read(count)
     return DetectionEvaluation(score.compute(), count, dict(rates()))
 
 
@@ -233,7 +238,11 @@ def evaluate_segmentation(
     model: nn.Module, samples: TestSet, device: str | torch.device = "cpu"
 ) -> SegmentationEvaluation:
     """Tests a segmenter in eval mode on every test image once; the model is left on the device in eval mode. Images of a batch
-    that are equally large run together, others one by one."""
+    that are equally large run together, as far as memory allows, others one by one.
+
+    Raises:
+        ValueError: no image could be read.
+    """
     model.to(device).eval()
     score, count = SegmentationScore(len(samples.classes)), 0
     with firing_rates(model) as rates:
@@ -242,40 +251,49 @@ def evaluate_segmentation(
                 logits = model(torch.stack([images[index] for index in alike]).to(device))
                 score.update(logits, [targets[index] for index in alike])
             count += len(images)
+    must_have_read(count)
     return SegmentationEvaluation(score.compute(), list(samples.classes), count, dict(rates()))
 
 
 def equally_large(images: Sequence[Tensor]) -> list[list[int]]:
-    """The places of images of the same shape, together."""
+    """The places of images of the same shape, together: one, or several with at most PIXELS_AT_ONCE pixels in all."""
     groups = {}
     for index, image in enumerate(images):
         groups.setdefault(image.shape, []).append(index)
-    return list(groups.values())
+    result = []
+    for (*_, height, width), places in groups.items():
+        most = max(1, PIXELS_AT_ONCE // (height * width))
+        result += [places[start : start + most] for start in range(0, len(places), most)]
+    return result
 
 
 @torch.no_grad()
-def detect(trained: Trained, path: str | Path, device: str | torch.device = "cpu") -> tuple[Tensor, dict]:
-    """An image file [3, H, W] in [0, 1], and what a detector finds in it, on the CPU.
+def detect(model: nn.Module, image: Image.Image, device: str | torch.device = "cpu") -> tuple[Tensor, dict]:
+    """A photo as the detector has seen it, and what it finds there.
 
-    Raises:
-        ValueError: the file is missing or no image, or the checkpoint does not say how images are prepared.
+    Masks are as large as the image, a hundred of them take gigabytes for a photo of a modern camera: one that the detector makes
+    smaller before it looks is made smaller here.
+
+    Returns:
+        The image [3, H, W] in [0, 1]; boxes [N, 4] in its pixels, labels, scores [N] and, if it finds masks, masks [N, H, W] of
+        bool, on the CPU.
     """
-    image = _read(trained, path)
-    (output,) = trained.model.to(device).eval()([image.to(device)])
-    return image, {name: value.cpu() for name, value in output.items()}
+    model.to(device).eval()
+    pixels = to_dtype(pil_to_tensor(image.convert("RGB")).to(device), torch.float32, scale=True)
+    seen, _ = model.transform.resize(pixels)
+    pixels = seen if seen.numel() < pixels.numel() else pixels
+    (result,) = model([pixels])
+    if "masks" in result:
+        result["masks"] = result["masks"].squeeze(1) > 0.5
+    return pixels.cpu(), {name: value.cpu() for name, value in result.items()}
 
 
 @torch.no_grad()
-def segment(trained: Trained, path: str | Path, size: Sequence[int], device: str | torch.device = "cpu") -> Tensor:
-    """The class [H, W] of each pixel of an image file whose size is (H, W), on the CPU. Raises as `detect` does."""
-    logits = trained.model.to(device).eval()(_read(trained, path)[None].to(device))
-    return class_map(logits[0], size).cpu()
-
-
-def _read(trained, path):
-    if trained.data is None:
-        raise ValueError("this checkpoint does not say how its images are prepared; use one that `train` wrote")
-    return trained.data.read(path)
+def segment(trained: Trained, image: Image.Image, device: str | torch.device = "cpu") -> Tensor:
+    """The class [H, W] of each pixel of an image, on the CPU."""
+    seen = trained.data.transform(training=False).image(image.convert("RGB"))
+    logits = trained.model.to(device).eval()(seen[None].to(device))
+    return class_map(logits[0], (image.height, image.width)).cpu()
 
 
 def _readable(samples):
@@ -301,5 +319,6 @@ def _in_turn(lists):
     return [item for turn in itertools.zip_longest(*lists, fillvalue=missing) for item in turn if item is not missing]
 
 
-def _percent(value):
-    return "-" if math.isnan(value) else f"{value:.2%}"
+def percent(value: float | None) -> str:
+    """A share for the terminal; "-" if it is nan, or None as summary.json has it."""
+    return "-" if value is None or math.isnan(value) else f"{value:.2%}"

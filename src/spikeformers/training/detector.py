@@ -5,7 +5,7 @@ import math
 import torch
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
-from .dense_evaluation import DetectionScore, evaluate_detection
+from .dense_evaluation import DetectionScore, evaluate_detection, percent
 from .learner import Learner, dense_options
 from .parallel import at_least_float32
 
@@ -77,15 +77,13 @@ class Detector(Learner):
 
     @classmethod
     def summary_lines(cls, summary):
-        best, last, lines = summary["scores"], summary["last_scores"], []
-        for kind in ("box", "mask"):
-            if f"{kind}_ap" in best:
-                lines.append(
-                    f"{kind + ' AP':12} {last[f'{kind}_ap']:.2%} (AP50 {last[f'{kind}_ap50']:.2%}) of {summary['test_samples']:,} test "
-                    f"samples after the last epoch, {best[f'{kind}_ap']:.2%} (AP50 {best[f'{kind}_ap50']:.2%}) after the best "
-                    f"({summary['best_epoch']})"
-                )
-        return lines
+        best, last = summary["scores"], summary["last_scores"]
+        return [
+            f"{kind + ' AP':12} {_of_kind(last, kind)} of {summary['test_samples']:,} test samples after the last epoch, "
+            f"{_of_kind(best, kind)} after the best ({summary['best_epoch']})"
+            for kind in ("box", "mask")
+            if f"{kind}_ap" in best
+        ]
 
     @staticmethod
     def score(row):
@@ -118,5 +116,9 @@ class Detector(Learner):
     @staticmethod
     def epoch_text(row):
         kinds = [kind for kind in ("box", "mask") if f"{kind}_ap" in row]
-        tested = ", ".join(f"{kind} AP {row[f'{kind}_ap']:6.2%} (AP50 {row[f'{kind}_ap50']:6.2%})" for kind in kinds)
+        tested = ", ".join(f"{kind} AP {_of_kind(row, kind, 6)}" for kind in kinds)
         return f"train loss {row['train_loss']:.3f}  test {tested}"
+
+
+def _of_kind(scores, kind, width=0):
+    return f"{percent(scores[f'{kind}_ap']):>{width}} (AP50 {percent(scores[f'{kind}_ap50']):>{width}})"

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import safetensors
 import torch
+from PIL import ImageOps
 from torch import nn
 from torch.nn import functional as F
 
 from ..data import CocoData, EventData, ImageData, MaskData, TestSet, data_type, test_loader
-from ..data.loading import PADDING_LABEL, collate
+from ..data.loading import PADDING_LABEL, collate, read_image
 from ..models import create_model, save_model
 from ..neurons import Neuron
 from ..transforms.sta import Converted, is_converted, load_converted, save_converted
@@ -134,7 +135,11 @@ def best_device() -> torch.device:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, samples: TestSet, device: str | torch.device = "cpu") -> Evaluation:
-    """Tests a model in eval mode on every test sample once; the model is left on the device in eval mode."""
+    """Tests a model in eval mode on every test sample once; the model is left on the device in eval mode.
+
+    Raises:
+        ValueError: no sample could be read.
+    """
     model.to(device).eval()
     correct, loss, count = 0, 0.0, 0
     with firing_rates(model) as rates:
@@ -147,8 +152,18 @@ def evaluate(model: nn.Module, samples: TestSet, device: str | torch.device = "c
             so_far[-1] = logits.mean(0)  # rounded as everywhere else
             correct = correct + (so_far.argmax(-1) == labels).sum(1)
             count += len(labels)
+    must_have_read(count)
     accuracies = [number / count for number in correct.tolist()]
     return Evaluation(accuracies[-1], accuracies, loss / count, count, dict(rates()))
+
+
+def must_have_read(samples: int):
+    """
+    Raises:
+        ValueError: a test has come to its end without any sample.
+    """
+    if not samples:
+        raise ValueError("there was no test sample that could be read; check data.root and the other data.* options")
 
 
 def per_step(accuracies: list[float]) -> str:
@@ -187,14 +202,19 @@ def firing_rates(model: nn.Module) -> Iterator:
 
 @torch.no_grad()
 def predict(trained: Trained, path: str | Path, top: int = 5) -> list[tuple[str, float]]:
-    """The `top` likeliest classes of an image or event file with their probabilities, likeliest first.
+    """The `top` likeliest classes of an image or event file with their probabilities, likeliest first. Photos are turned upright as
+    the camera says.
 
     Raises:
         ValueError: the file is missing or no image (or recording), or the checkpoint does not say how images are prepared.
     """
     if trained.data is None:
         raise ValueError("this checkpoint does not say how its images are prepared; use one that `train` wrote")
-    x, _ = collate([(trained.data.read(path), 0)])
+    if isinstance(trained.data, ImageData):
+        sample = trained.data.transform(training=False)(ImageOps.exif_transpose(read_image(path)))
+    else:
+        sample = trained.data.read(path)
+    x, _ = collate([(sample, 0)])
     probabilities = trained.model.eval()(x, per_step=True).mean(0)[0].softmax(-1)
     best, classes = probabilities.topk(min(top, len(probabilities))), trained.classes
     return [(classes[index] if classes else f"class {index}", value) for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)]

@@ -1,11 +1,12 @@
 """Weights to start training from."""
 
+import re
 from pathlib import Path
 
 from torch import nn
 
 from ..models._backbone import spiking_backbone
-from ..models.published import LoadReport, load_published, read_state_dict, unwrap
+from ..models.published import LoadReport, _translate, load_published, read_state_dict, unwrap
 
 
 def trained_weights(state: dict, early_classifiers: bool = False) -> dict:
@@ -45,14 +46,22 @@ def _load_dense(model, body, content, path):
         wrong = [*report.missing, *report.unexpected]
         wrong += [name for name in report.mismatched if name.startswith("backbone.")]
         kept = "backbone.body.shrinks."
-    else:  # a classifier's, of which the head and stages that the task does not need are left over
-        own = body.state_dict().keys()
-        ours = {name: value for name, value in content.items() if name in own}
-        published = {name: value for name, value in content.items() if not name.startswith(("head.", "head_kd."))}
-        report = load_published(body, ours or published, strict=False)
-        wrong, kept = [*report.missing, *report.mismatched], "shrinks."
+    else:
+        needed = {name: value for name, value in content.items() if not _only_classifies(body, name)}
+        report = load_published(body, needed, strict=False)
+        wrong, kept = [*report.missing, *report.unexpected, *report.mismatched], "shrinks."
     _must_fit([name for name in wrong if not name.startswith(kept)], path)
     return report
+
+
+def _only_classifies(body, name):
+    """Whether a parameter of a classifier, by our name or the published one, belongs to what a dense task leaves out: heads and
+    the stages behind the last one whose map is read."""
+    leaves_out = ("head.", "head_kd.", "early.", "shrinks.")
+    if name.startswith(leaves_out) or name in body.state_dict():
+        return name.startswith(leaves_out)
+    stage = re.match(r"stages\.(\d+)\.", name) or re.match(r"stages\.(\d+)\.", _translate(body, name) or "")
+    return stage is not None and int(stage[1]) >= len(body.stages)
 
 
 def _must_fit(wrong, path):

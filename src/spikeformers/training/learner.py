@@ -19,6 +19,9 @@ from ..models._backbone import spiking_backbone
 from .parallel import shard, share_buffers
 from .recipe import Recipe, Training
 
+LOSSES_LOST = 4
+"""So many in a row may be no finite numbers under float16, which then skips the step and lowers its scale."""
+
 
 class Learner(L.LightningModule):
     """A model with the recipe's loss, optimiser and data. A subclass for each task says what the loss is, what is counted and shown.
@@ -36,6 +39,8 @@ class Learner(L.LightningModule):
         self.model, self.recipe = model, recipe
         self.train_set, self.test_set, self.classes = train_set, test_set, train_set.classes
         self.first_epoch = self.batches_done = 0
+        self.batch = -1  # the latest one's number since training began
+        self.lost = torch.zeros((), dtype=torch.int64)  # so many losses in a row up to it are no finite numbers
         self.start_counting()
         training, body = recipe.training, spiking_backbone(model)
         if training.ema:
@@ -142,10 +147,9 @@ class Learner(L.LightningModule):
 
     def start_counting(self):
         self.sums = torch.zeros(self.counters, device=self.device)
-        self.broken_since = torch.full((), -1, device=self.device)
 
     def on_fit_start(self):
-        self.sums, self.broken_since = self.sums.to(self.device), self.broken_since.to(self.device)
+        self.sums, self.lost = self.sums.to(self.device), self.lost.to(self.device)
 
     def on_train_epoch_start(self):
         self.start_counting()
@@ -161,22 +165,24 @@ class Learner(L.LightningModule):
     def training_step(self, batch, batch_idx):
         seed_everything(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank)
         loss = self.loss(batch)
-        first = torch.where(self.broken_since < 0, batch_idx, self.broken_since)
-        self.broken_since = torch.where(loss.detach().isfinite(), -1, first)  # one step may be lost to half precision
+        self.batch = self.current_epoch * self.batches_per_epoch + batch_idx
+        self.lost = torch.where(loss.detach().isfinite(), 0, self.lost + 1)
         return loss
 
     def must_be_finite(self):
         """Waits for the device.
 
         Raises:
-            ValueError: the last loss was not a finite number; since which step is said.
+            ValueError: the last loss was not a finite number, under float16 the last ones; since which step is said.
         """
-        batch, training = self.broken_since.item(), self.recipe.training
-        if batch >= 0:
-            step = self.current_epoch * self.steps_per_epoch + batch // training.accumulate + 1
+        lost, training = self.lost.item(), self.recipe.training
+        if lost > (LOSSES_LOST if training.precision in ("16", "16-mixed") else 0):
+            first = self.batch - lost + 1
+            epoch, batch = divmod(first, self.batches_per_epoch)
+            step = first // training.accumulate + 1
             clip = f"below {training.clip_grad}" if training.clip_grad else "such as 1"
             raise ValueError(
-                f"the loss is not a finite number since step {step} (epoch {self.current_epoch + 1}, batch {batch + 1}); start again with "
+                f"the loss is not a finite number since step {step} (epoch {epoch + 1}, batch {batch + 1}); start again with "
                 f"a training.lr below {training.lr}, a longer warm-up, or a training.clip_grad {clip}"
             )
 
@@ -191,6 +197,10 @@ class Learner(L.LightningModule):
     @property
     def steps_per_epoch(self) -> int:
         return len(self.train_set) // self.recipe.data.batch_size
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.steps_per_epoch * self.recipe.training.accumulate
 
     def configure_optimizers(self):
         training, batch_size = self.recipe.training, self.recipe.data.batch_size
@@ -275,19 +285,20 @@ def dense_options(given: dict, num_classes: int) -> dict:
 
 
 def parameter_groups(model: nn.Module, training: Training) -> list[dict]:
-    """The optimiser's groups of a dense model: neck and heads, whose learning rate is training.head_lr times the others', and last the
-    backbone's, which training.layer_decay divides further."""
+    """The optimiser's groups of a dense model: heads and neck, whose learning rates are training.head_lr and neck_lr times the
+    backbone's, and last the backbone's own, which training.layer_decay divides further."""
     body, decay = spiking_backbone(model), training.weight_decay
     if training.layer_decay != 1:
         of_body = param_groups_layer_decay(body, decay, layer_decay=training.layer_decay)
     else:
         of_body = param_groups_weight_decay(body, decay)
-    inside = {id(p) for p in body.parameters()}
+    inside, neck = ({id(p) for p in part.parameters()} for part in (body, model.backbone.neck))
     groups = []
     for group in param_groups_weight_decay(model, decay):
         outside = [p for p in group["params"] if id(p) not in inside]
-        if outside:
-            groups.append(group | {"params": outside, "lr_scale": training.head_lr})
+        for scale, own in ((training.neck_lr, True), (training.head_lr, False)):
+            if chosen := [p for p in outside if (id(p) in neck) == own]:
+                groups.append(group | {"params": chosen, "lr_scale": scale})
     return groups + of_body
 
 

@@ -22,14 +22,13 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         """[B, C, H, W] -> [B, C, H, W]; the processes' batches may differ in size."""
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
             return super().forward(x)
-        world, given = dist.get_world_size(), x.dtype
-        x = at_least_float32(x)
-        own = torch.full((), x.numel() / x.shape[1], dtype=x.dtype, device=x.device)
-        count = all_reduce(own)
-        share = own * world / count  # 1 where all are of the same size
-        mean = all_reduce(share * x.mean((0, 2, 3))) / world
+        given, x = x.dtype, at_least_float32(x)
+        own = x.new_full((1,), x.numel() // x.shape[1], dtype=torch.float64)  # float32 counts to 2^24 only
+        sums = all_reduce(torch.cat([x.sum((0, 2, 3)).double(), own]))
+        count = sums[-1].detach()
+        mean = (sums[:-1] / count).to(x.dtype)
         centred = x - mean[:, None, None]
-        variance = all_reduce(share * centred.square().mean((0, 2, 3))) / world
+        variance = (all_reduce(centred.square().sum((0, 2, 3)).double()) / count).to(x.dtype)
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)

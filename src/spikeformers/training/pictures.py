@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
@@ -31,7 +31,7 @@ def picture(
     Args:
         image: Pillow's, or [3, H, W] in [0, 1] or in uint8.
         result: what a detector found: boxes [N, 4] (x0, y0, x1, y1 in pixels), labels [N] from 1 on, scores [N] and, if it finds
-            masks, their probabilities [N, 1, H, W]; or the class [H, W] of each pixel from 0 on.
+            masks, their probabilities [N, 1, H, W] or the masks [N, H, W]; or the class [H, W] of each pixel from 0 on.
         classes: their names.
         threshold: the lowest score that is drawn.
     Returns:
@@ -43,15 +43,14 @@ def picture(
         pixels = pil_to_tensor(image.convert("RGB"))
     if torch.is_tensor(result):
         return _with_class_map(pixels, result.cpu(), classes)
-    return _with_objects(pixels, above(result, threshold), classes)
+    return _with_objects(pixels, result, above(result, threshold), classes)
 
 
-def above(result: dict, threshold: float) -> dict:
-    """The objects with scores of at least `threshold`, the likeliest first, on the CPU."""
-    result = {name: value.cpu() for name, value in result.items()}
-    order = result["scores"].argsort(descending=True, stable=True)
-    order = order[result["scores"][order] >= threshold]
-    return {name: value[order] for name, value in result.items()}
+def above(result: dict, threshold: float) -> list[int]:
+    """The places of the objects with scores of at least `threshold`, the likeliest first."""
+    scores = result["scores"]
+    order = scores.argsort(descending=True, stable=True)
+    return order[scores[order] >= threshold].tolist()
 
 
 def name_of(classes: Sequence[str] | None, index: int) -> str:
@@ -98,25 +97,23 @@ def _colours_of(labels):
     return [colours(256)[label % 256] for label in labels]
 
 
-def _with_objects(pixels, objects, classes):
+def _with_objects(pixels, result, shown, classes):
     height, width = pixels.shape[1:]
-    places = [label - 1 for label in objects["labels"].tolist()]
+    labels, scores, boxes = (result[key][shown].cpu() for key in ("labels", "scores", "boxes"))
+    places = [label - 1 for label in labels.tolist()]
     fills = _colours_of(places)
     line = max(1, round(min(height, width) / 240))
-    boxes = _inside(objects["boxes"], height, width)
-    if "masks" in objects and places:
-        masks = objects["masks"].reshape(-1, height, width) > 0.5
-        for mask, fill in zip(masks.flip(0), fills[::-1], strict=True):  # the likeliest on top
+    boxes = _inside(boxes, height, width)
+    if "masks" in result:
+        for place, fill in zip(shown[::-1], fills[::-1], strict=True):  # the likeliest on top
+            mask = result["masks"][place].reshape(height, width).cpu() > 0.5
             if mask.any():
                 pixels = draw_segmentation_masks(pixels, mask, ALPHA, fill)
                 pixels = draw_segmentation_masks(pixels, _edge(mask, line), 1.0, fill)
     if places:
         pixels = draw_bounding_boxes(pixels, boxes.flip(0), colors=fills[::-1], width=line)
     drawn = to_pil_image(pixels)
-    texts = [
-        f"{name_of(classes, place)} {score:.0%}"
-        for place, score in zip(places, objects["scores"].tolist(), strict=True)
-    ]
+    texts = [f"{name_of(classes, place)} {score:.0%}" for place, score in zip(places, scores.tolist(), strict=True)]
     _write(drawn, texts, boxes.tolist(), fills)
     return drawn
 
@@ -215,6 +212,7 @@ def predict(
     device: str | torch.device = "cpu",
 ) -> Iterator[str]:
     """Draws what a detector or segmenter finds in images; see `write_detection` and `write_segmentation` for the files.
+    Photos are turned upright as the camera says.
 
     Args:
         trained: the model with what its checkpoint says.
@@ -230,12 +228,12 @@ def predict(
     files = images_among(paths)
     folder = Folder(out, files)
     for path in files:
+        image = ImageOps.exif_transpose(read_image(path))
         if trained.data.task == "detection":
-            image, result = detect(trained, path, device)
-            yield write_detection(folder, path, image, result, trained.classes, threshold)
+            seen, result = detect(trained.model, image, device)
+            yield write_detection(folder, path, seen, result, trained.classes, threshold, image.size)
         else:
-            image = read_image(path)
-            found = segment(trained, path, (image.height, image.width), device)
+            found = segment(trained, image, device)
             yield write_segmentation(folder, path, image, found, trained.classes)
 
 
@@ -285,25 +283,47 @@ def _key(path):
 
 
 def write_detection(
-    folder: Folder, path: Path, image: Tensor, result: dict, classes: Sequence[str] | None, threshold: float
+    folder: Folder,
+    path: Path,
+    image: Tensor,
+    result: dict,
+    classes: Sequence[str] | None,
+    threshold: float,
+    size: tuple[int, int],
 ) -> str:
-    """Writes NAME.png and NAME.json, which lists all objects with class, label (from 1 on), score, box (x0, y0, x1, y1 in pixels)
-    and, where masks are found, COCO's run lengths of them; returns a line that says what was found."""
+    """Writes NAME.png and NAME.json; returns a line that says what was found.
+
+    The picture is of the image as the detector has seen it, which of large photos is a smaller one. NAME.json lists all objects
+    with class, label (from 1 on), score, box (x0, y0, x1, y1 in the photo's pixels) and, where masks are found, COCO's run
+    lengths of them, in the picture's pixels.
+
+    Args:
+        folder: where.
+        path: the photo.
+        image: what the detector has seen of it, [3, H, W].
+        result: what it has found, as `detect` says.
+        classes: their names.
+        threshold: the lowest score that is drawn.
+        size: the photo's width and height.
+    """
     drawn, numbers = folder.files(path, ".png", ".json")
-    shown, everything = above(result, threshold), above(result, 0.0)
-    write_picture(drawn, picture(image, shown, classes, threshold))
+    write_picture(drawn, picture(image, result, classes, threshold))
+    width, height = size
+    enlarge = torch.tensor([width / image.shape[2], height / image.shape[1]] * 2)
+    labels, scores, boxes = (
+        values.tolist() for values in (result["labels"], result["scores"], result["boxes"] * enlarge)
+    )
     objects = []
-    for place, (label, score, box) in enumerate(
-        zip(*(everything[key].tolist() for key in ("labels", "scores", "boxes")), strict=True)
-    ):
-        objects.append({"class": name_of(classes, label - 1), "label": label, "score": score, "box": box})
-        if "masks" in everything:
-            objects[-1]["segmentation"] = run_lengths(everything["masks"][place, 0] > 0.5)
-    height, width = image.shape[-2:]
+    for place in above(result, 0.0):
+        label = labels[place]
+        name = name_of(classes, label - 1)
+        objects.append({"class": name, "label": label, "score": scores[place], "box": boxes[place]})
+        if "masks" in result:
+            objects[-1]["segmentation"] = run_lengths(result["masks"][place])
     write_json(numbers, {"image": str(path), "height": height, "width": width, "objects": objects})
     counts = {}
-    for label in shown["labels"].tolist():
-        counts[label] = counts.get(label, 0) + 1
+    for place in above(result, threshold):
+        counts[labels[place]] = counts.get(labels[place], 0) + 1
     found = ", ".join(
         f"{count} {name_of(classes, label - 1)}" for label, count in sorted(counts.items(), key=lambda item: -item[1])
     )
@@ -314,7 +334,8 @@ def write_detection(
             else "no object was found at all"
         )
         found = f"nothing reaches the score {threshold:g}, {best}"
-    return f"{path}: {found} -> {drawn}"
+    smaller = f", drawn {image.shape[2]}x{image.shape[1]}" * (image.shape[2] < width)
+    return f"{path}: {found} -> {drawn}{smaller}"
 
 
 def write_segmentation(

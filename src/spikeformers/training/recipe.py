@@ -55,7 +55,8 @@ class Training:
         cooldown_epochs: epochs at min_lr after cosine or poly.
         layer_decay: factor of the learning rate from each layer to the one before it; 1 leaves all alike. Of detectors and
             segmenters those of the backbone.
-        head_lr: factor of the learning rate of everything in a detector or segmenter but its backbone.
+        head_lr: factor of the learning rate of the heads of a detector or segmenter: everything but its backbone and its neck.
+        neck_lr: factor of the learning rate of the neck of a detector or segmenter, its feature pyramid.
         weight_decay: weight decay of all parameters but biases and the likes of them (one dimension or none).
         clip_grad: largest norm of the gradient; 0 does not clip.
         accumulate: batches per optimiser step: data.batch_size samples are computed in so many parts, which saves memory.
@@ -103,6 +104,7 @@ class Training:
     cooldown_epochs: int = 0
     layer_decay: float = 1.0
     head_lr: float = 1.0
+    neck_lr: float = 1.0
     weight_decay: float = 0.05
     clip_grad: float = 0.0
     accumulate: int = 1
@@ -132,7 +134,7 @@ class Training:
         for key, least in whole.items():
             if getattr(self, key) < least:
                 raise ValueError(f"training.{key} is {getattr(self, key)}; give at least {least}")
-        for key, such_as in (("lr", "1e-3"), ("head_lr", "2"), ("poly_power", "0.9")):
+        for key, such_as in (("lr", "1e-3"), ("head_lr", "2"), ("neck_lr", "2"), ("poly_power", "0.9")):
             if not getattr(self, key) > 0:
                 raise ValueError(f"training.{key} is {getattr(self, key)}; give a number above 0, such as {such_as}")
         if not 0 <= self.warmup_epochs < self.epochs:
@@ -203,7 +205,7 @@ class Recipe:
 
     def __post_init__(self):
         task, training, default = self.data.task, self.training, Training()
-        wrong = ["head_lr"] if task == "classification" else list(OF_CLASSIFIERS) + ["label_smoothing"] * (task == "detection")
+        wrong = ["head_lr", "neck_lr"] if task == "classification" else list(OF_CLASSIFIERS) + ["label_smoothing"] * (task == "detection")
         for key in wrong:
             if getattr(training, key) != getattr(default, key):
                 raise ValueError(f"training.{key} is {getattr(training, key)!r}, which says nothing about {task}; leave it out")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import signal
 import statistics
@@ -137,7 +138,8 @@ def summarize(folder: Path, report: Report, test_set: TestSet, device: torch.dev
     """Tests best.ckpt, exports it to best.safetensors and writes summary.json: the task; of that best epoch accuracy, loss and
     accuracy_per_step (of the logits averaged over the first 1, 2, ..., T steps), or the scores of a detector or segmenter;
     best_epoch; last_accuracy or last_scores of the last one; test_samples, parameters, seconds of all epochs, firing_rates by
-    module name and their mean firing_rate over modules, and what was left_out of the training and test samples."""
+    module name and their mean firing_rate over modules, and what was left_out of the training and test samples. None is
+    what cannot be said, such as the precision for sizes that no object has."""
     trained = load_trained(folder / "best.ckpt")
     tested = LEARNERS[test_set.data.task].tested_summary(trained.model, test_set, device, report.history[-1])
     save_trained(trained, folder / "best.safetensors")
@@ -151,8 +153,18 @@ def summarize(folder: Path, report: Report, test_set: TestSet, device: torch.dev
         **tested,
         "left_out": left_out,
     }
+    summary = _without_nan(summary)
     write_json(folder / "summary.json", summary)
     return summary
+
+
+def _without_nan(content):
+    """Dicts and lists with None for numbers that are not finite, which JSON has no words for."""
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def as_text(summary: dict) -> str:

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from ..data.masks import IGNORED
 from ..tasks.segmentation import SemanticFPN
-from .dense_evaluation import SegmentationScore, equally_large, evaluate_segmentation
+from .dense_evaluation import SegmentationScore, equally_large, evaluate_segmentation, percent
+from .evaluation import must_have_read
 from .learner import Learner, dense_options
 from .parallel import at_least_float32
 
@@ -57,9 +58,9 @@ class Segmenter(Learner):
     def summary_lines(cls, summary):
         best, last = summary["scores"], summary["last_scores"]
         return [
-            f"mIoU         {last['miou']:.2%} of {summary['test_samples']:,} test samples after the last epoch, {best['miou']:.2%} after "
-            f"the best ({summary['best_epoch']})",
-            f"accuracy     {last['accuracy']:.2%} of the pixels, {best['accuracy']:.2%} after the best epoch",
+            f"mIoU         {percent(last['miou'])} of {summary['test_samples']:,} test samples after the last epoch, "
+            f"{percent(best['miou'])} after the best ({summary['best_epoch']})",
+            f"accuracy     {percent(last['accuracy'])} of the pixels, {percent(best['accuracy'])} after the best epoch",
         ]
 
     @staticmethod
@@ -92,13 +93,14 @@ class Segmenter(Learner):
     def test_metrics(self):
         loss, samples = self.trainer.strategy.reduce(self.test_sums, reduce_op="sum").tolist()
         scores = self.segmented.compute()
+        must_have_read(samples)
         return {"val_loss": loss / samples, "pixel_accuracy": scores["accuracy"], "miou": scores["miou"]}
 
     @staticmethod
     def epoch_text(row):
         return (
-            f"train loss {row['train_loss']:.3f}  test loss {row['val_loss']:.3f}, pixels {row['pixel_accuracy']:6.2%}, "
-            f"mIoU {row['miou']:6.2%}"
+            f"train loss {row['train_loss']:.3f}  test loss {row['val_loss']:.3f}, pixels {percent(row['pixel_accuracy']):>6}, "
+            f"mIoU {percent(row['miou']):>6}"
         )
 
 
