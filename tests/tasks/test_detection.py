@@ -48,6 +48,28 @@ def test_training_reaches_every_parameter_with_images_of_different_sizes_and_one
     assert all(p.grad.any() for name, p in model.named_parameters() if name.endswith("layer.weight"))
 
 
+def test_normalised_heads_learn_without_objects_and_merge_away(network, targets):
+    images, wanted = targets
+    model = network("mask_rcnn", norm=True)
+    norms = [
+        name
+        for name, m in model.named_modules()
+        if isinstance(m, torch.nn.modules.batchnorm._BatchNorm) and "body" not in name
+    ]
+    assert len(norms) == 8 + 2 + 4 + 1
+    model.train()(images[1:], wanted[1:])["loss_classifier"].backward()
+    model.double().train()([image.double() for image in images], wanted)
+    merged = spikeformers.merge(model.eval(), "neuromorphic")
+    assert not [m for m in merged.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    with torch.no_grad():
+        for a, b in zip(model([images[0].double()]), merged([images[0].double()]), strict=True):
+            assert len(a["boxes"])
+            for key in a:
+                assert_close(a[key], b[key], rtol=1e-6, atol=1e-6, msg=key)
+    found = spikeformers.audit(merged, images[0].double()[None])
+    assert {finding.operation for finding in found.offending} == {"torchvision::roi_align"}
+
+
 @pytest.mark.parametrize("time_steps", [1, 4])
 def test_an_image_without_objects_alone_can_be_learned(network, targets, time_steps):
     images, wanted = targets

@@ -1,6 +1,6 @@
 """Faster and Mask R-CNN (Ren et al., NeurIPS 2015; He et al., ICCV 2017) of torchvision around spiking backbones.
 
-The heads are those of Yao et al., ICLR 2024: every layer but the last ones of the box head is LIF - layer without normalisation,
+The heads are those of Yao et al., ICLR 2024: every layer but the last ones of the box head is LIF - layer, without normalisation unless it is asked for,
 time steps are kept up to the logits and averaged there, and proposals follow from the averages. Different from what was
 published: anchors and regions are placed by the true strides of the maps, batches may hold any number of images of any sizes,
 and the mask head's convolutions add to a membrane potential, without which its neurons fall silent.
@@ -29,16 +29,15 @@ from .pyramid import (
     READOUTS,
     DenseModel,
     Maps,
-    SpikeLayer,
     SpikingFPN,
     body_of,
     check_choice,
     check_stages,
     check_whole,
     drawn,
-    excite,
     last_of_each_stride,
     neuron_of,
+    spike_layer,
 )
 
 SIZES = (32, 64, 128, 256, 512)
@@ -71,8 +70,7 @@ class SpikingRPNHead(nn.Module):
 
     def __init__(self, channels: int, num_anchors: int, neuron):
         super().__init__()
-        lif = neuron()
-        self.conv = SpikeLayer(excite(nn.Conv2d(channels, channels, 3, padding=1), lif), lif)
+        self.conv = spike_layer(nn.Conv2d(channels, channels, 3, padding=1), neuron)
         self.lif = neuron()
         self.cls_logits = drawn(nn.Conv2d(channels, num_anchors, 1), 0.3)
         self.bbox_pred = drawn(nn.Conv2d(channels, 4 * num_anchors, 1), 0.1)
@@ -117,11 +115,10 @@ class TemporalRoIAlign(MultiScaleRoIAlign):
 class SpikingBoxHead(nn.Module):
     """Two times LIF - linear layer, over what RoIAlign found."""
 
-    def __init__(self, channels: int, neuron, size: int = 7, width: int = 1024):
+    def __init__(self, channels: int, neuron, size: int = 7, width: int = 1024, norm: bool = False):
         super().__init__()
-        first, second = neuron(), neuron()
-        self.fc6 = SpikeLayer(excite(nn.Linear(channels * size**2, width), first), first)
-        self.fc7 = SpikeLayer(excite(nn.Linear(width, width), second), second)
+        self.fc6 = spike_layer(nn.Linear(channels * size**2, width), neuron, norm)
+        self.fc7 = spike_layer(nn.Linear(width, width), neuron, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Regions [T, R, C, 7, 7] -> potentials [T, R, width]"""
@@ -144,12 +141,10 @@ class SpikingBoxPredictor(nn.Module):
 class SpikingMaskHead(nn.Module):
     """Convolutions U + conv(LIF(U)), 3x3. The published ones have no shortcut, and from the third on their neurons never fire."""
 
-    def __init__(self, channels: int, neuron, depth: int = 4):
+    def __init__(self, channels: int, neuron, depth: int = 4, norm: bool = False):
         super().__init__()
-        neurons = [neuron() for _ in range(depth)]
-        self.convs = nn.ModuleList(
-            SpikeLayer(excite(nn.Conv2d(channels, channels, 3, padding=1), lif), lif) for lif in neurons
-        )
+        convs = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(depth))
+        self.convs = nn.ModuleList(spike_layer(conv, neuron, norm) for conv in convs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Regions [T, R, C, 14, 14] -> potentials of the same shape"""
@@ -161,12 +156,11 @@ class SpikingMaskHead(nn.Module):
 class SpikingMaskPredictor(nn.Module):
     """LIF - transposed convolution 2x2, LIF - 1x1 convolution, averaged over time."""
 
-    def __init__(self, channels: int, num_classes: int, neuron):
+    def __init__(self, channels: int, num_classes: int, neuron, norm: bool = False):
         super().__init__()
-        lif = neuron()
-        self.upsample = SpikeLayer(excite(nn.ConvTranspose2d(channels, channels, 2, 2), lif), lif)
+        self.upsample = spike_layer(nn.ConvTranspose2d(channels, channels, 2, 2), neuron, norm)
         self.lif = neuron()
-        self.mask_logits = drawn(nn.Conv2d(channels, num_classes, 1), 1.0)
+        self.mask_logits = drawn(nn.Conv2d(channels, num_classes, 1), 0.3)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, R, C, 14, 14] -> logits [R, K, 28, 28]"""
@@ -320,13 +314,12 @@ class _Detector(DenseModel):
         """Makes one linear layer that reads spikes of the box head's last one and each of the two that read its potentials."""
         super().finish_merge()
         head, predictor = self.roi_heads.box_head, self.roi_heads.box_predictor
-        if (
-            isinstance(head, SpikingBoxHead)
-            and isinstance(predictor, SpikingBoxPredictor)
-            and isinstance(head.fc7.layer, nn.Linear)
-        ):
+        if not (isinstance(head, SpikingBoxHead) and isinstance(predictor, SpikingBoxPredictor)):
+            return
+        last = [layer for layer in head.fc7.layer.modules() if not isinstance(layer, (nn.Sequential, nn.Identity))]
+        if [type(layer) for layer in last] == [nn.Linear]:
             for name in ("cls_score", "bbox_pred"):
-                setattr(predictor, name, _folded(head.fc7.layer, getattr(predictor, name)))
+                setattr(predictor, name, _folded(last[0], getattr(predictor, name)))
             head.fc7.layer = nn.Identity()
 
     def _on_paper(self, images: Tensor) -> list[Tensor]:
@@ -381,6 +374,7 @@ def _detector(
     width: int,
     anchor_sizes: Sequence[int],
     tau: float | None,
+    norm: bool,
 ):
     check_choice("heads", heads, HEADS)
     spiking = heads == "spiking"
@@ -414,16 +408,16 @@ def _detector(
     per_place = rpn_anchors.num_anchors_per_location()[0]
     masks = kind is SpikingMaskRCNN
     if spiking:
-        neck = SpikingFPN(channels, width, neuron, pool=True)
+        neck = SpikingFPN(channels, width, neuron, pool=True, norm=norm)
         parts = {
             "rpn_head": SpikingRPNHead(width, per_place, neuron),
-            "box_head": SpikingBoxHead(width, neuron),
+            "box_head": SpikingBoxHead(width, neuron, norm=norm),
             "box_predictor": SpikingBoxPredictor(1024, num_classes),
         }
         if masks:
             parts |= {
-                "mask_head": SpikingMaskHead(width, neuron),
-                "mask_predictor": SpikingMaskPredictor(width, num_classes, neuron),
+                "mask_head": SpikingMaskHead(width, neuron, norm=norm),
+                "mask_predictor": SpikingMaskPredictor(width, num_classes, neuron, norm=norm),
             }
     else:
         neck = FeaturePyramidNetwork(channels, width, LastLevelMaxPool())
@@ -449,7 +443,7 @@ def _detector(
     model.num_classes = num_classes
     if made:
         given = {"num_classes": num_classes, "heads": heads, "readout": readout, "stages": stages, "width": width}
-        given |= {"anchor_sizes": list(anchor_sizes), "tau": tau}
+        given |= {"anchor_sizes": list(anchor_sizes), "tau": tau, "norm": norm}
         model.config = {"architecture": "mask_rcnn" if masks else "faster_rcnn", **made, **given, **options}
     return model
 
@@ -464,6 +458,7 @@ def mask_rcnn(
     width: int = 256,
     anchor_sizes: Sequence[int] = SIZES,
     tau: float | None = None,
+    norm: bool = False,
     time_steps: int | None = None,
     backbone_kwargs: dict | None = None,
     **options,
@@ -481,6 +476,8 @@ def mask_rcnn(
         width: channels of the pyramid and its heads.
         anchor_sizes: sides of the anchors in pixels of the resized image, ascending; with five levels one each.
         tau: membrane time constant of the heads, in time steps; by default the backbone's.
+        norm: batch normalisation behind the layers of pyramid, box and mask head, as in torchvision's second version; the published
+            heads have none. From scratch training is hard without. `merge` folds it away.
         time_steps: T, how often an image is shown; by default the backbone's own.
         backbone_kwargs: further options of the backbone, given by name.
         options: of torchvision's MaskRCNN, such as min_size and max_size (sides in pixels that images are resized to; several min_size
@@ -502,6 +499,7 @@ def mask_rcnn(
         width=width,
         anchor_sizes=anchor_sizes,
         tau=tau,
+        norm=norm,
     )
 
 
@@ -515,6 +513,7 @@ def faster_rcnn(
     width: int = 256,
     anchor_sizes: Sequence[int] = SIZES,
     tau: float | None = None,
+    norm: bool = False,
     time_steps: int | None = None,
     backbone_kwargs: dict | None = None,
     **options,
@@ -533,4 +532,5 @@ def faster_rcnn(
         width=width,
         anchor_sizes=anchor_sizes,
         tau=tau,
+        norm=norm,
     )

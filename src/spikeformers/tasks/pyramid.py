@@ -64,8 +64,20 @@ def excite(layer: nn.Module, neuron: nn.Module) -> nn.Module:
     return drawn(layer, getattr(neuron, "tau", 1.0) * getattr(neuron, "v_threshold", 1.0))
 
 
+def spike_layer(layer: nn.Module, neuron: Callable[[], nn.Module], norm: bool = False) -> SpikeLayer:
+    """LIF - layer, or LIF - layer - batch normalisation, with initial weights that make the next neurons fire: see `excite`."""
+    lif = neuron()
+    excite(layer, lif)
+    if norm:
+        linear = isinstance(layer, nn.Linear)
+        bn = nn.BatchNorm1d(layer.out_features) if linear else nn.BatchNorm2d(layer.out_channels)
+        nn.init.constant_(bn.weight, getattr(lif, "tau", 1.0) * getattr(lif, "v_threshold", 1.0))
+        layer = nn.Sequential(layer, bn)
+    return SpikeLayer(layer, lif)
+
+
 class SpikingFPN(nn.Module):
-    """Feature pyramid network (Lin et al., CVPR 2017) of LIF - convolution layers without normalisation (Yao et al., ICLR 2024).
+    """Feature pyramid network (Lin et al., CVPR 2017) of LIF - convolution layers (Yao et al., ICLR 2024).
 
     A 1x1 convolution per map, sums from the last map to the first (nearest neighbours where sizes differ; maps of equal size
     are added as they are), and a 3x3 convolution per sum.
@@ -75,17 +87,22 @@ class SpikingFPN(nn.Module):
         out_channels: of every output.
         neuron: makes the spiking neurons.
         pool: one more output, every second place of the last one.
+        norm: batch normalisation behind every convolution; there is none in the published networks.
     """
 
     def __init__(
-        self, in_channels: Sequence[int], out_channels: int, neuron: Callable[[], nn.Module], pool: bool = False
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        neuron: Callable[[], nn.Module],
+        pool: bool = False,
+        norm: bool = False,
     ):
         super().__init__()
         self.pool = pool
 
         def layer(channels: int, size: int) -> SpikeLayer:
-            lif = neuron()
-            return SpikeLayer(excite(nn.Conv2d(channels, out_channels, size, padding=size // 2), lif), lif)
+            return spike_layer(nn.Conv2d(channels, out_channels, size, padding=size // 2), neuron, norm)
 
         self.lateral = nn.ModuleList(layer(channels, 1) for channels in in_channels)
         self.output = nn.ModuleList(layer(out_channels, 3) for _ in in_channels)
@@ -295,5 +312,6 @@ def check_stages(body: SpikingBackbone, stages: Sequence[int]) -> list[int]:
 
 
 def neuron_of(body: SpikingBackbone, tau: float | None) -> Callable[[], nn.Module]:
-    """What makes the neurons of a head: LIF with the backbone's time constant unless `tau` is given."""
-    return lambda: LIF(getattr(body, "tau", 2.0) if tau is None else tau)
+    """What makes the neurons of a head: LIF with the backbone's time constant, unless `tau` is given, and slope of the surrogate."""
+    tau = getattr(body, "tau", 2.0) if tau is None else tau
+    return lambda: LIF(tau, alpha=getattr(body, "alpha", 4.0))

@@ -123,6 +123,7 @@ def semantic_fpn(
     head_width: int = 128,
     drop_rate: float = 0.0,
     tau: float | None = None,
+    norm: bool = False,
     time_steps: int | None = None,
     backbone_kwargs: dict | None = None,
 ) -> SemanticFPN:
@@ -139,6 +140,8 @@ def semantic_fpn(
         head_width: channels of the scale heads.
         drop_rate: dropout of whole channels before the last layer.
         tau: membrane time constant of pyramid and head, in time steps; by default the backbone's.
+        norm: batch normalisation in the pyramid too; the published one has none. From scratch training is hard without. `merge`
+            folds it away.
         time_steps: T, how often an image is shown; by default the backbone's own.
         backbone_kwargs: further options of the backbone, given by name.
 
@@ -157,7 +160,7 @@ def semantic_fpn(
     channels = [body.feature_info[i]["num_chs"] for i in stages]
     strides = [body.feature_info[i]["reduction"] for i in stages]
     neuron = neuron_of(body, tau)
-    neck = SpikingFPN(channels, width, neuron) if spiking else FeaturePyramidNetwork(channels, width)
+    neck = SpikingFPN(channels, width, neuron, norm=norm) if spiking else FeaturePyramidNetwork(channels, width)
     head = SemanticHead(width, head_width, strides, num_classes, neuron if spiking else None, drop_rate)
     model = SemanticFPN(Maps(body, stages, neck, width, readout, keep_time=spiking), head, num_classes)
     if made:
