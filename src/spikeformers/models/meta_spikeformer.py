@@ -118,8 +118,8 @@ class MetaSpikeFormer(SpikingBackbone):
         in_chans: channels of the input.
         time_steps: T, how often a static image is shown.
         tau: membrane time constant of all neurons, in time steps.
-        alpha: slope of the surrogate gradient of all neurons. 4 is the published one; 2 reaches further from the threshold, with which
-            detectors learn faster from scratch.
+        alpha: slope of the surrogate gradient of all neurons, 4 as published; the gradient of a smaller one reaches further from the
+            threshold.
         drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth of the last block, growing linearly from 0. The reference builds it and never applies it.
 

@@ -477,7 +477,7 @@ def mask_rcnn(
         anchor_sizes: sides of the anchors in pixels of the resized image, ascending; with five levels one each.
         tau: membrane time constant of the heads, in time steps; by default the backbone's.
         norm: batch normalisation behind the layers of pyramid, box and mask head, as in torchvision's second version; the published
-            heads have none. From scratch training is hard without. `merge` folds it away.
+            heads have none. `merge` folds it away.
         time_steps: T, how often an image is shown; by default the backbone's own.
         backbone_kwargs: further options of the backbone, given by name.
         options: of torchvision's MaskRCNN, such as min_size and max_size (sides in pixels that images are resized to; several min_size

@@ -140,8 +140,7 @@ def semantic_fpn(
         head_width: channels of the scale heads.
         drop_rate: dropout of whole channels before the last layer.
         tau: membrane time constant of pyramid and head, in time steps; by default the backbone's.
-        norm: batch normalisation in the pyramid too; the published one has none. From scratch training is hard without. `merge`
-            folds it away.
+        norm: batch normalisation in the pyramid too; the published one has none. `merge` folds it away.
         time_steps: T, how often an image is shown; by default the backbone's own.
         backbone_kwargs: further options of the backbone, given by name.
 
