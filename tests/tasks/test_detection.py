@@ -150,6 +150,38 @@ def test_sequences_of_events_as_a_tensor_or_a_list_of_clips():
     assert dense["backbone.neck.lateral.0.layer"] == want["backbone.neck.lateral.0.layer"]
 
 
+def test_targets_that_do_not_fit(network, targets):
+    model, (images, wanted) = network("mask_rcnn").train(), targets
+    for broken in (None, wanted[:1]):
+        with pytest.raises(ValueError, match="each of the 2 images needs a target"):
+            model(images, broken)
+    changes = {"labels": torch.tensor([1]), "masks": wanted[0]["masks"][:, :32], "boxes": torch.zeros(2, 5)}
+    for name, value in changes.items():
+        with pytest.raises(ValueError, match=rf"must hold .*'{name}'"):
+            model(images, [{**wanted[0], name: value}, wanted[1]])
+    with pytest.raises(ValueError, match="must hold .* not {'boxes'"):
+        model(images, [{"boxes": wanted[0]["boxes"]}, wanted[1]])
+
+
+def test_colour_images_in_a_backbone_of_events():
+    model = spikeformers.create_model(
+        "faster_rcnn",
+        backbone="sew_resnet18",
+        backbone_kwargs={"in_chans": 3},
+        num_classes=3,
+        width=8,
+        time_steps=1,
+        min_size=64,
+    )
+    assert len(model.eval()([torch.rand(3, 64, 64)])) == 1
+
+
+def test_profiles_take_images_one_by_one(network, targets):
+    model = network("mask_rcnn")
+    assert spikeformers.profile(model, targets[0], merged=False).samples == 2
+    assert spikeformers.audit(model, targets[0]).samples == 2
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
@@ -367,7 +399,8 @@ def test_the_backbone_given_stays_as_it_is(network):
         ({"backbone": "meta_spikeformer_cifar", "min_size": 0}, "min_size must be"),
         ({"backbone": "meta_spikeformer_cifar", "anchor_sizes": ()}, "anchor_sizes must be"),
         ({"backbone": "meta_spikeformer_cifar", "num_classes": 1}, "counts the background"),
-        ({"backbone": "meta_spikeformer_cifar", "min_sise": 3}, "min_sise"),
+        ({"backbone": "meta_spikeformer_cifar", "min_sise": 3}, "no option min_sise; did you mean min_size"),
+        ({"backbone": "meta_spikeformer_cifar", "wdth": 3}, "no option wdth; did you mean width"),
     ],
 )
 def test_errors_say_what_to_do(options, message):

@@ -107,6 +107,15 @@ def test_merged_for_neuromorphic_hardware_it_only_adds(network, size):
     assert not spikeformers.audit(model, x).additions_only
 
 
+def test_a_backbone_that_keeps_the_size_only_adds_too():
+    torch.manual_seed(0)
+    model = spikeformers.create_model(
+        "semantic_fpn", backbone="meta_spikeformer_cifar", num_classes=3, width=8, head_width=8, time_steps=1
+    )
+    found = spikeformers.audit(spikeformers.merge(model, "neuromorphic"), torch.randn(1, 3, 32, 32))
+    assert found.additions_only, found
+
+
 def test_odd_sizes_are_padded_to_the_largest_stride(network):
     model, x = network("semantic_fpn"), torch.randn(1, 3, 50, 71)
     padded = torch.nn.functional.pad(x, (0, 9, 0, 14))

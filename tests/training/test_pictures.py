@@ -173,8 +173,8 @@ def test_predict_objects(photos, tmp_path):
     lines = list(predict(trained, photos, out))
     assert lines == [
         f"{photos[0]}: 1 bus -> {out / 'photo.png'}",
-        f"{photos[1]}: nothing reaches the score 0.5, the best is zebra with 0.250 -> {out / 'photo_2.png'}",
-        f"{photos[2]}: nothing reaches the score 0.5, no object was found at all -> {out / 'black.png'}",
+        f"{photos[1]}: nothing reaches the score 0.5 (--threshold), the best is zebra with 0.250 -> {out / 'photo_2.png'}",
+        f"{photos[2]}: nothing reaches the score 0.5 (--threshold), no object was found at all -> {out / 'black.png'}",
     ]
     assert sorted(path.name for path in out.iterdir()) == [
         f"{name}{end}" for name in ("black", "photo", "photo_2") for end in (".json", ".png")
@@ -189,7 +189,8 @@ def test_predict_objects(photos, tmp_path):
     assert "1 zebra" in list(predict(trained, photos[1:2], out, threshold=0.2))[0]
 
 
-def test_large_photos_are_drawn_as_the_detector_sees_them(tmp_path):
+def test_large_photos_are_drawn_as_the_detector_sees_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("spikeformers.training.dense_evaluation.LARGE_PHOTO", 90 * 150 - 1)
     photo, out = tmp_path / "large.png", tmp_path / "out"
     Image.new("RGB", (150, 90), "white").save(photo)
     (line,) = predict(Trained(Detector(), CocoData(), NAMES), [photo], out)
@@ -198,7 +199,8 @@ def test_large_photos_are_drawn_as_the_detector_sees_them(tmp_path):
     (bus,) = numbers["objects"]
     assert Image.open(out / "large.png").size == (60, 36)
     assert (numbers["width"], numbers["height"], bus["box"]) == (150, 90, [7.5, 5, 22.5, 20])
-    assert bus["segmentation"]["size"] == [36, 60] and sum(bus["segmentation"]["counts"][1::2]) == 36
+    assert bus["segmentation"]["size"] == [90, 150]  # all numbers are those of the photo
+    assert sum(bus["segmentation"]["counts"][1::2]) == 15 * 15
 
 
 def test_only_what_is_drawn_is_read_from_the_masks():

@@ -155,6 +155,7 @@ class _Samples(Dataset):
         """
         if not 0 <= index < len(self):
             raise IndexError(f"there is no sample {index} among {len(self)}")
+        why = ""
         for place in range(index, index + len(self)):
             place %= len(self)
             if self.unreadable[place]:
@@ -170,9 +171,11 @@ class _Samples(Dataset):
                     error = "no image that Pillow can read"
                 if self.data.strict:
                     raise ValueError(f"cannot read {where} ({error}); mend it, or leave data.strict (--strict) out") from None
-                warnings.warn(f"cannot read {where} ({error}); it is left out", stacklevel=2)
+                why = f" ({error})"
+                warnings.warn(f"cannot read {where}{why}; it is left out", stacklevel=2)
                 self.unreadable[place] = True
-        raise ValueError(f"none of the {len(self)} samples can be read, such as {self.source.where(self.indices[index])}")
+        where = self.source.where(self.indices[index])
+        raise ValueError(f"none of the {len(self)} samples can be read, such as {where}{why}")
 
 
 class TrainingSet(_Samples):

@@ -745,6 +745,7 @@ def record(
     model.eval()
     try:
         for x in inputs:
+            x = x[None] if recorder.varied and x.ndim == 3 else x  # an image by itself
             with recorder.recording(x):
                 outputs = list(model.steps(x, form="spikes")) if isinstance(model, Converted) else [model(x)]
             then(outputs)

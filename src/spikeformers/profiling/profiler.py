@@ -132,7 +132,7 @@ class Profile:
             + (f", {ann / self.energy:.2f} times as much" if self.energy else ""),
             f"operations   {chosen.ac / 1e9:.4g} G AC, {chosen.mac / 1e9:.4g} G MAC of {chosen.dense / 1e9:.4g} G dense; "
             f"{self.time_steps} time step{'s' * (self.time_steps != '1')}, "
-            + (f"{self.samples:,} samples" if self.samples else "estimated from rates that were given"),
+            + (f"{self.samples:,} samples" if self.samples else f"estimated from rates that were given, input {'x'.join(map(str, self.input_shape))}"),
         ]
         if self.accuracy is not None:
             lines.append(f"accuracy     {self.accuracy:.2%}")
@@ -342,6 +342,7 @@ def profile(
     def inputs():
         for x, labels in batches_of(data):
             x = x.to(device)
+            x = x[None] if x.ndim == 3 and hasattr(model, "outside") else x  # an image by itself, as detectors take them
             if not first:
                 first.extend((x, labels))
             answers["shape"] = tuple(x.shape[1:] if x.ndim == 4 else (x.shape[0], *x.shape[2:]))

@@ -7,11 +7,13 @@ and the mask head's convolutions add to a membrane potential, without which its 
 """
 # Shapes: T time steps, B images, C channels, H W pixels, R regions of all images, K classes with the background, A anchors per place.
 
+import difflib
 import inspect
 import math
 from collections.abc import Sequence
 
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -302,9 +304,24 @@ class _Detector(DenseModel):
             raise ValueError(
                 f"expected images of floating-point values in [0, 1], not {images[0].dtype}; divide by 255"
             )
-        for target in targets or []:
+        if self.training:
+            self._check_targets(images, targets)
+
+    def _check_targets(self, images: list[Tensor], targets) -> None:
+        if targets is None or len(targets) != len(images):
+            raise ValueError(
+                f"in train mode each of the {len(images)} images needs a target, a dict; call eval() for answers"
+            )
+        wanted = ["boxes", "labels"] + ["masks"] * self.roi_heads.has_mask()
+        for image, target in zip(images, targets, strict=True):
+            shapes = {name: tuple(target[name].shape) for name in wanted if name in target}
+            count = shapes.get("labels", (0,))[0]
+            expected = {"boxes": (count, 4), "labels": (count,), "masks": (count, *image.shape[-2:])}
+            if shapes != {name: expected[name] for name in wanted}:
+                fit = {name: expected[name] for name in wanted}
+                raise ValueError(f"the target of an image of {tuple(image.shape)} must hold {fit}, not {shapes}")
             labels = target["labels"]
-            if len(labels) and (int(labels.min()) < 1 or int(labels.max()) >= self.num_classes):
+            if count and (int(labels.min()) < 1 or int(labels.max()) >= self.num_classes):
                 raise ValueError(
                     f"labels must be 1 to {self.num_classes - 1}, since 0 is the background and num_classes is {self.num_classes}; "
                     f"these are {labels.unique().tolist()}"
@@ -382,19 +399,21 @@ def _detector(
     check_choice("readout", readout, READOUTS)
     if not spiking and readout != "neck":
         raise ValueError("float heads know no time: they need readout='neck', the mean over time in front of them")
+    masks = kind is SpikingMaskRCNN
     check_whole("width", width)
     check_whole("num_classes (which counts the background)", num_classes, 2)
     for name in ("min_size", "max_size", "anchor_sizes"):
         value = anchor_sizes if name == "anchor_sizes" else options.get(name, 1)
         for side in value if isinstance(value, Sequence) and value and not isinstance(value, str) else [value]:
             check_whole(name, side)
-    known = [
-        name
-        for name in inspect.signature(MaskRCNN).parameters
-        if name not in OURS and (kind is SpikingMaskRCNN or "mask" not in name)
+    theirs = [
+        name for name in inspect.signature(MaskRCNN).parameters if name not in OURS and (masks or "mask" not in name)
     ]
-    if unknown := [name for name in options if name not in known]:
-        raise ValueError(f"torchvision's detectors have no option {', '.join(unknown)}; they have {', '.join(known)}")
+    if unknown := [name for name in options if name not in theirs]:
+        known = [name for name in inspect.signature(mask_rcnn).parameters if name != "options"] + theirs
+        close = difflib.get_close_matches(unknown[0], known, 3)
+        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
+        raise ValueError(f"detectors have no option {', '.join(unknown)}; {hint}")
     body, made = body_of(backbone, backbone_kwargs, time_steps)
     if stages is None:
         fine = [i for i, info in enumerate(body.feature_info) if info["reduction"] >= 4] or [len(body.stages) - 1]
@@ -406,7 +425,6 @@ def _detector(
     anchors = anchors_of(len(stages) + 1, anchor_sizes)
     rpn_anchors = Anchors(anchors, ((0.5, 1.0, 2.0),) * len(anchors))
     per_place = rpn_anchors.num_anchors_per_location()[0]
-    masks = kind is SpikingMaskRCNN
     if spiking:
         neck = SpikingFPN(channels, width, neuron, pool=True, norm=norm)
         parts = {
@@ -436,7 +454,11 @@ def _detector(
         parts["mask_roi_pool"] = TemporalRoIAlign(strides, 14)
     normal = {"image_mean": [0.0], "image_std": [1.0]}  # of events, whatever their number of frames
     if body.in_chans == 3:
-        normal = {"image_mean": body.pretrained_cfg["mean"], "image_std": body.pretrained_cfg["std"]}
+        own = len(body.pretrained_cfg["mean"]) == 3
+        normal = {
+            "image_mean": body.pretrained_cfg["mean"] if own else IMAGENET_DEFAULT_MEAN,
+            "image_std": body.pretrained_cfg["std"] if own else IMAGENET_DEFAULT_STD,
+        }
     defaults = {**normal, "size_divisible": max(32, *strides)}
     maps = Maps(body, stages, neck, width, readout, keep_time=spiking)
     model = kind(maps, rpn_anchor_generator=rpn_anchors, **parts, **{**defaults, **options})

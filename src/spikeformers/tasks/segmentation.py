@@ -108,7 +108,7 @@ class SemanticFPN(DenseModel, nn.Module):
         logits = self.head(
             [found if found.ndim == 5 else found[None] for found in maps]
         )  # a float pyramid knows no time
-        logits = functional.interpolate(logits, size=tuple(x.shape[-2:]), mode="bilinear", align_corners=False)
+        logits = resized(logits[None], x.shape[-2:], "bilinear")[0]
         return logits[..., :height, :width]
 
 

@@ -19,6 +19,7 @@ from ..data import TestSet, test_loader
 from ..data.masks import IGNORED
 from .evaluation import Evaluation, MeanFiringRate, Trained, evaluate, firing_rates, must_have_read
 
+LARGE_PHOTO = 2**21  # pixels
 PIXELS_AT_ONCE = 4 * 512**2
 """Of images that a segmenter sees together in a test: at 150 classes their logits take 600 MiB."""
 
@@ -271,8 +272,8 @@ def equally_large(images: Sequence[Tensor]) -> list[list[int]]:
 def detect(model: nn.Module, image: Image.Image, device: str | torch.device = "cpu") -> tuple[Tensor, dict]:
     """A photo as the detector has seen it, and what it finds there.
 
-    Masks are as large as the image, a hundred of them take gigabytes for a photo of a modern camera: one that the detector makes
-    smaller before it looks is made smaller here.
+    Masks are as large as the image, a hundred of them take gigabytes for a photo of a modern camera: one of more than LARGE_PHOTO
+    pixels that the detector makes smaller before it looks is made smaller here.
 
     Returns:
         The image [3, H, W] in [0, 1]; boxes [N, 4] in its pixels, labels, scores [N] and, if it finds masks, masks [N, H, W] of
@@ -280,8 +281,9 @@ def detect(model: nn.Module, image: Image.Image, device: str | torch.device = "c
     """
     model.to(device).eval()
     pixels = to_dtype(pil_to_tensor(image.convert("RGB")).to(device), torch.float32, scale=True)
-    seen, _ = model.transform.resize(pixels)
-    pixels = seen if seen.numel() < pixels.numel() else pixels
+    if pixels[0].numel() > LARGE_PHOTO:
+        seen, _ = model.transform.resize(pixels)
+        pixels = seen if seen.numel() < pixels.numel() else pixels
     (result,) = model([pixels])
     if "masks" in result:
         result["masks"] = result["masks"].squeeze(1) > 0.5

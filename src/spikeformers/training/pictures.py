@@ -282,6 +282,13 @@ def _key(path):
     return str(path.resolve()).casefold()  # some file systems do not tell a.png and A.png apart
 
 
+def enlarged(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask [H, W] of bool at another height and width."""
+    if tuple(mask.shape) == size:
+        return mask
+    return F.interpolate(mask[None, None].to(torch.uint8), size=size, mode="nearest")[0, 0].bool()
+
+
 def write_detection(
     folder: Folder,
     path: Path,
@@ -293,9 +300,9 @@ def write_detection(
 ) -> str:
     """Writes NAME.png and NAME.json; returns a line that says what was found.
 
-    The picture is of the image as the detector has seen it, which of large photos is a smaller one. NAME.json lists all objects
-    with class, label (from 1 on), score, box (x0, y0, x1, y1 in the photo's pixels) and, where masks are found, COCO's run
-    lengths of them, in the picture's pixels.
+    The picture is of the image as `detect` gives it, which of large photos is a smaller one. NAME.json lists all objects, whatever
+    their score, with class, label (from 1 on), score, box (x0, y0, x1, y1) and, where masks are found, COCO's run lengths of
+    them, all in the photo's pixels.
 
     Args:
         folder: where.
@@ -319,7 +326,7 @@ def write_detection(
         name = name_of(classes, label - 1)
         objects.append({"class": name, "label": label, "score": scores[place], "box": boxes[place]})
         if "masks" in result:
-            objects[-1]["segmentation"] = run_lengths(result["masks"][place])
+            objects[-1]["segmentation"] = run_lengths(enlarged(result["masks"][place], (height, width)))
     write_json(numbers, {"image": str(path), "height": height, "width": width, "objects": objects})
     counts = {}
     for place in above(result, threshold):
@@ -333,7 +340,7 @@ def write_detection(
             if objects
             else "no object was found at all"
         )
-        found = f"nothing reaches the score {threshold:g}, {best}"
+        found = f"nothing reaches the score {threshold:g} (--threshold), {best}"
     smaller = f", drawn {image.shape[2]}x{image.shape[1]}" * (image.shape[2] < width)
     return f"{path}: {found} -> {drawn}{smaller}"
 
