@@ -1,4 +1,5 @@
 import copy
+import inspect
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from torchvision.ops import roi_align
 
 import spikeformers
 from spikeformers.neurons import LIF
+from spikeformers.tasks import faster_rcnn, mask_rcnn, semantic_fpn
 from spikeformers.tasks.detection import (
     SpikingBoxHead,
     SpikingBoxPredictor,
@@ -375,6 +377,12 @@ def test_a_saved_detector_is_the_same_again(tmp_path, targets):
     for a, b in zip(model(targets[0]), again(targets[0]), strict=True):
         for key in a:
             assert_close(a[key], b[key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("task", [mask_rcnn, faster_rcnn, semantic_fpn], ids=lambda task: task.__name__)
+def test_a_configuration_holds_every_argument(task):
+    model = task("meta_spikeformer_cifar", num_classes=3)
+    assert set(model.config) - {"architecture"} == set(inspect.signature(task).parameters) - {"options"}
 
 
 def test_the_backbone_given_stays_as_it_is(network):

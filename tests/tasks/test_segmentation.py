@@ -76,10 +76,11 @@ def test_any_backbone_of_images_or_events(backbone):
     assert model(x).shape == (1, 3, 48, 48)
 
 
-def test_a_saved_network_is_the_same_again(tmp_path):
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_saved_network_is_the_same_again(tmp_path, norm):
     options = {"dims": [8, 16, 24, 32], "schedule": [4, 4, 2, 2, 1]}
     model = spikeformers.create_model(
-        "semantic_fpn", backbone="meta_spikeformer_15m", num_classes=5, width=16, backbone_kwargs=options
+        "semantic_fpn", backbone="meta_spikeformer_15m", num_classes=5, width=16, norm=norm, backbone_kwargs=options
     )
     x = torch.randn(2, 3, 64, 64)
     model.train()(x)

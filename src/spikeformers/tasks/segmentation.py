@@ -164,12 +164,6 @@ def semantic_fpn(
     model = SemanticFPN(Maps(body, stages, neck, width, readout, keep_time=spiking), head, num_classes)
     if made:
         given = {"num_classes": num_classes, "heads": heads, "readout": readout, "stages": stages, "width": width}
-        model.config = {
-            "architecture": "semantic_fpn",
-            **made,
-            **given,
-            "head_width": head_width,
-            "drop_rate": drop_rate,
-            "tau": tau,
-        }
+        given |= {"head_width": head_width, "drop_rate": drop_rate, "tau": tau, "norm": norm}
+        model.config = {"architecture": "semantic_fpn", **made, **given}
     return model
