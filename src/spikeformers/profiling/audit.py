@@ -129,7 +129,7 @@ def audit(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> Audit:
     Raises:
         ValueError: there are no inputs, or what is given cannot be followed.
     """
-    return judge(record(model, (x for x, _ in batches_of(inputs))))
+    return judge(record(model, (x for x, _ in batches_of(inputs, model))))
 
 
 def judge(recorder: Recorder) -> Audit:

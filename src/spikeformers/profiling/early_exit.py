@@ -90,7 +90,7 @@ def early_exit_curve(
     answering, surest, right = _AllAnswers(model), [], []
 
     def watched() -> Iterator[tuple[Tensor, Tensor]]:
-        for x, labels in batches_of(data):
+        for x, labels in batches_of(data, model):
             if labels is None:
                 raise ValueError("early exit is judged by accuracy, which needs labels; give batches (x, labels)")
             yield x, labels  # comes back when the model has answered

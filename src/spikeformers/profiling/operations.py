@@ -706,8 +706,9 @@ def _given(args, kwargs, place: int, name: str):
     return args[place] if len(args) > place else kwargs.get(name)
 
 
-def batches_of(data: Tensor | Iterable) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Pairs of inputs and labels (None without), from one batch x, one pair (x, labels), or batches of either kind.
+def batches_of(data: Tensor | Iterable, model: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Pairs of inputs and labels (None without), from one batch x, one pair (x, labels), or batches of either kind; for networks that
+    take images of any size also from single images [C, H, W].
 
     Raises:
         ValueError: there is something else in it.
@@ -727,7 +728,7 @@ def batches_of(data: Tensor | Iterable) -> Iterator[tuple[Tensor, Tensor | None]
             raise ValueError(
                 f"expected batches of tensors [B, ...] or of pairs (tensor, labels), not {type(x).__name__}"
             )
-        yield x, labels
+        yield x[None] if x.ndim == 3 and hasattr(model, "outside") else x, labels
 
 
 def record(
@@ -745,7 +746,6 @@ def record(
     model.eval()
     try:
         for x in inputs:
-            x = x[None] if recorder.varied and x.ndim == 3 else x  # an image by itself
             with recorder.recording(x):
                 outputs = list(model.steps(x, form="spikes")) if isinstance(model, Converted) else [model(x)]
             then(outputs)

@@ -340,9 +340,8 @@ def profile(
     first, answers = [], {"right": 0, "labelled": 0, "shape": ()}
 
     def inputs():
-        for x, labels in batches_of(data):
+        for x, labels in batches_of(data, model):
             x = x.to(device)
-            x = x[None] if x.ndim == 3 and hasattr(model, "outside") else x  # an image by itself, as detectors take them
             if not first:
                 first.extend((x, labels))
             answers["shape"] = tuple(x.shape[1:] if x.ndim == 4 else (x.shape[0], *x.shape[2:]))

@@ -27,13 +27,11 @@ from torchvision.ops.poolers import LevelMapper
 from ..models._backbone import SpikingBackbone
 from ..models._registry import register_task
 from .pyramid import (
-    HEADS,
-    READOUTS,
     DenseModel,
     Maps,
     SpikingFPN,
     body_of,
-    check_choice,
+    check_heads,
     check_stages,
     check_whole,
     drawn,
@@ -240,8 +238,7 @@ class _Detector(DenseModel):
     @property
     def input_size(self) -> tuple[int, int]:
         """Height and width at which the backbone sees a wide image."""
-        sides, divisor = (self.transform.min_size[-1], self.transform.max_size), self.transform.size_divisible
-        return tuple(math.ceil(side / divisor) * divisor for side in sides)
+        return self._divisible((self.transform.min_size[-1], self.transform.max_size))
 
     def forward(self, images: Sequence[Tensor], targets: list[dict[str, Tensor]] | None = None):
         """As torchvision's detectors.
@@ -266,31 +263,29 @@ class _Detector(DenseModel):
             return self._on_paper(images)
         images = list(images)
         self._check(images, targets)
-        if not self.training:
-            return self._detect(images)
         frames = len(images[0]) if images[0].ndim == 4 else None
+        images = [image.flatten(0, -3) for image in images]
         with self.backbone.showing(frames):
-            return super().forward([image.flatten(0, -3) for image in images], targets)
+            return super().forward(images, targets) if self.training else self._detect(images)
 
     def _detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """Together go images that are equally large once they are resized and padded; attention would see more padding than that."""
         answers = {}
-        frames = len(images[0]) if images[0].ndim == 4 else None
         padded = [self._padded(image) for image in images]
-        with self.backbone.showing(frames):
-            for shape in dict.fromkeys(padded):
-                places = [i for i, own in enumerate(padded) if own == shape]
-                found = super().forward([images[i].flatten(0, -3) for i in places])
-                answers |= dict(zip(places, found, strict=True))
+        for shape in dict.fromkeys(padded):
+            places = [i for i, own in enumerate(padded) if own == shape]
+            answers |= dict(zip(places, super().forward([images[i] for i in places]), strict=True))
         return [answers[i] for i in range(len(images))]
 
     def _padded(self, image: Tensor) -> tuple[int, ...]:
         """Height and width at which the backbone sees an image."""
-        resized, _ = self.transform.resize(torch.empty_like(image.flatten(0, -3), device="meta"), None)
-        return tuple(
-            math.ceil(side / self.transform.size_divisible) * self.transform.size_divisible
-            for side in resized.shape[1:]
-        )
+        resized, _ = self.transform.resize(torch.empty_like(image, device="meta"), None)
+        return self._divisible(resized.shape[1:])
+
+    def _divisible(self, sides: Sequence[int]) -> tuple[int, ...]:
+        """Sides in pixels after padding."""
+        divisor = self.transform.size_divisible
+        return tuple(math.ceil(side / divisor) * divisor for side in sides)
 
     def _check(self, images: list[Tensor], targets) -> None:
         shapes = [tuple(image.shape) for image in images]
@@ -393,12 +388,9 @@ def _detector(
     tau: float | None,
     norm: bool,
 ):
-    check_choice("heads", heads, HEADS)
     spiking = heads == "spiking"
     readout = readout or ("logits" if spiking else "neck")
-    check_choice("readout", readout, READOUTS)
-    if not spiking and readout != "neck":
-        raise ValueError("float heads know no time: they need readout='neck', the mean over time in front of them")
+    check_heads(heads, readout)
     masks = kind is SpikingMaskRCNN
     check_whole("width", width)
     check_whole("num_classes (which counts the background)", num_classes, 2)
@@ -508,21 +500,7 @@ def mask_rcnn(
     Raises:
         ValueError: an option or a stage does not exist.
     """
-    return _detector(
-        SpikingMaskRCNN,
-        backbone,
-        time_steps,
-        backbone_kwargs,
-        options,
-        num_classes=num_classes,
-        heads=heads,
-        readout=readout,
-        stages=stages,
-        width=width,
-        anchor_sizes=anchor_sizes,
-        tau=tau,
-        norm=norm,
-    )
+    return _detector(SpikingMaskRCNN, **locals())
 
 
 @register_task
@@ -541,18 +519,4 @@ def faster_rcnn(
     **options,
 ) -> SpikingFasterRCNN:
     """Faster R-CNN with a spiking backbone: boxes of objects. Arguments are those of `mask_rcnn`."""
-    return _detector(
-        SpikingFasterRCNN,
-        backbone,
-        time_steps,
-        backbone_kwargs,
-        options,
-        num_classes=num_classes,
-        heads=heads,
-        readout=readout,
-        stages=stages,
-        width=width,
-        anchor_sizes=anchor_sizes,
-        tau=tau,
-        norm=norm,
-    )
+    return _detector(SpikingFasterRCNN, **locals())

@@ -39,8 +39,8 @@ class SpikeLayer(nn.Module):
         return per_step(self.layer, self.lif(x))
 
 
-def drawn(layer: nn.Module, std: float, rate: float = RATE) -> nn.Module:
-    """Draws normal weights with which a layer whose inputs fire at `rate` has outputs of this standard deviation; its bias is zero.
+def drawn(layer: nn.Module, std: float) -> nn.Module:
+    """Draws normal weights with which a layer whose inputs fire at RATE has outputs of this standard deviation; its bias is zero.
 
     For last layers `std` is that of logits. Much below one, training is slow: through small weights little comes back to the
     spikes that they read, and they have a long way to go.
@@ -48,30 +48,26 @@ def drawn(layer: nn.Module, std: float, rate: float = RATE) -> nn.Module:
     fan_in = layer.weight[0].numel()
     if isinstance(layer, nn.ConvTranspose2d):
         fan_in = layer.weight.shape[0] * layer.weight[0, 0].numel() // math.prod(layer.stride)
-    nn.init.normal_(layer.weight, std=std / math.sqrt(fan_in * rate))
+    nn.init.normal_(layer.weight, std=std / math.sqrt(fan_in * RATE))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
 
 
-def excite(layer: nn.Module, neuron: nn.Module) -> nn.Module:
-    """Draws weights with which a layer that reads spikes makes the next neurons fire, and sets its bias to zero.
+def spike_layer(layer: nn.Module, neuron: Callable[[], nn.Module], norm: bool = False) -> SpikeLayer:
+    """LIF - layer, or LIF - layer - batch normalisation, with initial weights that make the next neurons fire.
 
     The outputs' standard deviation is tau * v_threshold: what a neuron at rest has to read in one step to fire. About 16 % of
-    them do. torch's own initial weights are made for rectified units; behind neurons without
-    normalisation their potentials are several times too small, and activity dies out within two layers.
+    them do. torch's own initial weights are made for rectified units; behind neurons without normalisation their potentials are
+    several times too small, and activity dies out within two layers.
     """
-    return drawn(layer, getattr(neuron, "tau", 1.0) * getattr(neuron, "v_threshold", 1.0))
-
-
-def spike_layer(layer: nn.Module, neuron: Callable[[], nn.Module], norm: bool = False) -> SpikeLayer:
-    """LIF - layer, or LIF - layer - batch normalisation, with initial weights that make the next neurons fire: see `excite`."""
     lif = neuron()
-    excite(layer, lif)
+    reach = getattr(lif, "tau", 1.0) * getattr(lif, "v_threshold", 1.0)
+    drawn(layer, reach)
     if norm:
         linear = isinstance(layer, nn.Linear)
         bn = nn.BatchNorm1d(layer.out_features) if linear else nn.BatchNorm2d(layer.out_channels)
-        nn.init.constant_(bn.weight, getattr(lif, "tau", 1.0) * getattr(lif, "v_threshold", 1.0))
+        nn.init.constant_(bn.weight, reach)
         layer = nn.Sequential(layer, bn)
     return SpikeLayer(layer, lif)
 
@@ -279,9 +275,12 @@ def body_of(
     return body, {"backbone": name, "backbone_kwargs": made, "time_steps": steps} if name else {}
 
 
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}")
+def check_heads(heads: str, readout: str) -> None:
+    for name, value, choices in (("heads", heads, HEADS), ("readout", readout, READOUTS)):
+        if value not in choices:
+            raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}")
+    if heads == "float" and readout != "neck":
+        raise ValueError("float heads know no time: they need readout='neck', the mean over time in front of them")
 
 
 def check_whole(name: str, value: int, least: int = 1) -> None:

@@ -16,13 +16,11 @@ from ..layers import ConvBN
 from ..models._backbone import SpikingBackbone
 from ..models._registry import register_task
 from .pyramid import (
-    HEADS,
-    READOUTS,
     DenseModel,
     Maps,
     SpikingFPN,
     body_of,
-    check_choice,
+    check_heads,
     check_stages,
     check_whole,
     drawn,
@@ -147,11 +145,8 @@ def semantic_fpn(
     Raises:
         ValueError: an option or a stage does not exist.
     """
-    check_choice("heads", heads, HEADS)
-    check_choice("readout", readout, READOUTS)
+    check_heads(heads, readout)
     spiking = heads == "spiking"
-    if not spiking and readout != "neck":
-        raise ValueError("float heads know no time: they need readout='neck', the mean over time in front of them")
     for name, value in (("num_classes", num_classes), ("width", width), ("head_width", head_width)):
         check_whole(name, value)
     body, made = body_of(backbone, backbone_kwargs, time_steps)

@@ -6,7 +6,7 @@ import torch
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from .dense_evaluation import DetectionScore, evaluate_detection, percent
-from .learner import Learner, dense_options
+from .learner import Learner, dense_options, dense_summary
 from .parallel import at_least_float32
 
 
@@ -67,13 +67,7 @@ class Detector(Learner):
     @classmethod
     def tested_summary(cls, model, test_set, device, last):
         result = evaluate_detection(model, test_set, device)
-        return {
-            "scores": result.scores,
-            "last_scores": {name: last[name] for name in result.scores if name in last},
-            "test_samples": result.samples,
-            "firing_rate": result.firing_rate,
-            "firing_rates": result.firing_rates,
-        }
+        return dense_summary(result, {name: last[name] for name in result.scores if name in last})
 
     @classmethod
     def summary_lines(cls, summary):

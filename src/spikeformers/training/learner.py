@@ -284,6 +284,17 @@ def dense_options(given: dict, num_classes: int) -> dict:
     return {"num_classes": num_classes, **given, "backbone_kwargs": backbone}
 
 
+def dense_summary(result, last_scores: dict) -> dict:
+    """What summary.json says of a detector's or segmenter's test (an evaluation of `dense_evaluation`) and of the last epoch."""
+    return {
+        "scores": result.scores,
+        "last_scores": last_scores,
+        "test_samples": result.samples,
+        "firing_rate": result.firing_rate,
+        "firing_rates": result.firing_rates,
+    }
+
+
 def parameter_groups(model: nn.Module, training: Training) -> list[dict]:
     """The optimiser's groups of a dense model: heads and neck, whose learning rates are training.head_lr and neck_lr times the
     backbone's, and last the backbone's own, which training.layer_decay divides further."""

@@ -10,7 +10,7 @@ from ..data.masks import IGNORED
 from ..tasks.segmentation import SemanticFPN
 from .dense_evaluation import SegmentationScore, equally_large, evaluate_segmentation, percent
 from .evaluation import must_have_read
-from .learner import Learner, dense_options
+from .learner import Learner, dense_options, dense_summary
 from .parallel import at_least_float32
 
 
@@ -46,13 +46,7 @@ class Segmenter(Learner):
     @classmethod
     def tested_summary(cls, model, test_set, device, last):
         result = evaluate_segmentation(model, test_set, device)
-        return {
-            "scores": result.scores,
-            "last_scores": {"accuracy": last["pixel_accuracy"], "miou": last["miou"]},
-            "test_samples": result.samples,
-            "firing_rate": result.firing_rate,
-            "firing_rates": result.firing_rates,
-        }
+        return dense_summary(result, {"accuracy": last["pixel_accuracy"], "miou": last["miou"]})
 
     @classmethod
     def summary_lines(cls, summary):
