@@ -46,10 +46,6 @@ class Learner(L.LightningModule):
         if training.ema:
             self.ema = ModelEmaV3(model, decay=training.ema)
         model.set_grad_checkpointing(training.checkpointing)
-        if training.freeze_norms:  # Lightning remembers each module's mode
-            for module in body.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
         if training.compile and body is model:
             model.compile()
         elif training.compile:  # the entrance that dense models use
@@ -153,6 +149,11 @@ class Learner(L.LightningModule):
 
     def on_train_epoch_start(self):
         self.start_counting()
+        frozen = self.recipe.training.freeze_norms
+        if frozen is not None and self.current_epoch >= frozen:
+            for module in spiking_backbone(self.model).modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
     def on_train_batch_start(self, batch, batch_idx):
         self.share_buffers()

@@ -80,8 +80,8 @@ class Training:
         early_classifiers: true for a classifier behind every stage but the last, shared for one that all stages share (SSNN, AAAI
             2024). They learn with the model and are neither tested nor exported.
         early_weight: weight lambda of each of their losses.
-        freeze_norms: whether batch normalisations of the backbone keep the statistics that they start with, as is usual where
-            batches hold a few images only; their weights learn all the same.
+        freeze_norms: epochs after which batch normalisations of the backbone keep their statistics, as is usual where batches hold
+            a few images only; their weights learn all the same. 0 keeps those that they start with, null lets all epochs count.
         precision: Lightning's word for the arithmetic, such as 32-true, bf16-mixed or 16-mixed.
         checkpointing: recompute activations in the backward pass instead of keeping them (activation checkpointing).
         compile: compile the model with torch.compile.
@@ -124,7 +124,7 @@ class Training:
     distillation_tau: float = 1.0
     early_classifiers: bool | Literal["shared"] = False
     early_weight: float = 0.5
-    freeze_norms: bool = False
+    freeze_norms: int | None = None
     precision: str = "32-true"
     checkpointing: bool = False
     compile: bool = False
@@ -137,6 +137,10 @@ class Training:
         for key, such_as in (("lr", "1e-3"), ("head_lr", "2"), ("neck_lr", "2"), ("poly_power", "0.9")):
             if not getattr(self, key) > 0:
                 raise ValueError(f"training.{key} is {getattr(self, key)}; give a number above 0, such as {such_as}")
+        if self.freeze_norms is not None and not 0 <= self.freeze_norms < self.epochs:
+            raise ValueError(
+                f"training.freeze_norms is {self.freeze_norms}; give epochs from 0, below training.epochs ({self.epochs}), or null"
+            )
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ValueError(
                 f"training.warmup_epochs is {self.warmup_epochs}; give 0 or more, below training.epochs ({self.epochs})"
