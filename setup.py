@@ -6,10 +6,11 @@ its symbols resolve to the runtime that torch has already loaded, so that both s
 
 import platform
 import sys
+from pathlib import Path
 
 from setuptools import Extension, setup
 
-EXACT = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+EXACT = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
 X86_LEVELS = {"x86_64_v3": ["-march=x86-64-v3"], "x86_64_v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
 
 
@@ -26,7 +27,7 @@ def native(operation: str) -> list[Extension]:
         Extension(
             f"spikeformers.kernels.{operation}._native_{level}",
             [f"src/spikeformers/kernels/{operation}/native.c"],
-            depends=[f"src/spikeformers/kernels/{operation}/passes.h"],
+            depends=[str(path) for path in Path("src/spikeformers/kernels").glob("*/*.h")],
             extra_compile_args=EXACT + openmp + flags,
             extra_link_args=linker,
             optional=True,
@@ -35,4 +36,4 @@ def native(operation: str) -> list[Extension]:
     ]
 
 
-setup(ext_modules=native("lif"))
+setup(ext_modules=[extension for operation in ("lif", "spike_conv", "spike_attention") for extension in native(operation)])

@@ -3,7 +3,7 @@
 from . import tasks as _tasks  # noqa: F401  create_model knows them
 from .models import create_model, list_models, list_tasks, load_published, save_model
 from .profiling import audit, estimate, profile
-from .transforms import convert, merge, shrink
+from .transforms import convert, event_driven, merge, shrink
 
 __all__ = [
     "__version__",
@@ -11,6 +11,7 @@ __all__ = [
     "convert",
     "create_model",
     "estimate",
+    "event_driven",
     "list_models",
     "list_tasks",
     "load_published",

@@ -2,16 +2,14 @@
 
 import ctypes
 import functools
-import importlib.machinery
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from .._library import load_library
 from .reference import Dynamics
 
 _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
-_BUILDS = {"AVX512": ("x86_64_v4", "x86_64_v3", "baseline"), "AVX2": ("x86_64_v3", "baseline")}
 
 
 class _Call(ctypes.Structure):
@@ -28,23 +26,11 @@ class _Call(ctypes.Structure):
 @functools.cache
 def load() -> tuple[ctypes.CDLL | None, str]:
     """The fastest build that this processor runs and one sentence about it; None and the reason where there is none."""
-    reason = (
-        "not built, so the slower reference runs in its place: no working C compiler was found when spikeformers was "
-        "installed; install gcc or clang, then reinstall spikeformers"
-    )
-    for build in _BUILDS.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)):
-        path = Path(__file__).with_name(f"_native_{build}{importlib.machinery.EXTENSION_SUFFIXES[0]}")
-        if not path.exists():
-            continue
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError as error:
-            reason = f"built but not loadable ({error}), so the slower reference runs in its place; reinstall spikeformers"
-            continue
+    library, sentence = load_library(__file__)
+    if library is not None:
         for function, result in ((library.lif_forward, None), (library.lif_backward, ctypes.c_int)):
             function.argtypes, function.restype = [ctypes.POINTER(_Call)], result
-        return library, f"build {build}"
-    return None, reason
+    return library, sentence
 
 
 def supports(x: Tensor) -> bool:

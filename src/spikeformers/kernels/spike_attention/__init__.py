@@ -1,0 +1,90 @@
+"""Attention between bit-packed spikes by counting bits; the operation of `layers.attention.spike_attention`."""
+
+import ctypes
+import functools
+
+import torch
+from torch import Tensor
+
+from .._library import load_library
+from ..spike_conv import Packed, aligned, empty_map
+from ..spike_conv.native import DTYPES
+from . import reference
+
+__all__ = ["call", "run", "scratch_bytes", "spike_attention", "status"]
+
+
+class AttentionCall(ctypes.Structure):
+    """`AttentionCall` of native.c."""
+
+    _fields_ = (
+        [(name, ctypes.c_void_p) for name in ("q", "k", "v", "out", "scratch")]
+        + [(name, ctypes.c_int64) for name in ("maps", "tokens", "channels", "words", "heads")]
+        + [("dtype", ctypes.c_int32), ("threads", ctypes.c_int32)]
+    )
+
+
+@functools.cache
+def load() -> tuple[ctypes.CDLL | None, str]:
+    """The fastest build that this processor runs and one sentence about it; None and the reason where there is none."""
+    library, sentence = load_library(__file__)
+    if library is not None:
+        library.spike_attention.argtypes, library.spike_attention.restype = [ctypes.POINTER(AttentionCall)], None
+        library.spike_attention_scratch.argtypes = [ctypes.POINTER(AttentionCall)]
+        library.spike_attention_scratch.restype = ctypes.c_int64
+    return library, sentence
+
+
+def call(q: Packed, k: Packed, v: Packed, num_heads: int, out: Tensor) -> AttentionCall:
+    """The operation on these tensors for `run`, which may repeat it; all of them must be kept alive."""
+    _, t, b, h, w, words = q.words.shape
+    return AttentionCall(
+        q=q.words.data_ptr(), k=k.words.data_ptr(), v=v.words.data_ptr(), out=out.data_ptr(), maps=t * b, tokens=h * w,
+        channels=q.channels, words=words, heads=num_heads, dtype=DTYPES[out.dtype], threads=torch.get_num_threads(),
+    )  # fmt: skip
+
+
+def scratch_bytes(given: AttentionCall) -> int:
+    """How much memory `given.scratch` must point to, from an address that 64 divides."""
+    return load()[0].spike_attention_scratch(ctypes.byref(given)) * given.threads
+
+
+def run(given: AttentionCall) -> None:
+    """Carries out what `call` prepared, with `given.scratch` set."""
+    load()[0].spike_attention(ctypes.byref(given))
+
+
+def spike_attention(q: Packed, k: Packed, v: Packed, num_heads: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Q (K^T V) per head: for each token and channel, the number of paths through the spikes of a head.
+
+    Args:
+        q, k, v: binary spikes of the same shape [T, B, C, H, W]; channel c belongs to head c // (C / num_heads).
+        num_heads: h, a divisor of C.
+        dtype: float32 or float64.
+
+    Returns:
+        Counts [T, B, C, H, W], integers 0 .. H*W*C/h, channels last in memory. In float32 they are exact below 2^24.
+
+    Raises:
+        ValueError: heads that do not divide, shapes that differ, spikes that are not binary.
+    """
+    if num_heads < 1 or q.channels % num_heads:
+        raise ValueError(f"num_heads={num_heads} does not divide the {q.channels} channels of the queries")
+    if not q.shape == k.shape == v.shape or any(len(z.words) != 1 for z in (q, k, v)):
+        raise ValueError(f"expected binary spikes of one shape, not {q.shape}, {k.shape}, {v.shape} in {[len(z.words) for z in (q, k, v)]} planes")
+    if load()[0] is None or not q.words.numel():
+        return reference.spike_attention(q, k, v, num_heads, dtype)
+    t, b, c, h, w = q.shape
+    out = empty_map(t, b, c, h, w, dtype)
+    q, k, v = (Packed(z.words.contiguous(), z.channels) for z in (q, k, v))
+    given = call(q, k, v, num_heads, out)
+    scratch = aligned(torch.empty(scratch_bytes(given), dtype=torch.uint8))
+    given.scratch = scratch.data_ptr()
+    run(given)
+    return out
+
+
+def status() -> list[tuple[str, bool, str]]:
+    """What is live on this machine: (implementation, whether it runs here, why or why not and what to do)."""
+    library, sentence = load()
+    return [("reference", True, "plain PyTorch, any device"), ("native", library is not None, sentence)]

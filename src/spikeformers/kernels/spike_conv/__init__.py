@@ -1,0 +1,315 @@
+"""Event-driven convolution: weights are added where a spike is. Bits in, potentials and bits out; a linear layer is its 1x1 case."""
+# Shapes: T time steps, B batch, C channels, H W pixels of a map (W = 1 for tokens).
+
+import ctypes
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import native, reference
+from .packed import Packed, pack, unpack
+
+__all__ = ["Fire", "Packed", "Weight", "call", "empty_map", "pack", "pool", "prepare", "run", "spike_conv", "status", "unpack"]
+
+PRECISIONS = (torch.float32, torch.float64, torch.bfloat16, torch.int8)
+LANES, TILE = 16, 64
+
+
+@dataclass(frozen=True)
+class Fire:
+    """The neurons behind an operation: the constants of `kernels.lif.lif`, tau None for neurons without leak."""
+
+    tau: float | None = 2.0
+    v_threshold: float = 1.0
+    decay_input: bool = True
+    reset: str = "hard"
+
+    def dynamics(self) -> reference.Dynamics:
+        integration = 2 if self.tau is None else 0 if self.decay_input else 1
+        return reference.Dynamics(integration, self.v_threshold, self.reset == "soft", 0, 1.0)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A convolution's weight as the native kernel reads it, made by `prepare`.
+
+    Attributes:
+        tiles: bytes [tile][row][lanes], from an address that 64 divides: a row for every tap and input channel (for every tap where
+            depthwise), a tile for every 64 output channels, its lanes filled up to a multiple of 16.
+        slabs: where each tile begins, in bytes.
+        scale: [C'] what the rows of int8 are to be multiplied by, or None.
+        dense: the weight [C', C / groups, kh, kw] that the tiles stand for, in the type of the sums.
+    """
+
+    tiles: Tensor
+    slabs: Tensor
+    scale: Tensor | None
+    dense: Tensor
+    kind: int
+
+    @property
+    def depthwise(self) -> bool:
+        return self.kind == native.WEIGHTS["depthwise"]
+
+
+def prepare(weight: Tensor, groups: int = 1, precision: torch.dtype | None = None) -> Weight:
+    """A weight for `spike_conv`.
+
+    Args:
+        weight: [C', C / groups, kh, kw], or [C', C] of a linear layer; float32 or float64, which is the type of the sums.
+        groups: 1, or C for a depthwise convolution (C' = C).
+        precision: how the rows are kept: the weight's own type (None), torch.bfloat16, or torch.int8 with one scale for each output
+            channel, |w| / 127 at most off by half a scale. Depthwise weights are kept as they are.
+
+    Raises:
+        ValueError: other groups, types or precisions.
+    """
+    weight = weight.detach()
+    weight = weight[..., None, None] if weight.ndim == 2 else weight
+    if weight.ndim != 4 or weight.dtype not in native.DTYPES:
+        raise ValueError(f"expected a weight [C', C, kh, kw] in float32 or float64, not {tuple(weight.shape)} of {weight.dtype}")
+    outputs, inputs = weight.shape[:2]
+    depthwise = groups != 1
+    if depthwise and (groups != outputs or inputs != 1):
+        raise ValueError(f"{groups} groups of a weight {tuple(weight.shape)}; only 1 group, or one for every channel, is event-driven")
+    precision = precision or weight.dtype
+    if precision not in PRECISIONS or (weight.dtype == torch.float64) != (precision == torch.float64):
+        raise ValueError(f"precision must be float32, bfloat16 or int8 for float32 weights, float64 for float64 ones, not {precision}")
+    rows, scale, dense = weight.permute(2, 3, 1, 0).reshape(-1, outputs), None, weight
+    if depthwise:
+        kind = native.WEIGHTS["depthwise"]
+    else:
+        kind = native.WEIGHTS[precision]
+        if precision == torch.int8:
+            scale = (rows.abs().amax(0) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+            rows = (rows / scale).round_().clamp_(-127, 127)
+            dense = (rows * scale).reshape(*weight.shape[2:], inputs, outputs).permute(3, 2, 0, 1).contiguous()
+        elif precision == torch.bfloat16:
+            dense = weight.to(torch.bfloat16).float()
+        rows = rows.to(precision)
+    tiles, slabs, at = [], [], 0
+    for part in rows.split(TILE, 1):
+        lanes = -(-part.shape[1] // LANES) * LANES
+        tile = torch.nn.functional.pad(part, (0, lanes - part.shape[1])).contiguous().flatten().view(torch.uint8)
+        tiles.append(tile)
+        slabs.append(at)
+        at += tile.numel()
+    return Weight(aligned(torch.cat(tiles)), torch.tensor(slabs), scale, dense, kind)
+
+
+def aligned(data: Tensor) -> Tensor:
+    """The same bytes from an address that 64 divides, with 64 bytes of room behind them."""
+    room = torch.zeros(data.numel() + 128, dtype=torch.uint8)
+    start = -room.data_ptr() % 64
+    room[start : start + data.numel()] = data
+    return room[start:]
+
+
+def empty_map(t: int, b: int, c: int, h: int, w: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Uninitialised [T, B, C, H, W], channels last in memory."""
+    return torch.empty(t, b, h, w, c, dtype=dtype).movedim(4, 2)
+
+
+def out_size(size: int, kernel: int, stride: int, padding: int) -> int:
+    return (size + 2 * padding - kernel) // stride + 1
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """x [T, B, C, H, W] as the kernels take potentials: itself where its channels are contiguous and its rows without gaps."""
+    _, _, c, h, w = x.stride()
+    fine = (c == 1 or x.shape[2] == 1) and (h == w * x.shape[4] or x.shape[3] == 1)
+    return x if fine else x.movedim(2, 4).contiguous().movedim(4, 2)
+
+
+def call(
+    spikes: Packed | None,
+    weight: Weight | None,
+    bias: Tensor | None = None,
+    *,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    addends: tuple[Tensor | None, ...] = (),
+    like: tuple[tuple[int, ...], torch.dtype] | None = None,
+    out: Tensor | None = None,
+    neuron: Fire | None = None,
+    fired: Packed | None = None,
+    v: Tensor | None = None,
+    v_out: Tensor | None = None,
+    count: ctypes.Array | None = None,
+) -> native.MapCall:
+    """The operation on these tensors for `run`, which may repeat it; all of them must be kept alive. See `spike_conv`.
+
+    Without spikes, `like` is the shape of the potentials [T, B, C, H, W] and their type. Addends that are None can be set in the call
+    later. `count` [threads] (int64) receives how many neurons fired.
+    """
+    threads = torch.get_num_threads()
+    given = native.MapCall(threads=threads, planes=1, kernel_height=1, kernel_width=1, stride_height=1, stride_width=1)
+    if spikes is not None:
+        given.planes, given.steps, given.batch, given.height, given.width, given.in_words = spikes.words.shape
+        given.spikes, given.channels = spikes.words.data_ptr(), spikes.channels
+        outputs, _, given.kernel_height, given.kernel_width = weight.dense.shape
+        given.stride_height, given.stride_width = stride
+        given.padding_height, given.padding_width = padding
+        given.out_height = out_size(given.height, given.kernel_height, stride[0], padding[0])
+        given.out_width = out_size(given.width, given.kernel_width, stride[1], padding[1])
+        given.out_channels, given.weights = outputs, weight.kind
+        given.weight, given.slabs = weight.tiles.data_ptr(), weight.slabs.data_ptr()
+        given.scale = None if weight.scale is None else weight.scale.data_ptr()
+        given.dtype = native.DTYPES[weight.dense.dtype]
+    else:
+        shape, dtype = like
+        given.steps, given.batch, given.out_channels, given.out_height, given.out_width = shape
+        given.dtype, given.weights = native.DTYPES[dtype], native.WEIGHTS["none"]
+    given.out_words = -(-given.out_channels // 64)
+    for name, tensor in (("bias", bias), ("v", v), ("v_out", v_out)):
+        setattr(given, name, None if tensor is None else tensor.data_ptr())
+    given.count = None if count is None else ctypes.addressof(count)
+    for index, addend in enumerate(addends):
+        given.addend[index] = native.values(addend)
+    given.out = native.values(out)
+    if neuron is not None:
+        dynamics = neuron.dynamics()
+        given.neuron = native.Neuron(neuron.tau or 1.0, neuron.v_threshold, dynamics.integration, dynamics.soft_reset)
+        given.fired = fired.words.data_ptr()
+    return given
+
+
+def scratch_bytes(given: native.MapCall) -> int:
+    """How much memory `given.scratch` must point to, from an address that 64 divides."""
+    return native.load()[0].spike_map_scratch(ctypes.byref(given)) * given.threads
+
+
+def run(given: native.MapCall) -> None:
+    """Carries out what `call` prepared, with `given.scratch` set."""
+    native.load()[0].spike_map(ctypes.byref(given))
+
+
+def spike_conv(
+    spikes: Packed | None,
+    weight: Weight | None = None,
+    bias: Tensor | None = None,
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    addends: tuple[Tensor, ...] = (),
+    neuron: Fire | None = None,
+    v: Tensor | None = None,
+) -> tuple[Tensor, Packed | None, Tensor | None]:
+    """Convolution of spikes, what is added to it, and the neurons behind it, in one pass over time.
+
+    x[t] = W * s[t] + bias + sum of addends[t];  spikes = LIF(x). The time grows with the number of spikes. Nothing is differentiated.
+
+    Args:
+        spikes: what `pack` or another call returned, or None: only the addends.
+        weight: what `prepare` made of W.
+        bias: [C'] in the type of the sums, or None.
+        stride, padding: of the convolution; for tokens (W = 1) with kernels of 1 x 1 their defaults.
+        addends: at most two of [T, B, C', H', W'], such as a shortcut or another layer's sums; T may be expanded.
+        neuron: which neurons fire, or None.
+        v: their potentials [B, C', H', W'] before the first step; rest if None.
+
+    Returns:
+        Potentials x [T, B, C', H', W'], channels last; the spikes that they cause; and the neurons' potentials
+        [B, C', H', W'] after the last step. The last two are None without neurons.
+
+    Raises:
+        ValueError: shapes or types that do not fit.
+    """
+    stride, padding = ((s, s) if isinstance(s, int) else tuple(s) for s in (stride, padding))
+    shape, dtype = _check(spikes, weight, bias, stride, padding, addends)
+    if v is not None and (v.shape != (shape[1], *shape[2:]) or v.dtype != dtype):
+        raise ValueError(f"v is {tuple(v.shape)} of {v.dtype}; expected [B, C, H, W] = {(shape[1], *shape[2:])} of {dtype}")
+    library = native.load()[0]
+    if library is None or math.prod(shape) == 0:
+        x = reference.spike_conv(spikes, weight and weight.dense, bias, stride, padding, shape[2] if weight and weight.depthwise else 1, list(addends))
+        return (x, *reference.fire(x, v, neuron.tau, neuron.dynamics())) if neuron else (x, None, None)
+    x, fired, v_out = empty_map(*shape, dtype=dtype), None, None
+    if neuron is not None:
+        t, b, c, h, w = shape
+        fired = Packed(torch.empty(1, t, b, h, w, -(-c // 64), dtype=torch.int64), c)
+        v_out = empty_map(1, b, c, h, w, dtype=dtype)[0]
+        v = None if v is None else channels_last(v[None])[0].contiguous(memory_format=torch.channels_last)
+    bias = None if bias is None else bias.contiguous()
+    addends = tuple(channels_last(addend) for addend in addends)
+    spikes = spikes and Packed(spikes.words.contiguous(), spikes.channels)
+    given = call(
+        spikes, weight, bias, stride=stride, padding=padding, addends=addends, like=(shape, dtype), out=x, neuron=neuron,
+        fired=fired, v=v, v_out=v_out,
+    )  # fmt: skip
+    scratch = aligned(torch.empty(scratch_bytes(given), dtype=torch.uint8))
+    given.scratch = scratch.data_ptr()
+    run(given)
+    return x, fired, v_out
+
+
+def _check(spikes, weight, bias, stride, padding, addends) -> tuple[tuple[int, ...], torch.dtype]:
+    """The shape of the potentials, and their type."""
+    if spikes is None:
+        if weight is not None or not addends:
+            raise ValueError("without spikes there is no convolution: give addends, and no weight")
+        shape, dtype = tuple(addends[0].shape), addends[0].dtype
+    else:
+        if weight is None:
+            raise ValueError("spikes need a weight: see prepare")
+        t, b, c, h, w = spikes.shape
+        outputs, inputs, kh, kw = weight.dense.shape
+        if c != (outputs if weight.depthwise else inputs):
+            raise ValueError(f"the spikes have {c} channels and the weight {tuple(weight.dense.shape)} takes {outputs if weight.depthwise else inputs}")
+        shape = (t, b, outputs, out_size(h, kh, stride[0], padding[0]), out_size(w, kw, stride[1], padding[1]))
+        if min(shape[3:]) < 1 and h and w:
+            raise ValueError(f"a map of {h} x {w} is too small for a kernel of {kh} x {kw} with padding {padding}")
+        dtype = weight.dense.dtype
+    if len(shape) != 5 or dtype not in native.DTYPES or len(addends) > 2:
+        raise ValueError(f"expected at most two addends [T, B, C, H, W] in float32 or float64, not {[tuple(a.shape) for a in addends]} of {dtype}")
+    for addend in addends:
+        if tuple(addend.shape) != shape or addend.dtype != dtype:
+            raise ValueError(f"an addend is {tuple(addend.shape)} of {addend.dtype}; expected {shape} of {dtype}")
+    if bias is not None and (bias.shape != shape[2:3] or bias.dtype != dtype):
+        raise ValueError(f"the bias is {tuple(bias.shape)} of {bias.dtype}; expected {shape[2:3]} of {dtype}")
+    return shape, dtype
+
+
+def unpacked_into(spikes: Packed, out: Tensor) -> native.BitsCall:
+    """The call of `spike_unpack` that fills `out` [T, B, C, H, W], channels last without gaps."""
+    planes, t, b, h, w, words = spikes.words.shape
+    return native.BitsCall(
+        spikes=spikes.words.data_ptr(), out=out.data_ptr(), planes=planes, maps=t * b, height=h, width=w, channels=spikes.channels,
+        words=words, dtype=native.DTYPES[out.dtype], threads=torch.get_num_threads(),
+    )  # fmt: skip
+
+
+def pooled_into(spikes: Packed, kernel: int, stride: int, padding: int, out: Packed) -> native.BitsCall:
+    """The call of `spike_pool` that fills `out`."""
+    _, t, b, h, w, words = spikes.words.shape
+    return native.BitsCall(
+        spikes=spikes.words.data_ptr(), out=out.words.data_ptr(), planes=1, maps=t * b, height=h, width=w, channels=spikes.channels,
+        words=words, out_height=out.words.shape[3], out_width=out.words.shape[4], kernel=kernel, stride=stride, padding=padding,
+        threads=torch.get_num_threads(),
+    )  # fmt: skip
+
+
+def pool(spikes: Packed, kernel: int, stride: int, padding: int = 0) -> Packed:
+    """Maximum over windows of binary spikes: a pixel fires where any of its window's does.
+
+    Raises:
+        ValueError: the spikes have several planes.
+    """
+    if len(spikes.words) != 1:
+        raise ValueError(f"only binary spikes can be pooled as bits, and these have {len(spikes.words)} planes")
+    library = native.load()[0]
+    if library is None or not spikes.words.numel():
+        return reference.pool(spikes, kernel, stride, padding)
+    _, t, b, h, w, words = spikes.words.shape
+    size = out_size(h, kernel, stride, padding), out_size(w, kernel, stride, padding)
+    out = Packed(torch.empty(1, t, b, *size, words, dtype=torch.int64), spikes.channels)
+    spikes = Packed(spikes.words.contiguous(), spikes.channels)
+    library.spike_pool(ctypes.byref(pooled_into(spikes, kernel, stride, padding, out)))
+    return out
+
+
+def status() -> list[tuple[str, bool, str]]:
+    """What is live on this machine: (implementation, whether it runs here, why or why not and what to do)."""
+    library, sentence = native.load()
+    return [("reference", True, "plain PyTorch, any device"), ("native", library is not None, sentence)]

@@ -1,0 +1,85 @@
+/* Vectors of 64 bytes, spikes as bits, and the neuron at the end of an operation: what the event-driven kernels share.
+ *
+ * Included once for each compute type, with REAL, its short name TYPE, WIDE (an integer of REAL's size) and LN (lanes of a
+ * vector) defined. Vectors are GCC's, so that one source serves every instruction set; only movemask, compress and expand differ.
+ * Channels are handled in tiles of 64, which are one word of spikes; the last tile of a map has 16, 32, 48 or 64 lanes.
+ */
+typedef REAL NAME(vec) __attribute__((vector_size(64)));
+typedef REAL NAME(loose) __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias));
+typedef WIDE NAME(mask) __attribute__((vector_size(64)));
+
+/* Bit j is set where lane j of h has reached the threshold. */
+INLINE uint64_t NAME(fired)(NAME(vec) h, REAL threshold) {
+#if defined(__AVX512F__)
+    if (sizeof(REAL) == 4) return _mm512_cmp_ps_mask((__m512)h, _mm512_set1_ps((float)threshold), _CMP_GE_OQ);
+    return _mm512_cmp_pd_mask((__m512d)h, _mm512_set1_pd((double)threshold), _CMP_GE_OQ);
+#else
+    REAL all[LN];
+    uint64_t bits = 0;
+    memcpy(all, &h, sizeof all);
+    _Pragma("GCC unroll 0") for (int j = 0; j < LN; j++) bits |= (uint64_t)(all[j] >= threshold) << j;
+    return bits;
+#endif
+}
+
+/* a where the lane's bit is set, otherwise 0. */
+INLINE NAME(vec) NAME(where)(uint64_t bits, NAME(vec) a) {
+#if defined(__AVX512F__)
+    if (sizeof(REAL) == 4) return (NAME(vec))_mm512_maskz_mov_ps((__mmask16)bits, (__m512)a);
+    return (NAME(vec))_mm512_maskz_mov_pd((__mmask8)bits, (__m512d)a);
+#else
+    const NAME(mask) chosen = ((WIDE)bits & EACH_LANE) != 0;
+    return (NAME(vec))(chosen & (NAME(mask))a);
+#endif
+}
+
+INLINE NAME(vec) NAME(add_where)(uint64_t bits, NAME(vec) sum, NAME(vec) a) {
+#if defined(__AVX512F__)
+    if (sizeof(REAL) == 4) return (NAME(vec))_mm512_mask_add_ps((__m512)sum, (__mmask16)bits, (__m512)sum, (__m512)a);
+    return (NAME(vec))_mm512_mask_add_pd((__m512d)sum, (__mmask8)bits, (__m512d)sum, (__m512d)a);
+#else
+    return sum + NAME(where)(bits, a);
+#endif
+}
+
+INLINE REAL *NAME(place)(const Values *m, int64_t t, int64_t b, int64_t pixel) {
+    return (REAL *)m->values + t * m->t_stride + b * m->b_stride + pixel * m->pixel_stride;
+}
+
+/* `lanes` numbers into NV vectors; the rest is 0. */
+INLINE void NAME(get)(const REAL *from, int lanes, NAME(vec) *to, int NV) {
+    if (lanes == NV * LN) {
+        for (int j = 0; j < NV; j++) to[j] = *(const NAME(loose) *)(from + j * LN);
+    } else {
+        REAL all[64] __attribute__((aligned(64))) = {0};
+        memcpy(all, from, lanes * sizeof(REAL));
+        for (int j = 0; j < NV; j++) to[j] = *(const NAME(vec) *)(all + j * LN);
+    }
+}
+
+INLINE void NAME(put)(REAL *to, int lanes, const NAME(vec) *from, int NV) {
+    if (lanes == NV * LN) {
+        for (int j = 0; j < NV; j++) *(NAME(loose) *)(to + j * LN) = from[j];
+    } else {
+        memcpy(to, from, lanes * sizeof(REAL));
+    }
+}
+
+/* One step of NV vectors of neurons: charge, fire, reset, in the order of kernels/lif/reference.py. Returns the spikes. */
+INLINE uint64_t NAME(step)(const Neuron *n, const NAME(vec) *x, NAME(vec) *v, int NV) {
+    const REAL tau = (REAL)n->tau, rate = 1 / tau, threshold = (REAL)n->v_threshold;
+    uint64_t word = 0;
+    for (int j = 0; j < NV; j++) {
+        NAME(vec) h;
+        switch (n->mode) {
+            case LEAKY_EXACT: h = v[j] + (x[j] - v[j]) * rate; break;
+            case LEAKY: h = v[j] + (x[j] - v[j]) / tau; break;
+            case LEAKY_FULL_INPUT: h = (v[j] - v[j] / tau) + x[j]; break;
+            default: h = v[j] + x[j];
+        }
+        const uint64_t bits = NAME(fired)(h, threshold);
+        word |= bits << (j * LN);
+        v[j] = n->soft_reset ? h - NAME(where)(bits, threshold - (NAME(vec)){0}) : NAME(where)(~bits, h);
+    }
+    return word;
+}

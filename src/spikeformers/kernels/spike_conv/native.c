@@ -1,0 +1,254 @@
+/* Event-driven convolution of bit-packed spikes, with bias, residual and neuron: see reference.py for the equations.
+ *
+ * For every output pixel and time step the positions of the spikes that it sees become a list of weight rows; the rows are summed
+ * with the sums of one tile of 64 channels in registers, over all T while the tile's potentials are there too, and what leaves is
+ * one word of spikes. Weights lie in tiles, [tile][row][lanes], so that what one tile needs stays in the caches. It must be compiled with
+ * -ffp-contract=off: a fused multiply-add would flip spikes.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#define BLOCK 16        /* output pixels at a time: their lists are made once for all tiles */
+
+enum { NONE, SAME, BF16, INT8, DEPTHWISE };                      /* native._WEIGHTS */
+enum { FLOAT32, FLOAT64 };                                       /* native._DTYPES */
+enum { LEAKY, LEAKY_FULL_INPUT, PERFECT, LEAKY_EXACT };          /* lif.reference.INTEGRATIONS, and a faster form of the first */
+
+typedef struct {
+    double tau, v_threshold;
+    int32_t mode, soft_reset;
+} Neuron;
+
+typedef struct {
+    void *values;                                                /* [T, B, pixels, channels], channels contiguous, or NULL */
+    int64_t t_stride, b_stride, pixel_stride;                    /* in numbers */
+} Values;
+
+typedef struct {
+    const uint64_t *spikes;      /* [planes, T, B, height, width, in_words], or NULL with weights NONE */
+    const void *weight;          /* [tile][kernel_height * kernel_width * channels][lanes]; depthwise [tile][taps][lanes] */
+    const int64_t *slabs;        /* where each tile begins, in bytes */
+    const void *scale;           /* [out_channels] of int8 weights */
+    const void *bias;            /* [out_channels] or NULL */
+    Values addend[2], out;       /* residual and accumulators to add; where the potentials go */
+    uint64_t *fired;             /* spikes [T, B, out_height, out_width, out_words], or NULL: no neuron */
+    const void *v;               /* potentials [B, pixels, out_channels] before the first step, or NULL: rest */
+    void *v_out;                 /* and after the last, or NULL */
+    int64_t *count;              /* spikes fired, one sum per thread */
+    char *scratch;               /* spike_map_scratch() bytes per thread */
+    int64_t planes, steps, batch, height, width, channels, in_words, out_height, out_width, out_channels, out_words;
+    int64_t kernel_height, kernel_width, stride_height, stride_width, padding_height, padding_width;
+    Neuron neuron;
+    int32_t weights, dtype, threads;
+} MapCall;
+
+typedef struct {
+    int64_t *start;              /* [pixels of a block * T + 1] */
+    uint32_t *index;
+} Lists;
+
+#define INLINE static inline __attribute__((always_inline))
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+#define NAME(f) PASTE(f, TYPE)
+
+/* Writes base + the position of every set bit; up to 15 entries behind the last are overwritten too. Returns the end. */
+INLINE uint32_t *positions(uint64_t word, uint32_t base, uint32_t *to) {
+#if defined(__AVX512F__)
+    if (!word) return to;
+    const __m512i iota = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i at = _mm512_add_epi32(_mm512_set1_epi32((int)base), iota);
+    for (int part = 0; part < 4; part++) {
+        const __mmask16 bits = (__mmask16)(word >> (16 * part));
+        _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(bits, at));
+        to += __builtin_popcount(bits);
+        at = _mm512_add_epi32(at, _mm512_set1_epi32(16));
+    }
+#else
+    while (word) {
+        *to++ = base + (uint32_t)__builtin_ctzll(word);
+        word &= word - 1;
+    }
+#endif
+    return to;
+}
+
+/* The weight rows that each of `count` output pixels from `from` on sums up, at every time step. */
+static void make_lists(const MapCall *c, int64_t from, int64_t count, Lists *lists) {
+    const int64_t pixels = c->out_height * c->out_width, plane = c->steps * c->batch * c->height * c->width * c->in_words;
+    uint32_t *to = lists->index;
+    for (int64_t p = 0; p < count; p++) {
+        const int64_t at = from + p, b = at / pixels, pixel = at % pixels;
+        const int64_t y0 = pixel / c->out_width * c->stride_height - c->padding_height;
+        const int64_t x0 = pixel % c->out_width * c->stride_width - c->padding_width;
+        for (int64_t t = 0; t < c->steps; t++) {
+            lists->start[p * c->steps + t] = to - lists->index;
+            const uint64_t *map = c->spikes + (t * c->batch + b) * c->height * c->width * c->in_words;
+            for (int64_t ky = 0; ky < c->kernel_height; ky++) {
+                const int64_t y = y0 + ky;
+                if (y < 0 || y >= c->height) continue;
+                for (int64_t kx = 0; kx < c->kernel_width; kx++) {
+                    const int64_t x = x0 + kx;
+                    if (x < 0 || x >= c->width) continue;
+                    const uint64_t *words = map + (y * c->width + x) * c->in_words;
+                    const uint32_t base = (uint32_t)((ky * c->kernel_width + kx) * c->channels);
+                    for (int64_t q = 0; q < c->planes; q++)
+                        for (int64_t k = 0; k < c->in_words; k++) to = positions(words[q * plane + k], base + 64 * (uint32_t)k, to);
+                }
+            }
+        }
+    }
+    lists->start[count * c->steps] = to - lists->index;
+}
+
+/* Output pixels at a time: as many as keep the lists within half a megabyte, at most BLOCK. */
+static int64_t block_of(const MapCall *c) {
+    if (c->weights == NONE || c->weights == DEPTHWISE) return BLOCK;
+    const int64_t each = c->steps * c->planes * c->kernel_height * c->kernel_width * c->channels * 4;
+    const int64_t fit = (512 << 10) / (each ? each : 1);
+    return fit < 1 ? 1 : fit > BLOCK ? BLOCK : fit;
+}
+
+/* Bytes of scratch memory for each thread. */
+int64_t spike_map_scratch(const MapCall *c) {
+    const int64_t block = block_of(c), starts = (block * c->steps + 1) * 8;
+    const int lists = c->weights != NONE && c->weights != DEPTHWISE;
+    const int64_t entries = lists ? block * c->steps * c->planes * c->kernel_height * c->kernel_width * c->channels + 16 : 0;
+    return (starts + entries * 4 + 127) / 64 * 64;
+}
+
+#define REAL float
+#define TYPE f32
+#define WIDE int32_t
+#define LN 16
+#define HALVES 1
+#define EACH_LANE ((mask_f32){1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768})
+#include "lanes.h"
+
+typedef int8_t bytes_16 __attribute__((vector_size(16), may_alias)), bytes_32 __attribute__((vector_size(32), may_alias, aligned(16)));
+typedef int16_t shorts_16 __attribute__((vector_size(32))), shorts_32 __attribute__((vector_size(64)));
+typedef int32_t words_16 __attribute__((vector_size(64)));
+typedef uint16_t halves_16 __attribute__((vector_size(32), may_alias));
+typedef uint32_t unsigned_16 __attribute__((vector_size(64)));
+#define SURE 256 /* so many int8 numbers always fit into an int16 sum */
+
+/* Sums of int8 rows, as floats; two vectors of 16 lanes at a time. */
+INLINE void gather_int8(const int8_t *restrict w, const uint32_t *restrict index, int64_t n, vec_f32 *acc, int NV) {
+    words_16 total[4];
+    for (int j = 0; j < NV; j++) total[j] = (words_16){0};
+    for (int64_t i = 0; i < n;) {
+        const int64_t end = n - i > SURE ? i + SURE : n;
+        shorts_32 pair[2] = {{0}, {0}};
+        shorts_16 last = {0};
+        for (; i < end; i++) {
+            const int8_t *row = w + (int64_t)index[i] * (NV * 16);
+            for (int j = 0; j < NV / 2; j++) pair[j] += __builtin_convertvector(*(const bytes_32 *)(row + j * 32), shorts_32);
+            if (NV % 2) last += __builtin_convertvector(*(const bytes_16 *)(row + NV / 2 * 32), shorts_16);
+        }
+        for (int j = 0; j < NV / 2; j++) {
+            shorts_16 halves[2];
+            memcpy(halves, &pair[j], sizeof halves);
+            total[2 * j] += __builtin_convertvector(halves[0], words_16);
+            total[2 * j + 1] += __builtin_convertvector(halves[1], words_16);
+        }
+        if (NV % 2) total[NV - 1] += __builtin_convertvector(last, words_16);
+    }
+    for (int j = 0; j < NV; j++) acc[j] = __builtin_convertvector(total[j], vec_f32);
+}
+
+INLINE void gather_bf16(const uint16_t *restrict w, const uint32_t *restrict index, int64_t n, vec_f32 *acc, int NV) {
+    for (int64_t i = 0; i < n; i++) {
+        const halves_16 *row = (const halves_16 *)(w + (int64_t)index[i] * (NV * 16));
+        for (int j = 0; j < NV; j++) acc[j] += (vec_f32)(__builtin_convertvector(row[j], unsigned_16) << 16);
+    }
+}
+
+#include "passes.h"
+#undef REAL
+#undef TYPE
+#undef WIDE
+#undef LN
+#undef HALVES
+#undef EACH_LANE
+#define REAL double
+#define TYPE f64
+#define WIDE int64_t
+#define LN 8
+#define HALVES 0
+#define EACH_LANE ((mask_f64){1, 2, 4, 8, 16, 32, 64, 128})
+#include "lanes.h"
+#include "passes.h"
+
+static int parts_for(const MapCall *c, int64_t blocks) { return blocks < c->threads ? (int)blocks : c->threads; }
+
+/* Potentials, and the spikes of neurons if c->fired. */
+void spike_map(const MapCall *call) {
+    const int64_t total = call->batch * call->out_height * call->out_width, block = block_of(call);
+    const int64_t blocks = (total + block - 1) / block, tiles = (call->out_channels + 63) / 64;
+    const int64_t scratch = spike_map_scratch(call);
+    const int parts = parts_for(call, blocks), lists_needed = call->weights != NONE && call->weights != DEPTHWISE;
+    MapCall copy = *call;
+    int exponent;
+    if (copy.neuron.mode == LEAKY && frexp(copy.neuron.tau, &exponent) == 0.5) copy.neuron.mode = LEAKY_EXACT;
+#pragma omp parallel for num_threads(parts) schedule(static, 1) if (parts > 1)
+    for (int part = 0; part < parts; part++) {
+        const MapCall *c = &copy;
+        char *mine = c->scratch + part * scratch;
+        Lists lists = {(int64_t *)mine, (uint32_t *)(mine + (block * c->steps + 1) * 8)};
+        int64_t spikes = 0;
+        memset(lists.start, 0, (block * c->steps + 1) * 8);
+        for (int64_t i = blocks * part / parts; i < blocks * (part + 1) / parts; i++) {
+            const int64_t from = i * block, count = total - from < block ? total - from : block;
+            if (lists_needed) make_lists(c, from, count, &lists);
+            for (int64_t tile = 0; tile < tiles; tile++) {
+                const int64_t lanes = c->out_channels - tile * 64 < 64 ? c->out_channels - tile * 64 : 64;
+                if (c->dtype == FLOAT64) any_f64(c, from, count, tile, &lists, &spikes, (int)((lanes + 15) / 16));
+                else any_f32(c, from, count, tile, &lists, &spikes, (int)((lanes + 15) / 16));
+            }
+        }
+        if (c->count) c->count[part] = spikes;
+    }
+    if (call->count)
+        for (int part = parts; part < call->threads; part++) call->count[part] = 0;
+}
+
+typedef struct {
+    const uint64_t *spikes;      /* [planes, maps, height, width, words] */
+    void *out;                   /* [maps, height, width, channels], or words [maps, out_height, out_width, words] */
+    int64_t planes, maps, height, width, channels, words, out_height, out_width, kernel, stride, padding;
+    int32_t dtype, threads;
+} BitsCall;
+
+/* Spikes as numbers: the sum over planes. */
+void spike_unpack(const BitsCall *c) {
+    const int64_t pixels = c->maps * c->height * c->width, plane = pixels * c->words;
+    const int parts = pixels * c->channels < 32768 ? 1 : c->threads;
+#pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
+    for (int64_t p = 0; p < pixels; p++)
+        for (int64_t k = 0; k < c->words; k++) {
+            const int lanes = c->channels - k * 64 < 64 ? (int)(c->channels - k * 64) : 64;
+            if (c->dtype == FLOAT64) expand_f64(c->spikes + p * c->words + k, plane, c->planes, (double *)c->out + p * c->channels + k * 64, lanes);
+            else expand_f32(c->spikes + p * c->words + k, plane, c->planes, (float *)c->out + p * c->channels + k * 64, lanes);
+        }
+}
+
+/* Maximum over windows of one plane: whether any of a window's pixels fired. */
+void spike_pool(const BitsCall *c) {
+    const int64_t pixels = c->maps * c->out_height * c->out_width;
+    const int parts = pixels * c->words < 4096 ? 1 : c->threads;
+#pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
+    for (int64_t p = 0; p < pixels; p++) {
+        const int64_t map = p / (c->out_height * c->out_width), pixel = p % (c->out_height * c->out_width);
+        const int64_t y0 = pixel / c->out_width * c->stride - c->padding, x0 = pixel % c->out_width * c->stride - c->padding;
+        uint64_t *to = (uint64_t *)c->out + p * c->words;
+        memset(to, 0, c->words * 8);
+        for (int64_t y = y0 < 0 ? 0 : y0; y < y0 + c->kernel && y < c->height; y++)
+            for (int64_t x = x0 < 0 ? 0 : x0; x < x0 + c->kernel && x < c->width; x++)
+                for (int64_t k = 0; k < c->words; k++) to[k] |= c->spikes[((map * c->height + y) * c->width + x) * c->words + k];
+    }
+}

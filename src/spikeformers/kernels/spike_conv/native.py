@@ -1,0 +1,70 @@
+"""The native CPU implementation: loads the compiled library and calls it on tensors. See native.c."""
+
+import ctypes
+import functools
+
+import torch
+from torch import Tensor
+
+from .._library import load_library
+
+WEIGHTS = {"none": 0, torch.float32: 1, torch.float64: 1, torch.bfloat16: 2, torch.int8: 3, "depthwise": 4}
+DTYPES = {torch.float32: 0, torch.float64: 1}
+
+
+class Neuron(ctypes.Structure):
+    """`Neuron` of native.c."""
+
+    _fields_ = [("tau", ctypes.c_double), ("v_threshold", ctypes.c_double), ("mode", ctypes.c_int32), ("soft_reset", ctypes.c_int32)]
+
+
+class Values(ctypes.Structure):
+    """`Values` of native.c."""
+
+    _fields_ = [("values", ctypes.c_void_p), *((name, ctypes.c_int64) for name in ("t_stride", "b_stride", "pixel_stride"))]
+
+
+class MapCall(ctypes.Structure):
+    """`MapCall` of native.c."""
+
+    _fields_ = (
+        [(name, ctypes.c_void_p) for name in ("spikes", "weight", "slabs", "scale", "bias")]
+        + [("addend", Values * 2), ("out", Values)]
+        + [(name, ctypes.c_void_p) for name in ("fired", "v", "v_out", "count", "scratch")]
+        + [(name, ctypes.c_int64) for name in ("planes", "steps", "batch", "height", "width", "channels", "in_words")]
+        + [(name, ctypes.c_int64) for name in ("out_height", "out_width", "out_channels", "out_words")]
+        + [(name, ctypes.c_int64) for name in ("kernel_height", "kernel_width", "stride_height", "stride_width")]
+        + [(name, ctypes.c_int64) for name in ("padding_height", "padding_width")]
+        + [("neuron", Neuron), ("weights", ctypes.c_int32), ("dtype", ctypes.c_int32), ("threads", ctypes.c_int32)]
+    )
+
+
+class BitsCall(ctypes.Structure):
+    """`BitsCall` of native.c."""
+
+    _fields_ = (
+        [("spikes", ctypes.c_void_p), ("out", ctypes.c_void_p)]
+        + [(name, ctypes.c_int64) for name in ("planes", "maps", "height", "width", "channels", "words")]
+        + [(name, ctypes.c_int64) for name in ("out_height", "out_width", "kernel", "stride", "padding")]
+        + [("dtype", ctypes.c_int32), ("threads", ctypes.c_int32)]
+    )
+
+
+@functools.cache
+def load() -> tuple[ctypes.CDLL | None, str]:
+    """The fastest build that this processor runs and one sentence about it; None and the reason where there is none."""
+    library, sentence = load_library(__file__)
+    if library is not None:
+        for function, call in ((library.spike_map, MapCall), (library.spike_unpack, BitsCall), (library.spike_pool, BitsCall)):
+            function.argtypes, function.restype = [ctypes.POINTER(call)], None
+        library.spike_map_scratch.argtypes, library.spike_map_scratch.restype = [ctypes.POINTER(MapCall)], ctypes.c_int64
+    return library, sentence
+
+
+def values(tensor: Tensor | None) -> Values:
+    """A map [T, B, C, H, W] for C code: its channels are contiguous, and pixels lie in rows without gaps between them."""
+    if tensor is None:
+        return Values()
+    t, b, c, h, w = tensor.stride()
+    assert (c == 1 or tensor.shape[2] == 1) and (h == w * tensor.shape[4] or tensor.shape[3] == 1), "not channels_last"
+    return Values(tensor.data_ptr(), t, b, w if tensor.shape[4] > 1 else h)

@@ -1,0 +1,58 @@
+"""Spikes as bits: one 64-bit word for 64 channels of a pixel, channels last."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Spikes of a map, or of tokens (W = 1), as bits.
+
+    Attributes:
+        words: int64 [planes, T, B, H, W, ceil(C / 64)]; bit c % 64 of word c // 64 is channel c. Bits behind the last channel are 0.
+            A value is the sum of its bits over the planes: one plane for binary spikes, more for whole numbers.
+        channels: C.
+    """
+
+    words: Tensor
+    channels: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(T, B, C, H, W)"""
+        _, t, b, h, w, _ = self.words.shape
+        return t, b, self.channels, h, w
+
+    @property
+    def density(self) -> float:
+        """Mean value: additions per input and output channel of a layer that reads it."""
+        ones = sum(int(((self.words >> bit) & 1).sum()) for bit in range(64))
+        return ones / max(1, self.words[0, ..., 0].numel() * self.channels)
+
+
+def pack(x: Tensor) -> Packed:
+    """Spikes [T, B, C, H, W], whole numbers from 0, of any type and layout -> bits, as many planes as the largest value.
+
+    Raises:
+        ValueError: x has no such shape, or other values.
+    """
+    if x.ndim != 5:
+        raise ValueError(f"expected spikes [T, B, C, H, W], not {tuple(x.shape)}; tokens [T, B, N, C] are x.movedim(3, 2)[..., None]")
+    planes = int(x.max()) if x.numel() else 1
+    if x.numel() and not ((x == x.round()) & (x >= 0)).all():
+        raise ValueError("expected spikes, that is whole numbers from 0; these are potentials, or spikes times a factor")
+    x, channels = x.movedim(2, 4), x.shape[2]
+    words = x.new_zeros(max(1, planes), *x.shape[:4], -(-channels // 64), dtype=torch.int64)
+    for plane in range(max(1, planes)):
+        for bit in range(min(64, channels)):
+            fired = (x[..., bit::64] > plane).to(torch.int64)
+            words[plane, ..., : fired.shape[-1]] |= fired << bit
+    return Packed(words, channels)
+
+
+def unpack(spikes: Packed, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The spikes as numbers [T, B, C, H, W], channels last in memory."""
+    bits = (spikes.words.unsqueeze(-1) >> torch.arange(64)) & 1
+    return bits.sum(0).flatten(4)[..., : spikes.channels].to(dtype).movedim(4, 2)

@@ -1,0 +1,52 @@
+"""The event-driven operations in plain PyTorch: what the native kernels have to reproduce.
+
+    x[t] = W * s[t] + bias + residual[t];  spikes = LIF(x)
+
+Bits in and out are `Packed`; * is a convolution (or depthwise convolution), and the order of its sums is not part of the definition.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..lif.reference import Dynamics, lif_forward
+from .packed import Packed, pack, unpack
+
+
+def spike_conv(
+    spikes: Packed | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    groups: int,
+    addends: list[Tensor],
+) -> Tensor:
+    """Potentials [T, B, C', H', W']."""
+    if spikes is None:
+        x = addends[0] if bias is None else addends[0] + bias[:, None, None]
+        addends = addends[1:]
+    else:
+        s = unpack(spikes, weight.dtype)
+        x = functional.conv2d(s.flatten(0, 1), weight, bias, stride, padding, groups=groups).unflatten(0, s.shape[:2])
+    for addend in addends:
+        x = x + addend
+    return x
+
+
+def fire(x: Tensor, v: Tensor | None, tau: float, dynamics: Dynamics) -> tuple[Packed, Tensor]:
+    """Spikes of neurons that receive x, and their potentials [B, C, H, W] after the last step."""
+    s, v = lif_forward(x, v, tau, dynamics)
+    return pack(s) if s.any() else Packed(torch.zeros(1, *_words(x), dtype=torch.int64), x.shape[2]), v
+
+
+def _words(x: Tensor) -> tuple[int, ...]:
+    t, b, c, h, w = x.shape
+    return t, b, h, w, -(-c // 64)
+
+
+def pool(spikes: Packed, kernel: int, stride: int, padding: int) -> Packed:
+    """Maximum over windows."""
+    s = unpack(spikes)
+    s = functional.max_pool2d(s.flatten(0, 1), kernel, stride, padding).unflatten(0, s.shape[:2])
+    return pack(s) if s.any() else Packed(torch.zeros(1, *_words(s), dtype=torch.int64), s.shape[2])

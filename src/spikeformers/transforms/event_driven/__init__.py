@@ -1,0 +1,224 @@
+"""Inference in which sparsity pays: layers that read spikes add weights where spikes are, on a CPU."""
+# Shapes: T time steps, B batch, C channels, H W pixels.
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...kernels import spike_attention, spike_conv
+from ..merge import merge
+from .calibration import Choices, calibrate
+from .plan import Builder, Plan, export
+
+__all__ = ["EventDriven", "LayerReport", "StreamState", "event_driven"]
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "int8": torch.int8}
+PLANS = 8
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """A convolution that reads spikes, as `EventDriven.layers` shows it.
+
+    Attributes:
+        name: of the module; of the last where several convolutions became one.
+        operation: its kernel, such as "3x3" or "depthwise 7x7".
+        way: "event-driven", "dense", or "both" if density made it change.
+        density: spikes per neuron and time step in its input, in the last run.
+        limit: the density up to which it runs event-driven.
+        event_ms, dense_ms: milliseconds at calibration, at its density then.
+    """
+
+    name: str
+    operation: str
+    way: str
+    density: float
+    limit: float
+    event_ms: float
+    dense_ms: float
+
+
+@dataclass
+class StreamState:
+    """What a stream of frames has left behind: `EventDriven.stream` makes it and brings it up to date.
+
+    Attributes:
+        potentials: of every layer of neurons [B, H * W, C].
+        logits: sum of the logits of all frames so far [B, classes].
+        frames: how many there were.
+        milliseconds: what the last one took.
+    """
+
+    potentials: list[Tensor]
+    logits: Tensor
+    frames: int = 0
+    milliseconds: float = 0.0
+
+    def clone(self) -> "StreamState":
+        """A copy from which a stream can go on another way."""
+        return copy.deepcopy(self)
+
+
+class EventDriven(nn.Module):
+    """A network for inference on a CPU, made by `event_driven`. It is called like the network that it was made of.
+
+    Attributes:
+        merged: that network, merged; where the compiled kernels are missing it runs in their place.
+        choices: what was found at calibration.
+    """
+
+    def __init__(self, merged: nn.Module, precision: str = "float32"):
+        super().__init__()
+        self.merged, self.precision, self.choices = merged, precision, None
+        self._plans: dict[tuple, Plan] = {}
+        self._weights: dict[str, spike_conv.Weight] = {}
+        self._last: Plan | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether the compiled kernels are there."""
+        return all(library.status()[1][1] for library in (spike_conv, spike_attention))
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, per_step: bool = False) -> Tensor:
+        """Static images [B, C, H, W] or a sequence [T, B, C, H, W] -> logits [B, classes], or [T, B, classes] `per_step`.
+
+        The first input of a shape takes seconds longer: its plan is made then. The last 8 shapes are kept.
+
+        Raises:
+            ValueError: as the network itself; or a type or device that is not the network's.
+        """
+        self._must_fit(x)
+        if not self.live:
+            return self.merged(x, per_step=True) if per_step else self.merged(x)
+        self._last = plan = self.plan(x, per_step)
+        return plan.run(x)
+
+    def plan(self, x: Tensor, per_step: bool = False, stream: bool = False) -> Plan:
+        """The steps for inputs of x's shape and the present number of threads."""
+        key = tuple(x.shape), per_step, stream, torch.get_num_threads()
+        if key not in self._plans:
+            if len(self._plans) >= PLANS:
+                del self._plans[next(iter(self._plans))]
+            self._plans[key] = self._planned(x, per_step)
+        self._plans[key] = self._plans.pop(key)  # the latest is last
+        return self._plans[key]
+
+    def _planned(self, x: Tensor, per_step: bool) -> Plan:
+        return self.choices.apply(self.builder(x, per_step)) if self.choices else self.builder(x, per_step)(frozenset())
+
+    def builder(self, x: Tensor, per_step: bool = False) -> Callable[[frozenset[str]], Plan]:
+        """What makes plans for inputs of x's shape, given the chains of convolutions that are to be one."""
+        exported = export(self.merged, x, per_step)
+        return lambda whole: Builder(exported, PRECISIONS[self.precision], whole, self._weights).build()
+
+    def _must_fit(self, x: Tensor) -> None:
+        like = next(self.merged.parameters())
+        if x.device.type != "cpu" or x.dtype != like.dtype:
+            raise ValueError(
+                f"the input is {x.dtype} on {x.device} and this network {like.dtype} on the CPU; convert the input with "
+                f"x.to('cpu', {like.dtype})"
+            )
+
+    def layers(self) -> list[LayerReport]:
+        """Which layers ran how in the last run, in their order. Empty before the first."""
+        reports = []
+        for layer in self._last.layers if self._last else []:
+            way = "event-driven" if not layer.dense_runs else "dense" if layer.dense_runs == layer.runs else "both"
+            _, event, dense = layer.milliseconds or (float("nan"),) * 3
+            limit = float("inf") if layer.limit is None else layer.limit
+            reports.append(LayerReport(layer.name, layer.operation, way, layer.source.density, limit, event, dense))
+        return reports
+
+    def firing_rates(self) -> dict[str, float]:
+        """Firing rate of every layer of neurons in the last run, by the name of its module."""
+        return {neurons.name: neurons.fires.density for neurons in self._last.neurons} if self._last else {}
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that plans hold for what flows through them, and bytes of the weights prepared for them."""
+        weights = sum(weight.tiles.numel() for weight in self._weights.values())
+        return {"buffers": sum(plan.buffers for plan in self._plans.values()), "weights": weights}
+
+    @torch.no_grad()
+    def stream(self, frame: Tensor, state: StreamState | None = None) -> tuple[Tensor, StreamState]:
+        """One frame of a stream: an answer after each, that after T frames is forward's for the T frames.
+
+        Args:
+            frame: [B, C, H, W].
+            state: what the last frame returned, or None for the first. It is brought up to date in place; `clone` keeps one.
+
+        Returns:
+            Logits so far [B, classes], the mean over frames, and the state, which also says how long this frame took.
+
+        Raises:
+            ValueError: the frame or state does not fit, the kernels are missing, or the network needs all frames at once: its
+                time steps shrink by weights computed from the whole sequence.
+        """
+        self._must_fit(frame)
+        if frame.ndim != 4:
+            raise ValueError(f"expected one frame [B, C, H, W], not {tuple(frame.shape)}")
+        if not self.live:
+            raise ValueError("streaming needs the compiled kernels, and they are missing: see spikeformers doctor")
+        schedule = getattr(self.merged, "schedule", None)
+        if schedule and len(set(schedule)) > 1:
+            raise ValueError(f"time steps shrink from stage to stage here ({schedule}), which needs all frames; stream an unshrunk network")
+        started = time.perf_counter()
+        x = frame[None]
+        self._last = plan = self.plan(x, True, stream=True)
+        if plan.stateless:
+            raise ValueError(f"these neurons cannot be streamed, as their potentials are not at hand: {', '.join(plan.stateless)}")
+        shapes = [(b, h * w, c) for b, c, h, w in (neurons.shape for neurons in plan.neurons)]
+        if state is None:
+            state = StreamState([frame.new_zeros(shape) for shape in shapes], frame.new_zeros(()))
+        elif [tuple(v.shape) for v in state.potentials] != shapes:
+            raise ValueError("the state is that of another network, or of frames of another shape; start with state=None")
+        for neurons, v in zip(plan.neurons, state.potentials, strict=True):
+            for call in neurons.calls:
+                call.v = call.v_out = v.data_ptr()
+        state.logits = state.logits + plan.run(x)[0]
+        state.frames += 1
+        state.milliseconds = 1e3 * (time.perf_counter() - started)
+        return state.logits / state.frames, state
+
+    def extra_repr(self) -> str:
+        return f"precision={self.precision!r}, kernels={'live' if self.live else 'missing'}"
+
+
+def event_driven(model: nn.Module, calibration: Tensor | None = None, *, precision: str = "float32") -> EventDriven:
+    """A network that computes with spikes as bits, and adds a layer's weights only where there are any.
+
+    The model is merged for CPUs. Whatever reads spikes (convolutions of one group and depthwise ones, pooling by maximum, attention)
+    runs on bits; a convolution, what is added to it and the neurons behind it are one pass over time; what does not depend on time is
+    computed once. Everything else is torch's own. The calibration measures on this machine, at the density that its spikes have, from
+    which density on a layer is faster dense, and which pointwise and depthwise convolutions in a row are faster as one; every run
+    decides by that, layer by layer.
+
+    Args:
+        model: any backbone of the registry, shrunk or not, merged or not; others whose operations torch.export finds. Left as it is.
+        calibration: images [B, C, H, W] or a sequence [T, B, C, H, W], as the network will see them: real ones, or densities are wrong.
+            None: all layers run event-driven.
+        precision: how weights of event-driven layers are kept, "float32", "bfloat16" or "int8" (one scale for each output channel);
+            sums are float32. A float64 model keeps float64 throughout, with "float32": the reference mode.
+
+    Raises:
+        ValueError: that is no model, it is on another device, torch.export cannot see through it, or there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    merged = merge(model, "cpu")
+    like = next(merged.parameters(), None)
+    if like is None or like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
+        found = "none" if like is None else f"{like.dtype} on {like.device}"
+        raise ValueError(f"expected a model with parameters in float32 or float64 on the CPU, not {found}; use model.cpu().float()")
+    if like.dtype == torch.float64 and precision != "float32":
+        raise ValueError(f"precision {precision!r} is for float32 models; this one is float64")
+    driven = EventDriven(merged, precision).eval()
+    if calibration is not None and driven.live:
+        driven._must_fit(calibration)
+        with torch.no_grad():
+            driven.choices = calibrate(driven.builder(calibration), calibration)
+    return driven

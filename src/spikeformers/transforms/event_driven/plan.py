@@ -1,0 +1,706 @@
+"""A network as a list of steps on bits: what torch.export found in it, fused and with all buffers at hand."""
+# Shapes: T time steps, B batch, C channels, H W pixels. A map is [T, B, C, H, W], channels last in memory.
+
+import ctypes
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from ...kernels import spike_attention, spike_conv
+from ...kernels.lif.reference import INTEGRATIONS
+from ...kernels.spike_conv import Fire, Packed, Weight
+
+aten = torch.ops.aten
+LIF = torch.ops.spikeformers.lif.default
+SAME_VALUES = (aten.flatten.using_ints, aten.unflatten.int, aten.reshape.default, aten.view.default, aten.unsqueeze.default, aten.squeeze.dim)
+ALIASES = (*SAME_VALUES, aten.to.dtype, aten.to.device, aten.contiguous.default, aten.clone.default, aten.dropout.default)
+NOTHING = (aten._assert_tensor_metadata.default, aten.promote_types.default)
+
+
+@dataclass
+class Bits:
+    """Spikes at run time: their words, and how many fired in the last run, summed by each thread."""
+
+    packed: Packed
+    count: ctypes.Array
+    numbers: int
+    of: "Bits | None" = None  # these spikes, pooled; whose number is known instead
+    ratio: float = 1.0
+
+    @property
+    def density(self) -> float:
+        """Spikes per neuron and time step in the last run; of pooled ones what calibration found it to be."""
+        if self.of is not None:
+            return self.of.density * self.ratio
+        return sum(self.count) / self.numbers
+
+
+@dataclass
+class Slot:
+    """A tensor that torch makes anew in every run: its place in the environment."""
+
+    index: int
+
+
+@dataclass
+class Layer:
+    """A convolution that reads spikes.
+
+    Attributes:
+        name: of the module, or modules "first+last" where several are one.
+        source: the spikes that it reads.
+        event, dense: carry it out in one way or the other, with the same result but for rounding.
+        limit: density up to which the event-driven way is faster; None: not calibrated, so always.
+        chain: what the layer is part of that could also be one convolution, or is one instead of; None: nothing.
+        milliseconds: at calibration: event-driven without spikes, and with those of the calibration; dense.
+        dense_runs, runs: how often which way was taken.
+    """
+
+    name: str
+    operation: str
+    source: Bits
+    event: Callable[[list], None]
+    dense: Callable[[list], None]
+    chain: str | None = None
+    limit: float | None = None
+    milliseconds: tuple[float, float, float] | None = None
+    dense_runs: int = 0
+    runs: int = 0
+
+    def __call__(self, env: list) -> None:
+        self.runs += 1
+        if self.limit is not None and self.source.density > self.limit:
+            self.dense_runs += 1
+            self.dense(env)
+        else:
+            self.event(env)
+
+
+class MapStep:
+    """Carries out a call of `spike_conv`; addends that torch makes anew are found in the environment."""
+
+    def __init__(self, call, made_anew: list[tuple[int, int]], alive: tuple):
+        self.call, self.made_anew, self.alive = call, made_anew, alive
+        self.carry_out, self.pointer = spike_conv.native.load()[0].spike_map, ctypes.pointer(call)
+
+    def __call__(self, env: list, sums: Tensor | None = None) -> None:
+        if sums is not None:
+            self.call.addend[0] = spike_conv.native.values(sums)
+        for index, slot in self.made_anew:
+            env[slot] = _as_map(env[slot])
+            self.call.addend[index] = spike_conv.native.values(env[slot])
+        self.carry_out(self.pointer)
+
+
+@dataclass
+class Neurons:
+    """Neurons at run time: [B, C, H, W] of them, and the calls that let them fire, of which one is carried out."""
+
+    name: str
+    shape: tuple[int, ...]
+    fires: Bits
+    calls: list = field(default_factory=list)
+
+
+@dataclass
+class Room:
+    """Memory for the spikes as numbers of whichever layer runs dense."""
+
+    numel: int = 0
+    tensor: Tensor | None = None
+
+
+@dataclass
+class Plan:
+    """The steps of one network for one shape of input.
+
+    Attributes:
+        steps: each takes the environment, a list of the tensors that torch makes; its first is the input.
+        layers: those steps that are layers.
+        marks: for every step the chain that it is part of, or None.
+        neurons: in the order in which they fire; what a stream keeps the potentials of.
+        stateless: names of neurons that torch computes, always from rest: with any of them there is no stream.
+        output: gives the result from the environment.
+        slots: the environment's length.
+        buffers: bytes of what is allocated once, weights aside.
+    """
+
+    steps: list[Callable[[list], None]]
+    layers: list[Layer]
+    marks: list[str | None]
+    neurons: list[Neurons]
+    stateless: list[str]
+    output: Callable[[list], Tensor]
+    slots: int
+    buffers: int
+
+    def run(self, x: Tensor) -> Tensor:
+        env = [None] * self.slots
+        env[0] = x
+        for step in self.steps:
+            step(env)
+        return self.output(env)
+
+
+class Builder:
+    """Turns an exported graph into a plan.
+
+    Args:
+        exported: of a merged model in eval mode.
+        precision: of the weights of event-driven layers, see `spike_conv.prepare`.
+        whole: names of the chains that become one convolution.
+        weights: weights that another plan has prepared, by name; what is missing is added.
+    """
+
+    def __init__(self, exported: torch.export.ExportedProgram, precision, whole: set[str], weights: dict[str, Weight]):
+        self.precision, self.whole, self.weights = precision, whole, weights
+        self.graph = exported.graph
+        signature, state = exported.graph_signature, {**exported.state_dict, **exported.constants}
+        named = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        self.constants: dict[fx.Node, object] = {}
+        self.names: dict[fx.Node, str] = {}
+        self.values: dict[fx.Node, object] = {}
+        for node in self.graph.nodes:
+            if node.op == "placeholder" and node.name in named:
+                self.constants[node] = state[named[node.name]].detach()
+                self.names[node] = named[node.name].removeprefix("model.")
+            elif node.op == "placeholder":
+                self.values[node] = Slot(0)
+        self.steps, self.layers, self.marks, self.neurons, self.stateless = [], [], [], [], []
+        self.slots, self.bytes, self.room = 1, 0, Room()
+        self.dtype = next(value.dtype for value in self.constants.values() if value.is_floating_point())
+        self.scratch_calls, self.scratch_size = [], 64
+        self.absorbed: dict[fx.Node, fx.Node] = {}  # addition -> the convolution that does it along the way
+        self.pending: dict[fx.Node, tuple] = {}  # such a convolution -> its arguments
+        self.inner: set[fx.Node] = set()  # those whose values never exist, as they are part of a step
+        self.done: set[fx.Node] = set()
+        self.fired: dict[fx.Node, Bits] = {}  # lif -> its spikes
+        self.threads = torch.get_num_threads()
+
+    def build(self) -> Plan:
+        for node in self.graph.nodes:
+            if node.op == "call_function" and node not in self.done and node.target not in NOTHING:
+                self._lower(node)
+        (out,) = next(node for node in self.graph.nodes if node.op == "output").args[0]
+        result = self._reader(out)
+        scratch = spike_conv.aligned(torch.zeros(self.scratch_size, dtype=torch.uint8))
+        for call in self.scratch_calls:
+            call.scratch = scratch.data_ptr()
+
+        def output(env, _scratch=scratch):
+            return result(env).clone()
+
+        self.room.tensor = torch.empty(self.room.numel, dtype=self.dtype)
+        size = self.bytes + scratch.numel() + self.room.numel * self.room.tensor.element_size()
+        return Plan(self.steps, self.layers, self.marks, self.neurons, self.stateless, output, self.slots, size)
+
+    # What a node is
+
+    def _lower(self, node: fx.Node) -> None:
+        target, first = node.target, node.args[0] if node.args else None
+        if target in ALIASES and isinstance(first, fx.Node) and first in self.inner:
+            self.inner.add(node)
+        elif all(arg in self.constants for arg in node.all_input_nodes) and target is not LIF:
+            args, kwargs = fx.map_arg((node.args, node.kwargs), self.constants.__getitem__)
+            self.constants[node] = target(*args, **kwargs)
+        elif target is LIF:
+            self._lif(node)
+        elif target is operator.getitem:
+            if first in self.fired:
+                if node.args[1] == 0:
+                    self.values[node] = self.fired[first]
+        elif target is aten.dropout.default and not node.args[2]:
+            self._alias(node, first)
+        elif target in (aten.to.dtype, aten.to.device, aten.contiguous.default, aten.clone.default) and _same(node, first):
+            self._alias(node, first)
+        elif target in SAME_VALUES and self._reshaped(node, first):
+            pass
+        elif target is aten.conv2d.default and self._is_event_driven(node):
+            self._convolution(node)
+        elif target is aten.add.Tensor and not node.kwargs and self._addition(node):
+            pass
+        elif target is aten.max_pool2d.default and self._pool(node):
+            pass
+        elif target is aten.matmul.default and self._attention(node):
+            pass
+        # whatever else there is, torch does, once somebody reads it
+
+    def _value(self, node: fx.Node):
+        """What the node stands for: a map with a buffer of its own, spikes, or a place in the environment."""
+        if node not in self.values:
+            self.values[node] = self.constants[node] if node in self.constants else self._generic(node)
+        return self.values[node]
+
+    def _alias(self, node: fx.Node, of: fx.Node) -> None:
+        if of in self.constants:
+            self.constants[node] = self.constants[of]
+        elif of in self.values:
+            self.values[node] = self.values[of]
+
+    def _reshaped(self, node: fx.Node, of: fx.Node) -> bool:
+        """Whether only the outer axes differ, so that nothing has to be done."""
+        value = self.values.get(of)
+        if isinstance(value, Bits):
+            if not _is_map(node, value.packed.shape):
+                return False
+        elif isinstance(value, Tensor):
+            try:
+                value = value.view(_shape(node))
+            except RuntimeError:
+                return False
+        else:
+            return False
+        self.values[node] = value
+        return True
+
+    def _is_event_driven(self, node: fx.Node) -> bool:
+        x, weight, _, _, padding, dilation, groups = _conv_args(node)
+        if not isinstance(self.values.get(x), Bits) or weight not in self.constants or isinstance(padding, str):
+            return False
+        outputs, inputs = self.constants[weight].shape[:2]
+        return tuple(dilation) == (1, 1) and (groups == 1 or (groups == outputs and inputs == 1))
+
+    # Steps
+
+    def _convolution(self, node: fx.Node) -> None:
+        """A convolution of spikes; at once, together with an addition behind it, or as part of a chain."""
+        chain = self._chain(node)
+        name = chain and self._layer_name(chain[-1])
+        if name in self.whole:
+            self.done.update(chain)
+            self.inner.update(chain[:-1])
+            weight, bias, padding = self._composed(chain)
+            self._map_step(chain[-1], self.values[node.args[0]], weight, bias, (1, 1), padding, 1, name, True)
+            return
+        x, weight, bias, stride, padding, _, groups = _conv_args(node)
+        bias = None if bias is None else self.constants[bias]
+        self._map_step(node, self.values[x], self.constants[weight], bias, tuple(stride), tuple(padding), groups, name, False)
+
+    def _chain(self, node: fx.Node) -> list[fx.Node] | None:
+        """The convolutions behind this one that could be one with it: pointwise ones and one depthwise one, without bias but at the end."""
+        chain, depthwise = [node], 0
+        while True:
+            last = chain[-1]
+            _, weight, bias, stride, padding, dilation, groups = _conv_args(last)
+            size = self.constants[weight].shape[2:]
+            if tuple(stride) != (1, 1) or tuple(dilation) != (1, 1) or tuple(padding) != tuple(n // 2 for n in size):
+                return None
+            if groups == 1 and tuple(size) != (1, 1):
+                return None
+            depthwise += groups != 1
+            after = self._only_user(last)
+            if after is None or after.target is not aten.conv2d.default or after.args[1] not in self.constants:
+                break
+            if bias is not None:
+                return None
+            chain.append(after)
+        return chain if len(chain) > 1 and depthwise == 1 else None
+
+    def _composed(self, chain: list[fx.Node]) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
+        """Weight [C', C, kh, kw], bias and padding of the chain as one convolution."""
+        whole, padding = None, (0, 0)
+        for node in chain:
+            _, weight, bias, _, pads, _, groups = _conv_args(node)
+            weight = self.constants[weight].double()
+            if tuple(pads) != (0, 0):
+                padding = tuple(pads)
+            if groups != 1:
+                weight = torch.diag_embed(weight[:, 0].permute(1, 2, 0)).permute(2, 3, 0, 1) if whole is None else weight
+                whole = weight if whole is None else whole * weight
+            else:
+                whole = weight if whole is None else torch.einsum("om,mikl->oikl", weight[..., 0, 0], whole)
+        like = self.constants[_conv_args(chain[0])[1]]
+        return whole.to(like.dtype).contiguous(), None if bias is None else self.constants[bias], padding
+
+    def _map_step(self, node, source: Bits, weight, bias, stride, padding, groups, chain, whole) -> None:
+        """Emits the convolution, with the addition and the neurons behind it where there are such."""
+        addition = self._only_user(node)
+        if addition is not None and addition.target is aten.add.Tensor and not addition.kwargs and _same(addition, node, map_only=True):
+            other = addition.args[1] if self._root(addition.args[0]) is node else addition.args[0]
+            if isinstance(other, fx.Node) and self._root(other) is not node and _shape(other) == _shape(addition) and len(_shape(addition)) == 5:
+                if addition not in self.absorbed:  # computed when the other operand is there
+                    self.absorbed[addition] = node
+                    self.inner.add(node)
+                    self.pending[node] = (source, weight, bias, stride, padding, groups, chain, whole)
+                    return
+        self._emit(node, node, source, weight, bias, stride, padding, groups, chain, whole, ())
+
+    def _emit(self, node, result, source, weight, bias, stride, padding, groups, chain, whole, addends) -> None:
+        key = self._layer_name(node) + ("+" if whole else "")
+        if key not in self.weights:
+            self.weights[key] = spike_conv.prepare(weight, groups, None if groups != 1 else self.precision)
+        prepared = self.weights[key]
+        t, b, c, h, w = source.packed.shape
+        kh, kw = weight.shape[2:]
+        size = spike_conv.out_size(h, kh, stride[0], padding[0]), spike_conv.out_size(w, kw, stride[1], padding[1])
+        shape = (t, b, weight.shape[0], *size)
+        neuron, out, fires = self._behind(result, shape)
+        behind = {"out": out, "neuron": neuron, "fired": fires and fires.packed, "count": fires and fires.count}
+        fixed = tuple(addend if isinstance(addend, Tensor) else None for addend in addends)
+        event = spike_conv.call(source.packed, prepared, bias, stride=stride, padding=padding, addends=fixed, **behind)
+        event = self._step(event, addends, 0, (source, prepared, bias, out, fires))
+        rest = spike_conv.call(None, None, addends=(None, *fixed), like=(shape, self.dtype), **behind)
+        rest = self._step(rest, addends, 1, (out, fires))
+        if fires is not None:
+            self.neurons[-1].calls += [event.call, rest.call]
+        dense_weight = prepared.dense.to(memory_format=torch.channels_last)
+        room, numbers = self.room, t * b * h * w * c
+        room.numel = max(room.numel, numbers)
+        unpack = spike_conv.unpacked_into(source.packed, dense_weight)
+        run_unpack = spike_conv.native.load()[0].spike_unpack
+
+        def dense(env):
+            x = room.tensor[:numbers].view(t * b, h, w, c).movedim(3, 1)
+            unpack.out = x.data_ptr()
+            run_unpack(ctypes.byref(unpack))
+            sums = functional.conv2d(x, dense_weight, bias, stride, padding, groups=groups)
+            rest(env, spike_conv.channels_last(sums.unflatten(0, (t, b))))
+
+        layer = Layer(self._layer_name(node), _operation(weight, groups), source, event, dense, chain)
+        self.layers.append(layer)
+        self._add_step(layer, chain)
+
+    def _layer_name(self, node: fx.Node) -> str:
+        return self.names.get(_conv_args(node)[1], node.name).removesuffix(".weight")
+
+    def _step(self, call, addends, first: int, alive: tuple) -> "MapStep":
+        """What carries the call out; its addends from number `first` on are these."""
+        self.scratch_size = max(self.scratch_size, spike_conv.scratch_bytes(call))
+        self.scratch_calls.append(call)
+        made_anew = [(index, addend.index) for index, addend in enumerate(addends, first) if isinstance(addend, Slot)]
+        return MapStep(call, made_anew, (alive, addends))
+
+    def _sums(self, node: fx.Node, shape, addends) -> None:
+        """A step without convolution: the addends' sum, and the neurons that read it or, for neurons, are the node."""
+        if node.target is LIF:
+            neuron, out, fires = self._neuron(node), None, self._bits(node, shape)
+        else:
+            neuron, out, fires = self._behind(node, shape)
+        fixed = tuple(addend if isinstance(addend, Tensor) else None for addend in addends)
+        call = spike_conv.call(
+            None, None, addends=fixed, like=(shape, self.dtype), out=out, neuron=neuron, fired=fires and fires.packed, count=fires and fires.count
+        )
+        step = self._step(call, addends, 0, (out, fires))
+        if fires is not None:
+            self.neurons[-1].calls.append(call)
+        self._add_step(step, self._chain_of(node))
+
+    def _behind(self, result: fx.Node, shape):
+        """The neurons behind the map `result`, the buffer for its potentials if others read them, and the neurons' spikes."""
+        users = self._users(result)
+        lif = next((user for user in users if user.target is LIF and self._constants_known(user)), None)
+        out = None
+        if lif is None or len(users) > 1:
+            out = self._map(shape)
+            self._register(result, out)
+        else:
+            self.inner.add(result)
+        if lif is None:
+            return None, out, None
+        return self._neuron(lif), out, self._bits(lif, shape)
+
+    def _bits(self, lif: fx.Node, shape) -> Bits:
+        t, b, c, h, w = shape
+        words = torch.zeros(1, t, b, h, w, -(-c // 64), dtype=torch.int64)
+        self.bytes += words.numel() * 8
+        fires = Bits(Packed(words, c), (ctypes.c_int64 * self.threads)(), t * b * c * h * w)
+        self.fired[lif] = fires
+        self.done.add(lif)
+        self.neurons.append(Neurons(_module_name(lif), (b, c, h, w), fires))
+        return fires
+
+    def _map(self, shape) -> Tensor:
+        out = spike_conv.empty_map(*shape, dtype=self.dtype).zero_()
+        self.bytes += out.numel() * out.element_size()
+        return out
+
+    def _register(self, node: fx.Node, value: Tensor) -> None:
+        self.values[node] = value.view(_shape(node)) if value.shape != _shape(node) else value
+        self.done.add(node)
+
+    def _constants_known(self, lif: fx.Node) -> bool:
+        _, v, tau, *_ = lif.args
+        return v is None and (tau is None or tau in self.constants) and not lif.args[9]
+
+    def _neuron(self, lif: fx.Node) -> Fire:
+        _, _, parameter, tau, integration, threshold, soft, *_ = lif.args
+        kind = INTEGRATIONS[integration]
+        tau = float(self.constants[parameter]) if parameter is not None else tau
+        return Fire(None if kind == "perfect" else tau, threshold, kind == "leaky", "soft" if soft else "hard")
+
+    def _lif(self, node: fx.Node) -> None:
+        """Neurons that no convolution was fused with."""
+        x = node.args[0]
+        shape = _shape(x)
+        shape = (*shape, 1, 1) if len(shape) == 3 else tuple(shape)
+        if len(shape) != 5 or not self._constants_known(node):
+            return
+        value = self._value(x)
+        if isinstance(value, Bits):
+            value = self._numbers(value, x)
+        self._sums(node, shape, (_as_map(value) if isinstance(value, Tensor) else value,))
+
+    def _addition(self, node: fx.Node) -> bool:
+        a, b = node.args
+        if node in self.absorbed:
+            conv = self.absorbed[node]
+            other = b if self._root(a) is conv else a
+            addend = self._value(other)
+            addend = self._numbers(addend, other) if isinstance(addend, Bits) else addend
+            source, *options = self.pending.pop(conv)
+            self._emit(conv, node, source, *options, (_as_map(addend) if isinstance(addend, Tensor) else addend,))
+            return True
+        if not isinstance(a, fx.Node) or not isinstance(b, fx.Node) or len(_shape(node)) != 5 or not _shape(a) == _shape(b) == _shape(node):
+            return False
+        values = [self._value(z) for z in (a, b)]
+        if all(isinstance(value, Bits) for value in values):
+            self._sum_of_spikes(node, *values)
+            return True
+        values = [self._numbers(value, z) if isinstance(value, Bits) else value for value, z in zip(values, (a, b), strict=True)]
+        addends = tuple(_as_map(value) if isinstance(value, Tensor) else value for value in values)
+        self._sums(node, tuple(_shape(node)), addends)
+        return True
+
+    def _sum_of_spikes(self, node: fx.Node, a: Bits, b: Bits) -> None:
+        """Whole numbers: the planes of both."""
+        words = torch.cat([a.packed.words, b.packed.words])
+        self.bytes += words.numel() * 8
+        planes = len(a.packed.words)
+        total = Bits(Packed(words, a.packed.channels), (ctypes.c_int64 * 1)(), a.numbers)
+
+        def step(env):
+            words[:planes], words[planes:] = a.packed.words, b.packed.words
+            total.count[0] = int((a.density + b.density) * a.numbers)
+
+        self.values[node] = total
+        self._add_step(step, None)
+
+    def _pool(self, node: fx.Node) -> bool:
+        x, kernel, *rest = node.args
+        value = self.values.get(x)
+        stride, padding, dilation, ceil = (*rest, *([kernel], [0], [1], False)[len(rest) :])
+        square = all(len({*numbers}) == 1 for numbers in (kernel, stride or kernel, padding, dilation))
+        if not isinstance(value, Bits) or len(value.packed.words) != 1 or not square or dilation[0] != 1 or ceil:
+            return False
+        t, b, c, _, _ = value.packed.shape
+        h, w = _shape(node)[-2:]
+        packed = Packed(torch.zeros(1, t, b, h, w, -(-c // 64), dtype=torch.int64), c)
+        self.bytes += packed.words.numel() * 8
+        call = spike_conv.pooled_into(value.packed, kernel[0], (stride or kernel)[0], padding[0], packed)
+        library, pointer = spike_conv.native.load()[0], ctypes.pointer(call)
+        self.values[node] = Bits(packed, value.count, t * b * c * h * w, of=value)
+
+        def step(env, _alive=(call, value, packed)):
+            library.spike_pool(pointer)
+
+        self._add_step(step, None)
+        return True
+
+    def _attention(self, node: fx.Node) -> bool:
+        """Q (K^T V) in whichever order; the operands are reshaped spikes [T B h, d, N]."""
+        left, right = node.args
+        inner = next((z for z in (left, right) if z in self.inner), None)
+        if inner is None:
+            after = self._only_user(node)  # wait for the second product
+            if after is None or after.target is not aten.matmul.default or self._attention_of(after, node) is None:
+                return False
+            self.inner.add(node)
+            return True
+        found = self._attention_of(node, inner)
+        if found is None:
+            return False
+        q, k, v = (self.values[z] for z in found)
+        t, b, c, h, w = q.packed.shape
+        out = self._map((t, b, c, h, w))
+        heads = _shape(node)[0] // (t * b)
+        call = spike_attention.call(q.packed, k.packed, v.packed, heads, out)
+        self.scratch_size = max(self.scratch_size, spike_attention.scratch_bytes(call))
+        self.scratch_calls.append(call)
+        run, pointer = spike_attention.load()[0].spike_attention, ctypes.pointer(call)
+
+        def step(env, _alive=(call, q, k, v, out)):
+            run(pointer)
+
+        self._add_step(step, None)
+        back = self._only_user(node, aliases=False)
+        self.done.update((node, back))
+        self.values[back] = out
+        return True
+
+    def _attention_of(self, node: fx.Node, inner: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node] | None:
+        """The nodes of spikes q, k, v [T, B, C, H, W], if this is attention between them."""
+
+        def spikes(z):
+            if z.target is aten.reshape.default and isinstance(self.values.get(z.args[0]), Bits) and len(_shape(z.args[0])) == 5:
+                bits = self.values[z.args[0]]
+                t, b, c, h, w = bits.packed.shape
+                if len(_shape(z)) == 3 and _shape(z)[2] == h * w and _shape(z)[0] % (t * b) == 0 and len(bits.packed.words) == 1:
+                    return z.args[0]
+            return None
+
+        def transposed(z):
+            return spikes(z.args[0]) if z.target is aten.transpose.int and tuple(z.args[1:]) == (1, 2) else None
+
+        left, right = node.args
+        if left is inner:  # (v k^T) q
+            found = spikes(right), transposed(inner.args[1]), spikes(inner.args[0])
+        else:  # v (k^T q)
+            found = spikes(inner.args[1]), transposed(inner.args[0]), spikes(left)
+        if any(z is None for z in found) or len({_shape(z) for z in found}) != 1:
+            return None
+        back = self._only_user(node, aliases=False)
+        if back is None or back.target is not aten.reshape.default or _shape(back) != _shape(found[0]):
+            return None
+        return found
+
+    def _numbers(self, bits: Bits, node: fx.Node) -> Tensor:
+        """A step that makes numbers of spikes, and their buffer in the node's shape."""
+        t, b, c, h, w = bits.packed.shape
+        out = self._map((t, b, c, h, w))
+        call = spike_conv.unpacked_into(bits.packed, out)
+        run, pointer = spike_conv.native.load()[0].spike_unpack, ctypes.pointer(call)
+
+        def step(env, _alive=(call, bits, out)):
+            run(pointer)
+
+        self._add_step(step, None)
+        shape = _shape(node)
+        return out if out.shape == shape else out.view(shape) if len(shape) == 4 else out.reshape(shape)
+
+    def _reader(self, node: fx.Node) -> Callable[[list], object]:
+        """What gives the node's tensor at run time."""
+        value = self._value(node)
+        if isinstance(value, Bits):
+            value = self._numbers(value, node)
+        if isinstance(value, Slot):
+            return lambda env, index=value.index: env[index]
+        return lambda env: value
+
+    def _generic(self, node: fx.Node) -> Slot:
+        """torch's own operation."""
+        if node.target is LIF:
+            self.stateless.append(_module_name(node))
+        readers = {arg: self._reader(arg) for arg in node.all_input_nodes}
+        slot, self.slots = Slot(self.slots), self.slots + 1
+        target, args, kwargs = node.target, node.args, node.kwargs
+
+        def step(env):
+            found = {arg: read(env) for arg, read in readers.items()}
+            env[slot.index] = target(*fx.map_arg(args, found.__getitem__), **fx.map_arg(kwargs, found.__getitem__))
+
+        self._add_step(step, self._chain_of(node))
+        return slot
+
+    def _chain_of(self, node: fx.Node) -> str | None:
+        """The chain whose dense convolutions this step is, or is right behind."""
+        for found in (node, *(self._root(arg) for arg in node.args[:2] if isinstance(arg, fx.Node))):
+            if found.target is aten.conv2d.default and found not in self.done:
+                while (after := self._only_user(found)) is not None and after.target is aten.conv2d.default:
+                    found = after
+                return self._layer_name(found)
+        return None
+
+    def _add_step(self, step: Callable, chain: str | None) -> None:
+        self.steps.append(step)
+        self.marks.append(chain)
+
+    # Who reads whom
+
+    def _root(self, node: fx.Node) -> fx.Node:
+        while isinstance(node, fx.Node) and (node.target in SAME_VALUES or (node.target in (aten.to.dtype, aten.contiguous.default) and _same(node, node.args[0]))):
+            node = node.args[0]
+        return node
+
+    def _users(self, node: fx.Node) -> list[fx.Node]:
+        """Who reads the node's values, through changes of the outer axes."""
+        found = []
+        for user in node.users:
+            if user.target in NOTHING:
+                continue
+            if user.target in SAME_VALUES or (user.target in (aten.to.dtype, aten.contiguous.default, aten.dropout.default) and _same(user, node)):
+                found += self._users(user)
+            else:
+                found.append(user)
+        return found
+
+    def _only_user(self, node: fx.Node, aliases: bool = True) -> fx.Node | None:
+        users = self._users(node) if aliases else [user for user in node.users if user.target not in NOTHING]
+        return users[0] if len(users) == 1 else None
+
+
+def _shape(node: fx.Node) -> torch.Size:
+    value = node.meta["val"]
+    return value.shape if isinstance(value, Tensor) else torch.Size()
+
+
+def _same(node: fx.Node, of: fx.Node, map_only: bool = False) -> bool:
+    """Whether both are tensors of the same type and size; for a map that of its last three axes."""
+    a, b = node.meta.get("val"), of.meta.get("val")
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor) or a.dtype != b.dtype:
+        return False
+    return a.shape[-3:] == b.shape[-3:] and a.numel() == b.numel() if map_only else a.shape == b.shape
+
+
+def _is_map(node: fx.Node, shape: tuple[int, ...]) -> bool:
+    return tuple(_shape(node)) in (shape, (shape[0] * shape[1], *shape[2:]))
+
+
+def _as_map(x: Tensor) -> Tensor:
+    """[T, B, C, ...] as the kernels take maps."""
+    return spike_conv.channels_last(x[..., None, None] if x.ndim == 3 else x)
+
+
+def _conv_args(node: fx.Node):
+    """x, weight, bias, stride, padding, dilation, groups"""
+    defaults = (None, None, None, [1, 1], [0, 0], [1, 1], 1)
+    return (*node.args, *defaults[len(node.args) :])
+
+
+def _operation(weight: Tensor, groups: int) -> str:
+    size = "x".join(map(str, weight.shape[2:]))
+    return f"depthwise {size}" if groups != 1 else size
+
+
+def _module_name(node: fx.Node) -> str:
+    """The name of the module that the node comes from."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return next((path.removeprefix("model").removeprefix(".") for path, _ in reversed(stack.values())), "") or node.name
+
+
+class _PerStep(nn.Module):
+    """The model, asked for logits of every step."""
+
+    def __init__(self, model: nn.Module, per_step: bool):
+        super().__init__()
+        self.model, self.options = model, {"per_step": True} if per_step else {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x, **self.options)
+
+
+def export(model: nn.Module, x: Tensor, per_step: bool = False) -> torch.export.ExportedProgram:
+    """The model's operations on an input of x's shape.
+
+    Raises:
+        ValueError: torch.export cannot see through the model, or it does not give one tensor.
+    """
+    try:
+        with torch.no_grad():
+            exported = torch.export.export(_PerStep(model, per_step), (x,), strict=False)
+    except ValueError:  # the model's own
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"torch.export does not see through this {type(model).__name__}: {reason[0]}") from error
+    outputs = exported.graph_signature.user_outputs
+    if len(outputs) != 1 or exported.graph_signature.buffers_to_mutate:
+        raise ValueError(f"event_driven needs a model with one result and no state of its own; this {type(model).__name__} has {len(outputs)}")
+    return exported
