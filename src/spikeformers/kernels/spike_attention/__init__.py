@@ -71,7 +71,9 @@ def spike_attention(q: Packed, k: Packed, v: Packed, num_heads: int, dtype: torc
     if num_heads < 1 or q.channels % num_heads:
         raise ValueError(f"num_heads={num_heads} does not divide the {q.channels} channels of the queries")
     if not q.shape == k.shape == v.shape or any(len(z.words) != 1 for z in (q, k, v)):
-        raise ValueError(f"expected binary spikes of one shape, not {q.shape}, {k.shape}, {v.shape} in {[len(z.words) for z in (q, k, v)]} planes")
+        raise ValueError(
+            f"expected binary spikes of one shape, not {q.shape}, {k.shape}, {v.shape} in {[len(z.words) for z in (q, k, v)]} planes"
+        )
     if load()[0] is None or not q.words.numel():
         return reference.spike_attention(q, k, v, num_heads, dtype)
     t, b, c, h, w = q.shape

@@ -11,10 +11,25 @@ from torch import Tensor
 from . import native, reference
 from .packed import Packed, pack, unpack
 
-__all__ = ["Fire", "Packed", "Weight", "call", "empty_map", "pack", "pool", "prepare", "run", "spike_conv", "status", "unpack"]
+__all__ = [
+    "Fire",
+    "Packed",
+    "Weight",
+    "call",
+    "empty_map",
+    "pack",
+    "pool",
+    "prepare",
+    "run",
+    "spike_conv",
+    "status",
+    "unpack",
+]
 
 PRECISIONS = (torch.float32, torch.float64, torch.bfloat16, torch.int8)
 LANES, TILE = 16, 64
+MOST_ROWS = 65_535
+"""Weight rows, that is taps times input channels: positions in lists have 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +84,24 @@ def prepare(weight: Tensor, groups: int = 1, precision: torch.dtype | None = Non
     weight = weight.detach()
     weight = weight[..., None, None] if weight.ndim == 2 else weight
     if weight.ndim != 4 or weight.dtype not in native.DTYPES:
-        raise ValueError(f"expected a weight [C', C, kh, kw] in float32 or float64, not {tuple(weight.shape)} of {weight.dtype}")
+        raise ValueError(
+            f"expected a weight [C', C, kh, kw] in float32 or float64, not {tuple(weight.shape)} of {weight.dtype}"
+        )
     outputs, inputs = weight.shape[:2]
     depthwise = groups != 1
     if depthwise and (groups != outputs or inputs != 1):
-        raise ValueError(f"{groups} groups of a weight {tuple(weight.shape)}; only 1 group, or one for every channel, is event-driven")
+        raise ValueError(
+            f"{groups} groups of a weight {tuple(weight.shape)}; only 1 group, or one for every channel, is event-driven"
+        )
+    if weight[0].numel() > MOST_ROWS:
+        raise ValueError(
+            f"a weight {tuple(weight.shape)} has {weight[0].numel()} inputs for each output; at most {MOST_ROWS} can be event-driven"
+        )
     precision = precision or weight.dtype
     if precision not in PRECISIONS or (weight.dtype == torch.float64) != (precision == torch.float64):
-        raise ValueError(f"precision must be float32, bfloat16 or int8 for float32 weights, float64 for float64 ones, not {precision}")
+        raise ValueError(
+            f"precision must be float32, bfloat16 or int8 for float32 weights, float64 for float64 ones, not {precision}"
+        )
     rows, scale, dense = weight.permute(2, 3, 1, 0).reshape(-1, outputs), None, weight
     if depthwise:
         kind = native.WEIGHTS["depthwise"]
@@ -220,11 +245,21 @@ def spike_conv(
     stride, padding = ((s, s) if isinstance(s, int) else tuple(s) for s in (stride, padding))
     shape, dtype = _check(spikes, weight, bias, stride, padding, addends)
     if v is not None and (v.shape != (shape[1], *shape[2:]) or v.dtype != dtype):
-        raise ValueError(f"v is {tuple(v.shape)} of {v.dtype}; expected [B, C, H, W] = {(shape[1], *shape[2:])} of {dtype}")
+        raise ValueError(
+            f"v is {tuple(v.shape)} of {v.dtype}; expected [B, C, H, W] = {(shape[1], *shape[2:])} of {dtype}"
+        )
     library = native.load()[0]
     if library is None or math.prod(shape) == 0:
-        x = reference.spike_conv(spikes, weight and weight.dense, bias, stride, padding, shape[2] if weight and weight.depthwise else 1, list(addends))
-        return (x, *reference.fire(x, v, neuron.tau, neuron.dynamics())) if neuron else (x, None, None)
+        x = reference.spike_conv(
+            spikes,
+            weight and weight.dense,
+            bias,
+            stride,
+            padding,
+            shape[2] if weight and weight.depthwise else 1,
+            list(addends),
+        )
+        return (x, *reference.fire(x, v, neuron.tau or 1.0, neuron.dynamics())) if neuron else (x, None, None)
     x, fired, v_out = empty_map(*shape, dtype=dtype), None, None
     if neuron is not None:
         t, b, c, h, w = shape
@@ -256,13 +291,17 @@ def _check(spikes, weight, bias, stride, padding, addends) -> tuple[tuple[int, .
         t, b, c, h, w = spikes.shape
         outputs, inputs, kh, kw = weight.dense.shape
         if c != (outputs if weight.depthwise else inputs):
-            raise ValueError(f"the spikes have {c} channels and the weight {tuple(weight.dense.shape)} takes {outputs if weight.depthwise else inputs}")
+            raise ValueError(
+                f"the spikes have {c} channels and the weight {tuple(weight.dense.shape)} takes {outputs if weight.depthwise else inputs}"
+            )
         shape = (t, b, outputs, out_size(h, kh, stride[0], padding[0]), out_size(w, kw, stride[1], padding[1]))
         if min(shape[3:]) < 1 and h and w:
             raise ValueError(f"a map of {h} x {w} is too small for a kernel of {kh} x {kw} with padding {padding}")
         dtype = weight.dense.dtype
     if len(shape) != 5 or dtype not in native.DTYPES or len(addends) > 2:
-        raise ValueError(f"expected at most two addends [T, B, C, H, W] in float32 or float64, not {[tuple(a.shape) for a in addends]} of {dtype}")
+        raise ValueError(
+            f"expected at most two addends [T, B, C, H, W] in float32 or float64, not {[tuple(a.shape) for a in addends]} of {dtype}"
+        )
     for addend in addends:
         if tuple(addend.shape) != shape or addend.dtype != dtype:
             raise ValueError(f"an addend is {tuple(addend.shape)} of {addend.dtype}; expected {shape} of {dtype}")

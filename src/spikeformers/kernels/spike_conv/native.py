@@ -15,13 +15,21 @@ DTYPES = {torch.float32: 0, torch.float64: 1}
 class Neuron(ctypes.Structure):
     """`Neuron` of native.c."""
 
-    _fields_ = [("tau", ctypes.c_double), ("v_threshold", ctypes.c_double), ("mode", ctypes.c_int32), ("soft_reset", ctypes.c_int32)]
+    _fields_ = [
+        ("tau", ctypes.c_double),
+        ("v_threshold", ctypes.c_double),
+        ("mode", ctypes.c_int32),
+        ("soft_reset", ctypes.c_int32),
+    ]
 
 
 class Values(ctypes.Structure):
     """`Values` of native.c."""
 
-    _fields_ = [("values", ctypes.c_void_p), *((name, ctypes.c_int64) for name in ("t_stride", "b_stride", "pixel_stride"))]
+    _fields_ = [
+        ("values", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("t_stride", "b_stride", "pixel_stride")),
+    ]
 
 
 class MapCall(ctypes.Structure):
@@ -55,9 +63,16 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     """The fastest build that this processor runs and one sentence about it; None and the reason where there is none."""
     library, sentence = load_library(__file__)
     if library is not None:
-        for function, call in ((library.spike_map, MapCall), (library.spike_unpack, BitsCall), (library.spike_pool, BitsCall)):
+        for function, call in (
+            (library.spike_map, MapCall),
+            (library.spike_unpack, BitsCall),
+            (library.spike_pool, BitsCall),
+        ):
             function.argtypes, function.restype = [ctypes.POINTER(call)], None
-        library.spike_map_scratch.argtypes, library.spike_map_scratch.restype = [ctypes.POINTER(MapCall)], ctypes.c_int64
+        library.spike_map_scratch.argtypes, library.spike_map_scratch.restype = (
+            [ctypes.POINTER(MapCall)],
+            ctypes.c_int64,
+        )
     return library, sentence
 
 

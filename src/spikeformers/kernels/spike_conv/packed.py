@@ -39,13 +39,18 @@ def pack(x: Tensor) -> Packed:
         ValueError: x has no such shape, or other values.
     """
     if x.ndim != 5:
-        raise ValueError(f"expected spikes [T, B, C, H, W], not {tuple(x.shape)}; tokens [T, B, N, C] are x.movedim(3, 2)[..., None]")
-    planes = int(x.max()) if x.numel() else 1
-    if x.numel() and not ((x == x.round()) & (x >= 0)).all():
-        raise ValueError("expected spikes, that is whole numbers from 0; these are potentials, or spikes times a factor")
+        raise ValueError(
+            f"expected spikes [T, B, C, H, W], not {tuple(x.shape)}; tokens [T, B, N, C] are x.movedim(3, 2)[..., None]"
+        )
+    x = x.byte() if x.dtype == torch.bool else x
+    if not ((x >= 0) & (x % 1 == 0)).all():
+        raise ValueError(
+            "expected spikes, that is whole numbers from 0; these are potentials, or spikes times a factor"
+        )
+    planes = max(1, int(x.max())) if x.numel() else 1
     x, channels = x.movedim(2, 4), x.shape[2]
-    words = x.new_zeros(max(1, planes), *x.shape[:4], -(-channels // 64), dtype=torch.int64)
-    for plane in range(max(1, planes)):
+    words = x.new_zeros(planes, *x.shape[:4], -(-channels // 64), dtype=torch.int64)
+    for plane in range(planes):
         for bit in range(min(64, channels)):
             fired = (x[..., bit::64] > plane).to(torch.int64)
             words[plane, ..., : fired.shape[-1]] |= fired << bit

@@ -1,7 +1,7 @@
 /* The passes of native.c for one compute type; see there. */
 
 /* Sums of weight rows [lanes], one for every entry of `index`. Two sets of sums where one would wait for itself. */
-INLINE void NAME(gather)(const REAL *restrict w, const uint32_t *restrict index, int64_t n, NAME(vec) *acc, int NV) {
+INLINE void NAME(gather)(const REAL *restrict w, const uint16_t *restrict index, int64_t n, NAME(vec) *acc, int NV) {
     int64_t i = 0;
     if (NV <= 2) {
         NAME(vec) second[8];
@@ -24,24 +24,21 @@ INLINE void NAME(gather)(const REAL *restrict w, const uint32_t *restrict index,
 INLINE void NAME(masked)(const MapCall *c, const REAL *restrict w, const uint64_t *words, int64_t y0, int64_t x0, NAME(vec) *acc,
                          int NV) {
     const int64_t plane = c->steps * c->batch * c->height * c->width * c->in_words;
-    for (int64_t ky = 0; ky < c->kernel_height; ky++) {
-        const int64_t y = y0 + ky;
-        if (y < 0 || y >= c->height) continue;
-        for (int64_t kx = 0; kx < c->kernel_width; kx++) {
-            const int64_t x = x0 + kx;
-            if (x < 0 || x >= c->width) continue;
-            const NAME(vec) *row = (const NAME(vec) *)(w + (ky * c->kernel_width + kx) * (NV * LN));
-            for (int64_t q = 0; q < c->planes; q++) {
-                const uint64_t word = words[q * plane + (y * c->width + x) * c->in_words];
-                if (!word) continue;
-                for (int j = 0; j < NV; j++) acc[j] = NAME(add_where)(word >> (j * LN), acc[j], row[j]);
+    const int64_t first_y = y0 < 0 ? -y0 : 0, last_y = c->height - y0 < c->kernel_height ? c->height - y0 : c->kernel_height;
+    const int64_t first_x = x0 < 0 ? -x0 : 0, last_x = c->width - x0 < c->kernel_width ? c->width - x0 : c->kernel_width;
+    for (int64_t q = 0; q < c->planes; q++)
+        for (int64_t ky = first_y; ky < last_y; ky++) {
+            const uint64_t *word = words + q * plane + ((y0 + ky) * c->width + x0 + first_x) * c->in_words;
+            const REAL *row = w + (ky * c->kernel_width + first_x) * (NV * LN);
+            for (int64_t kx = first_x; kx < last_x; kx++, word += c->in_words, row += NV * LN) {
+                const uint64_t bits = *word;
+                for (int j = 0; j < NV; j++) acc[j] = NAME(add_where)(bits >> (j * LN), acc[j], ((const NAME(vec) *)row)[j]);
             }
         }
-    }
 }
 
 /* Sums of whatever kind of weights, without bias. */
-INLINE void NAME(sum)(const MapCall *c, const char *slab, const NAME(vec) *scale __attribute__((unused)), const uint32_t *index, int64_t length,
+INLINE void NAME(sum)(const MapCall *c, const char *slab, const NAME(vec) *scale __attribute__((unused)), const uint16_t *index, int64_t length,
                       const uint64_t *words, int64_t y0, int64_t x0, NAME(vec) *to, int NV, int weights) {
     NAME(vec) acc[8];
     for (int j = 0; j < NV; j++) acc[j] = (NAME(vec)){0};

@@ -1,8 +1,10 @@
 """Inference in which sparsity pays: layers that read spikes add weights where spikes are, on a CPU."""
 # Shapes: T time steps, B batch, C channels, H W pixels.
 
+import contextlib
 import copy
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from ...kernels import spike_attention, spike_conv
 from ..merge import merge
 from .calibration import Choices, calibrate
-from .plan import Builder, Plan, export
+from .plan import Builder, Opaque, Plan, export
 
 __all__ = ["EventDriven", "LayerReport", "StreamState", "event_driven"]
 
@@ -73,15 +75,17 @@ class EventDriven(nn.Module):
 
     def __init__(self, merged: nn.Module, precision: str = "float32"):
         super().__init__()
-        self.merged, self.precision, self.choices = merged, precision, None
+        self.merged, self.precision = merged, precision
+        self.choices: Choices | None = None
         self._plans: dict[tuple, Plan] = {}
-        self._weights: dict[str, spike_conv.Weight] = {}
+        self._weights: dict[tuple, spike_conv.Weight] = {}
         self._last: Plan | None = None
+        self._opaque = False
 
     @property
     def live(self) -> bool:
-        """Whether the compiled kernels are there."""
-        return all(library.status()[1][1] for library in (spike_conv, spike_attention))
+        """Whether the compiled kernels are there, and torch.export sees through the network."""
+        return not self._opaque and all(library.status()[1][1] for library in (spike_conv, spike_attention))
 
     @torch.no_grad()
     def forward(self, x: Tensor, per_step: bool = False) -> Tensor:
@@ -93,10 +97,14 @@ class EventDriven(nn.Module):
             ValueError: as the network itself; or a type or device that is not the network's.
         """
         self._must_fit(x)
-        if not self.live:
-            return self.merged(x, per_step=True) if per_step else self.merged(x)
-        self._last = plan = self.plan(x, per_step)
-        return plan.run(x)
+        if self.live:
+            try:
+                self._last = plan = self.plan(x, per_step)
+                return plan.run(x)
+            except Opaque as error:
+                self._opaque = True
+                warnings.warn(f"{error}; the merged network runs in its place", stacklevel=2)
+        return self.merged(x, per_step=True) if per_step else self.merged(x)
 
     def plan(self, x: Tensor, per_step: bool = False, stream: bool = False) -> Plan:
         """The steps for inputs of x's shape and the present number of threads."""
@@ -165,17 +173,23 @@ class EventDriven(nn.Module):
             raise ValueError("streaming needs the compiled kernels, and they are missing: see spikeformers doctor")
         schedule = getattr(self.merged, "schedule", None)
         if schedule and len(set(schedule)) > 1:
-            raise ValueError(f"time steps shrink from stage to stage here ({schedule}), which needs all frames; stream an unshrunk network")
+            raise ValueError(
+                f"time steps shrink from stage to stage here ({schedule}), which needs all frames; stream an unshrunk network"
+            )
         started = time.perf_counter()
         x = frame[None]
         self._last = plan = self.plan(x, True, stream=True)
         if plan.stateless:
-            raise ValueError(f"these neurons cannot be streamed, as their potentials are not at hand: {', '.join(plan.stateless)}")
+            raise ValueError(
+                f"these neurons cannot be streamed, as their potentials are not at hand: {', '.join(plan.stateless)}"
+            )
         shapes = [(b, h * w, c) for b, c, h, w in (neurons.shape for neurons in plan.neurons)]
         if state is None:
             state = StreamState([frame.new_zeros(shape) for shape in shapes], frame.new_zeros(()))
         elif [tuple(v.shape) for v in state.potentials] != shapes:
-            raise ValueError("the state is that of another network, or of frames of another shape; start with state=None")
+            raise ValueError(
+                "the state is that of another network, or of frames of another shape; start with state=None"
+            )
         for neurons, v in zip(plan.neurons, state.potentials, strict=True):
             for call in neurons.calls:
                 call.v = call.v_out = v.data_ptr()
@@ -183,6 +197,10 @@ class EventDriven(nn.Module):
         state.frames += 1
         state.milliseconds = 1e3 * (time.perf_counter() - started)
         return state.logits / state.frames, state
+
+    def __getstate__(self):
+        """Without the plans, which hold addresses; they are made again when needed."""
+        return {**super().__getstate__(), "_plans": {}, "_weights": {}, "_last": None}
 
     def extra_repr(self) -> str:
         return f"precision={self.precision!r}, kernels={'live' if self.live else 'missing'}"
@@ -205,7 +223,7 @@ def event_driven(model: nn.Module, calibration: Tensor | None = None, *, precisi
             sums are float32. A float64 model keeps float64 throughout, with "float32": the reference mode.
 
     Raises:
-        ValueError: that is no model, it is on another device, torch.export cannot see through it, or there is no such precision.
+        ValueError: that is no model, it is on another device, or there is no such precision.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
@@ -213,12 +231,14 @@ def event_driven(model: nn.Module, calibration: Tensor | None = None, *, precisi
     like = next(merged.parameters(), None)
     if like is None or like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         found = "none" if like is None else f"{like.dtype} on {like.device}"
-        raise ValueError(f"expected a model with parameters in float32 or float64 on the CPU, not {found}; use model.cpu().float()")
+        raise ValueError(
+            f"expected a model with parameters in float32 or float64 on the CPU, not {found}; use model.cpu().float()"
+        )
     if like.dtype == torch.float64 and precision != "float32":
         raise ValueError(f"precision {precision!r} is for float32 models; this one is float64")
     driven = EventDriven(merged, precision).eval()
     if calibration is not None and driven.live:
         driven._must_fit(calibration)
-        with torch.no_grad():
+        with torch.no_grad(), contextlib.suppress(Opaque):
             driven.choices = calibrate(driven.builder(calibration), calibration)
     return driven

@@ -1,7 +1,9 @@
 """A network as a list of steps on bits: what torch.export found in it, fused and with all buffers at hand."""
 # Shapes: T time steps, B batch, C channels, H W pixels. A map is [T, B, C, H, W], channels last in memory.
 
+import contextlib
 import ctypes
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,8 +18,22 @@ from ...kernels.spike_conv import Fire, Packed, Weight
 
 aten = torch.ops.aten
 LIF = torch.ops.spikeformers.lif.default
-SAME_VALUES = (aten.flatten.using_ints, aten.unflatten.int, aten.reshape.default, aten.view.default, aten.unsqueeze.default, aten.squeeze.dim)
-ALIASES = (*SAME_VALUES, aten.to.dtype, aten.to.device, aten.contiguous.default, aten.clone.default, aten.dropout.default)
+SAME_VALUES = (
+    aten.flatten.using_ints,
+    aten.unflatten.int,
+    aten.reshape.default,
+    aten.view.default,
+    aten.unsqueeze.default,
+    aten.squeeze.dim,
+)
+ALIASES = (
+    *SAME_VALUES,
+    aten.to.dtype,
+    aten.to.device,
+    aten.contiguous.default,
+    aten.clone.default,
+    aten.dropout.default,
+)  # dropout of a model in eval mode
 NOTHING = (aten._assert_tensor_metadata.default, aten.promote_types.default)
 
 
@@ -30,6 +46,7 @@ class Bits:
     numbers: int
     of: "Bits | None" = None  # these spikes, pooled; whose number is known instead
     ratio: float = 1.0
+    scale: float = 1.0  # what a bit is worth: less than 1 after pooling by mean
 
     @property
     def density(self) -> float:
@@ -90,10 +107,31 @@ class MapStep:
     def __call__(self, env: list, sums: Tensor | None = None) -> None:
         if sums is not None:
             self.call.addend[0] = spike_conv.native.values(sums)
-        for index, slot in self.made_anew:
-            env[slot] = _as_map(env[slot])
-            self.call.addend[index] = spike_conv.native.values(env[slot])
+        maps = [(index, _as_map(env[slot])) for index, slot in self.made_anew]  # alive until the call returns
+        for index, addend in maps:
+            self.call.addend[index] = spike_conv.native.values(addend)
         self.carry_out(self.pointer)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution of spikes as the graph has it, or several as one.
+
+    Attributes:
+        node: the last one's.
+        chain: the name of the chain that it is part of or that it is, or None.
+        whole: whether it is a whole chain.
+    """
+
+    node: fx.Node
+    source: Bits
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    groups: int
+    chain: str | None
+    whole: bool = False
 
 
 @dataclass
@@ -156,7 +194,9 @@ class Builder:
         weights: weights that another plan has prepared, by name; what is missing is added.
     """
 
-    def __init__(self, exported: torch.export.ExportedProgram, precision, whole: set[str], weights: dict[str, Weight]):
+    def __init__(
+        self, exported: torch.export.ExportedProgram, precision, whole: set[str], weights: dict[tuple, Weight]
+    ):
         self.precision, self.whole, self.weights = precision, whole, weights
         self.graph = exported.graph
         signature, state = exported.graph_signature, {**exported.state_dict, **exported.constants}
@@ -178,8 +218,7 @@ class Builder:
         self.slots, self.bytes, self.room = 1, 0, Room()
         self.dtype = next(value.dtype for value in self.constants.values() if value.is_floating_point())
         self.scratch_calls, self.scratch_size = [], 64
-        self.absorbed: dict[fx.Node, fx.Node] = {}  # addition -> the convolution that does it along the way
-        self.pending: dict[fx.Node, tuple] = {}  # such a convolution -> its arguments
+        self.absorbed: dict[fx.Node, Convolution] = {}  # addition -> the convolution that does it along the way
         self.inner: set[fx.Node] = set()  # those whose values never exist, as they are part of a step
         self.done: set[fx.Node] = set()
         self.fired: dict[fx.Node, Bits] = {}  # lif -> its spikes
@@ -205,33 +244,33 @@ class Builder:
     # What a node is
 
     def _lower(self, node: fx.Node) -> None:
-        target, first = node.target, node.args[0] if node.args else None
-        if target in ALIASES and isinstance(first, fx.Node) and first in self.inner:
+        """Makes a step of the node, finds that it needs none, or leaves it to torch, as soon as somebody reads it."""
+        first = node.args[0] if node.args else None
+        if node.target in ALIASES and first in self.inner:
             self.inner.add(node)
-        elif all(arg in self.constants for arg in node.all_input_nodes) and target is not LIF:
+        elif node.target is not LIF and all(arg in self.constants for arg in node.all_input_nodes):
             args, kwargs = fx.map_arg((node.args, node.kwargs), self.constants.__getitem__)
-            self.constants[node] = target(*args, **kwargs)
-        elif target is LIF:
-            self._lif(node)
-        elif target is operator.getitem:
-            if first in self.fired:
-                if node.args[1] == 0:
-                    self.values[node] = self.fired[first]
-        elif target is aten.dropout.default and not node.args[2]:
+            self.constants[node] = node.target(*args, **kwargs)
+        elif node.target in ALIASES and _same(node, first):
             self._alias(node, first)
-        elif target in (aten.to.dtype, aten.to.device, aten.contiguous.default, aten.clone.default) and _same(node, first):
-            self._alias(node, first)
-        elif target in SAME_VALUES and self._reshaped(node, first):
-            pass
-        elif target is aten.conv2d.default and self._is_event_driven(node):
-            self._convolution(node)
-        elif target is aten.add.Tensor and not node.kwargs and self._addition(node):
-            pass
-        elif target is aten.max_pool2d.default and self._pool(node):
-            pass
-        elif target is aten.matmul.default and self._attention(node):
-            pass
-        # whatever else there is, torch does, once somebody reads it
+        else:
+            for targets, method in (
+                ((LIF,), self._lif),
+                ((operator.getitem,), self._spikes),
+                (SAME_VALUES, self._reshaped),
+                ((aten.conv2d.default,), self._convolution),
+                ((aten.add.Tensor,), self._addition),
+                ((aten.max_pool2d.default,), self._pool),
+                ((aten.avg_pool2d.default,), self._mean_pool),
+                ((aten.matmul.default,), self._attention),
+            ):
+                if node.target in targets:
+                    method(node)
+
+    def _spikes(self, node: fx.Node) -> None:
+        """One of the two results of neurons."""
+        if node.args[0] in self.fired and node.args[1] == 0:
+            self.values[node] = self.fired[node.args[0]]
 
     def _value(self, node: fx.Node):
         """What the node stands for: a map with a buffer of its own, spikes, or a place in the environment."""
@@ -240,53 +279,60 @@ class Builder:
         return self.values[node]
 
     def _alias(self, node: fx.Node, of: fx.Node) -> None:
-        if of in self.constants:
-            self.constants[node] = self.constants[of]
-        elif of in self.values:
+        if of in self.values:
             self.values[node] = self.values[of]
 
-    def _reshaped(self, node: fx.Node, of: fx.Node) -> bool:
-        """Whether only the outer axes differ, so that nothing has to be done."""
-        value = self.values.get(of)
-        if isinstance(value, Bits):
-            if not _is_map(node, value.packed.shape):
-                return False
+    def _reshaped(self, node: fx.Node) -> None:
+        """Nothing has to be done where only the outer axes change."""
+        value = self.values.get(node.args[0])
+        if isinstance(value, Bits) and _is_map(node, value.packed.shape):
+            self.values[node] = value
         elif isinstance(value, Tensor):
-            try:
-                value = value.view(_shape(node))
-            except RuntimeError:
-                return False
-        else:
-            return False
-        self.values[node] = value
-        return True
-
-    def _is_event_driven(self, node: fx.Node) -> bool:
-        x, weight, _, _, padding, dilation, groups = _conv_args(node)
-        if not isinstance(self.values.get(x), Bits) or weight not in self.constants or isinstance(padding, str):
-            return False
-        outputs, inputs = self.constants[weight].shape[:2]
-        return tuple(dilation) == (1, 1) and (groups == 1 or (groups == outputs and inputs == 1))
+            with contextlib.suppress(RuntimeError):
+                self.values[node] = value.view(_shape(node))
 
     # Steps
 
     def _convolution(self, node: fx.Node) -> None:
-        """A convolution of spikes; at once, together with an addition behind it, or as part of a chain."""
+        """A convolution of spikes: at once, or together with an addition behind it."""
+        x, weight, bias, stride, padding, dilation, groups = _conv_args(node)
+        source = self.values.get(x)
+        if not isinstance(source, Bits) or weight not in self.constants or isinstance(padding, str):
+            return
+        outputs, inputs, *size = self.constants[weight].shape
+        few = math.prod(size) * inputs <= spike_conv.MOST_ROWS
+        if tuple(dilation) != (1, 1) or not few or (groups != 1 and (groups != outputs or inputs != 1)):
+            return
         chain = self._chain(node)
         name = chain and self._layer_name(chain[-1])
         if name in self.whole:
             self.done.update(chain)
             self.inner.update(chain[:-1])
             weight, bias, padding = self._composed(chain)
-            self._map_step(chain[-1], self.values[node.args[0]], weight, bias, (1, 1), padding, 1, name, True)
-            return
-        x, weight, bias, stride, padding, _, groups = _conv_args(node)
-        bias = None if bias is None else self.constants[bias]
-        self._map_step(node, self.values[x], self.constants[weight], bias, tuple(stride), tuple(padding), groups, name, False)
+            convolution = Convolution(chain[-1], source, weight, bias, (1, 1), padding, 1, name, True)
+        else:
+            bias = None if bias is None else self.constants[bias]
+            convolution = Convolution(
+                node, source, self.constants[weight], bias, tuple(stride), tuple(padding), groups, name
+            )
+        addition = self._addition_behind(convolution.node)
+        if addition is None or addition in self.absorbed:
+            self._layer(convolution, convolution.node, ())
+        else:  # carried out when the other operand is there
+            self.absorbed[addition] = convolution
+            self.inner.add(convolution.node)
+
+    def _addition_behind(self, node: fx.Node) -> fx.Node | None:
+        """The addition to a map of the same size that is all that reads the convolution."""
+        addition = self._only_user(node)
+        if addition is None or addition.target is not aten.add.Tensor or addition.kwargs or len(_shape(addition)) != 5:
+            return None
+        others = [arg for arg in addition.args if isinstance(arg, fx.Node) and self._root(arg) is not node]
+        return addition if [_shape(other) for other in others] == [_shape(addition)] else None
 
     def _chain(self, node: fx.Node) -> list[fx.Node] | None:
         """The convolutions behind this one that could be one with it: pointwise ones and one depthwise one, without bias but at the end."""
-        chain, depthwise = [node], 0
+        chain, depthwise, taps = [node], 0, ()
         while True:
             last = chain[-1]
             _, weight, bias, stride, padding, dilation, groups = _conv_args(last)
@@ -295,14 +341,16 @@ class Builder:
                 return None
             if groups == 1 and tuple(size) != (1, 1):
                 return None
-            depthwise += groups != 1
+            if groups != 1:
+                depthwise, taps = depthwise + 1, size
             after = self._only_user(last)
             if after is None or after.target is not aten.conv2d.default or after.args[1] not in self.constants:
                 break
             if bias is not None:
                 return None
             chain.append(after)
-        return chain if len(chain) > 1 and depthwise == 1 else None
+        rows = self.constants[_conv_args(chain[0])[1]].shape[1] * math.prod(taps)
+        return chain if len(chain) > 1 and depthwise == 1 and rows <= spike_conv.MOST_ROWS else None
 
     def _composed(self, chain: list[fx.Node]) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
         """Weight [C', C, kh, kw], bias and padding of the chain as one convolution."""
@@ -313,30 +361,24 @@ class Builder:
             if tuple(pads) != (0, 0):
                 padding = tuple(pads)
             if groups != 1:
-                weight = torch.diag_embed(weight[:, 0].permute(1, 2, 0)).permute(2, 3, 0, 1) if whole is None else weight
+                weight = (
+                    torch.diag_embed(weight[:, 0].permute(1, 2, 0)).permute(2, 3, 0, 1) if whole is None else weight
+                )
                 whole = weight if whole is None else whole * weight
             else:
                 whole = weight if whole is None else torch.einsum("om,mikl->oikl", weight[..., 0, 0], whole)
         like = self.constants[_conv_args(chain[0])[1]]
         return whole.to(like.dtype).contiguous(), None if bias is None else self.constants[bias], padding
 
-    def _map_step(self, node, source: Bits, weight, bias, stride, padding, groups, chain, whole) -> None:
-        """Emits the convolution, with the addition and the neurons behind it where there are such."""
-        addition = self._only_user(node)
-        if addition is not None and addition.target is aten.add.Tensor and not addition.kwargs and _same(addition, node, map_only=True):
-            other = addition.args[1] if self._root(addition.args[0]) is node else addition.args[0]
-            if isinstance(other, fx.Node) and self._root(other) is not node and _shape(other) == _shape(addition) and len(_shape(addition)) == 5:
-                if addition not in self.absorbed:  # computed when the other operand is there
-                    self.absorbed[addition] = node
-                    self.inner.add(node)
-                    self.pending[node] = (source, weight, bias, stride, padding, groups, chain, whole)
-                    return
-        self._emit(node, node, source, weight, bias, stride, padding, groups, chain, whole, ())
-
-    def _emit(self, node, result, source, weight, bias, stride, padding, groups, chain, whole, addends) -> None:
-        key = self._layer_name(node) + ("+" if whole else "")
+    def _layer(self, convolution: Convolution, result: fx.Node, addends) -> None:
+        """A step that is the convolution, the addition of `addends` and the neurons behind that; `result` is the sum."""
+        node, source, weight, bias = convolution.node, convolution.source, convolution.weight, convolution.bias
+        stride, padding, groups = convolution.stride, convolution.padding, convolution.groups
+        key = self._layer_name(node), convolution.whole, source.scale
         if key not in self.weights:
-            self.weights[key] = spike_conv.prepare(weight, groups, None if groups != 1 else self.precision)
+            self.weights[key] = spike_conv.prepare(
+                weight * source.scale, groups, None if groups != 1 else self.precision
+            )
         prepared = self.weights[key]
         t, b, c, h, w = source.packed.shape
         kh, kw = weight.shape[2:]
@@ -364,9 +406,9 @@ class Builder:
             sums = functional.conv2d(x, dense_weight, bias, stride, padding, groups=groups)
             rest(env, spike_conv.channels_last(sums.unflatten(0, (t, b))))
 
-        layer = Layer(self._layer_name(node), _operation(weight, groups), source, event, dense, chain)
+        layer = Layer(self._layer_name(node), _operation(weight, groups), source, event, dense, convolution.chain)
         self.layers.append(layer)
-        self._add_step(layer, chain)
+        self._add_step(layer, convolution.chain)
 
     def _layer_name(self, node: fx.Node) -> str:
         return self.names.get(_conv_args(node)[1], node.name).removesuffix(".weight")
@@ -386,7 +428,14 @@ class Builder:
             neuron, out, fires = self._behind(node, shape)
         fixed = tuple(addend if isinstance(addend, Tensor) else None for addend in addends)
         call = spike_conv.call(
-            None, None, addends=fixed, like=(shape, self.dtype), out=out, neuron=neuron, fired=fires and fires.packed, count=fires and fires.count
+            None,
+            None,
+            addends=fixed,
+            like=(shape, self.dtype),
+            out=out,
+            neuron=neuron,
+            fired=fires and fires.packed,
+            count=fires and fires.count,
         )
         step = self._step(call, addends, 0, (out, fires))
         if fires is not None:
@@ -443,38 +492,39 @@ class Builder:
         shape = (*shape, 1, 1) if len(shape) == 3 else tuple(shape)
         if len(shape) != 5 or not self._constants_known(node):
             return
-        value = self._value(x)
-        if isinstance(value, Bits):
-            value = self._numbers(value, x)
-        self._sums(node, shape, (_as_map(value) if isinstance(value, Tensor) else value,))
+        self._sums(node, shape, (self._addend(x),))
 
-    def _addition(self, node: fx.Node) -> bool:
+    def _addition(self, node: fx.Node) -> None:
         a, b = node.args
         if node in self.absorbed:
-            conv = self.absorbed[node]
-            other = b if self._root(a) is conv else a
-            addend = self._value(other)
-            addend = self._numbers(addend, other) if isinstance(addend, Bits) else addend
-            source, *options = self.pending.pop(conv)
-            self._emit(conv, node, source, *options, (_as_map(addend) if isinstance(addend, Tensor) else addend,))
-            return True
-        if not isinstance(a, fx.Node) or not isinstance(b, fx.Node) or len(_shape(node)) != 5 or not _shape(a) == _shape(b) == _shape(node):
-            return False
+            convolution = self.absorbed[node]
+            self._layer(convolution, node, (self._addend(b if self._root(a) is convolution.node else a),))
+            return
+        if (
+            not isinstance(a, fx.Node)
+            or not isinstance(b, fx.Node)
+            or len(_shape(node)) != 5
+            or not _shape(a) == _shape(b) == _shape(node)
+        ):
+            return
         values = [self._value(z) for z in (a, b)]
-        if all(isinstance(value, Bits) for value in values):
+        if all(isinstance(value, Bits) for value in values) and values[0].scale == values[1].scale:
             self._sum_of_spikes(node, *values)
-            return True
-        values = [self._numbers(value, z) if isinstance(value, Bits) else value for value, z in zip(values, (a, b), strict=True)]
-        addends = tuple(_as_map(value) if isinstance(value, Tensor) else value for value in values)
-        self._sums(node, tuple(_shape(node)), addends)
-        return True
+            return
+        self._sums(node, tuple(_shape(node)), (self._addend(a), self._addend(b)))
+
+    def _addend(self, node: fx.Node) -> Tensor | Slot:
+        """The node's map as an operation may add it."""
+        value = self._value(node)
+        value = self._numbers(value, node) if isinstance(value, Bits) else value
+        return _as_map(value) if isinstance(value, Tensor) else value
 
     def _sum_of_spikes(self, node: fx.Node, a: Bits, b: Bits) -> None:
         """Whole numbers: the planes of both."""
         words = torch.cat([a.packed.words, b.packed.words])
         self.bytes += words.numel() * 8
         planes = len(a.packed.words)
-        total = Bits(Packed(words, a.packed.channels), (ctypes.c_int64 * 1)(), a.numbers)
+        total = Bits(Packed(words, a.packed.channels), (ctypes.c_int64 * 1)(), a.numbers, scale=a.scale)
 
         def step(env):
             words[:planes], words[planes:] = a.packed.words, b.packed.words
@@ -483,13 +533,13 @@ class Builder:
         self.values[node] = total
         self._add_step(step, None)
 
-    def _pool(self, node: fx.Node) -> bool:
+    def _pool(self, node: fx.Node) -> None:
         x, kernel, *rest = node.args
         value = self.values.get(x)
         stride, padding, dilation, ceil = (*rest, *([kernel], [0], [1], False)[len(rest) :])
         square = all(len({*numbers}) == 1 for numbers in (kernel, stride or kernel, padding, dilation))
-        if not isinstance(value, Bits) or len(value.packed.words) != 1 or not square or dilation[0] != 1 or ceil:
-            return False
+        if not isinstance(value, Bits) or not _binary(value) or not square or dilation[0] != 1 or ceil:
+            return
         t, b, c, _, _ = value.packed.shape
         h, w = _shape(node)[-2:]
         packed = Packed(torch.zeros(1, t, b, h, w, -(-c // 64), dtype=torch.int64), c)
@@ -502,21 +552,50 @@ class Builder:
             library.spike_pool(pointer)
 
         self._add_step(step, None)
-        return True
 
-    def _attention(self, node: fx.Node) -> bool:
+    def _mean_pool(self, node: fx.Node) -> None:
+        """Means over windows that do not overlap: every place in the window is a plane, and a bit is worth its share."""
+        x, kernel, *rest = node.args
+        value = self.values.get(x)
+        plain = not rest or (
+            tuple(rest[0] or kernel) == tuple(kernel) and not any(map(any, rest[1:2])) and not any(rest[2:3])
+        )
+        if not isinstance(value, Bits) or not plain or len({*kernel}) != 1 or len(rest) > 3 or node.kwargs:
+            return
+        size, before = kernel[0], value.packed.words
+        h, w = _shape(node)[-2:]
+        windows = [before[..., y::size, x::size, :][:, :, :, :h, :w] for y in range(size) for x in range(size)]
+        words = torch.cat(windows)
+        self.bytes += words.numel() * 8
+        t, b, c, _, _ = value.packed.shape
+        packed = Packed(words, c)
+        self.values[node] = Bits(
+            packed,
+            value.count,
+            t * b * c * h * w,
+            of=value,
+            ratio=float(size * size),
+            scale=value.scale / (size * size),
+        )
+
+        def step(env):
+            torch.cat(windows, out=words)
+
+        self._add_step(step, None)
+
+    def _attention(self, node: fx.Node) -> None:
         """Q (K^T V) in whichever order; the operands are reshaped spikes [T B h, d, N]."""
         left, right = node.args
         inner = next((z for z in (left, right) if z in self.inner), None)
         if inner is None:
             after = self._only_user(node)  # wait for the second product
             if after is None or after.target is not aten.matmul.default or self._attention_of(after, node) is None:
-                return False
+                return
             self.inner.add(node)
-            return True
+            return
         found = self._attention_of(node, inner)
         if found is None:
-            return False
+            return
         q, k, v = (self.values[z] for z in found)
         t, b, c, h, w = q.packed.shape
         out = self._map((t, b, c, h, w))
@@ -533,16 +612,19 @@ class Builder:
         back = self._only_user(node, aliases=False)
         self.done.update((node, back))
         self.values[back] = out
-        return True
 
     def _attention_of(self, node: fx.Node, inner: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node] | None:
         """The nodes of spikes q, k, v [T, B, C, H, W], if this is attention between them."""
 
         def spikes(z):
-            if z.target is aten.reshape.default and isinstance(self.values.get(z.args[0]), Bits) and len(_shape(z.args[0])) == 5:
+            if (
+                z.target is aten.reshape.default
+                and isinstance(self.values.get(z.args[0]), Bits)
+                and len(_shape(z.args[0])) == 5
+            ):
                 bits = self.values[z.args[0]]
                 t, b, c, h, w = bits.packed.shape
-                if len(_shape(z)) == 3 and _shape(z)[2] == h * w and _shape(z)[0] % (t * b) == 0 and len(bits.packed.words) == 1:
+                if len(_shape(z)) == 3 and _shape(z)[2] == h * w and _shape(z)[0] % (t * b) == 0 and _binary(bits):
                     return z.args[0]
             return None
 
@@ -570,6 +652,8 @@ class Builder:
 
         def step(env, _alive=(call, bits, out)):
             run(pointer)
+            if bits.scale != 1:
+                out.mul_(bits.scale)
 
         self._add_step(step, None)
         shape = _shape(node)
@@ -615,7 +699,10 @@ class Builder:
     # Who reads whom
 
     def _root(self, node: fx.Node) -> fx.Node:
-        while isinstance(node, fx.Node) and (node.target in SAME_VALUES or (node.target in (aten.to.dtype, aten.contiguous.default) and _same(node, node.args[0]))):
+        while isinstance(node, fx.Node) and (
+            node.target in SAME_VALUES
+            or (node.target in (aten.to.dtype, aten.contiguous.default) and _same(node, node.args[0]))
+        ):
             node = node.args[0]
         return node
 
@@ -625,7 +712,9 @@ class Builder:
         for user in node.users:
             if user.target in NOTHING:
                 continue
-            if user.target in SAME_VALUES or (user.target in (aten.to.dtype, aten.contiguous.default, aten.dropout.default) and _same(user, node)):
+            if user.target in SAME_VALUES or (
+                user.target in (aten.to.dtype, aten.contiguous.default, aten.dropout.default) and _same(user, node)
+            ):
                 found += self._users(user)
             else:
                 found.append(user)
@@ -639,6 +728,10 @@ class Builder:
 def _shape(node: fx.Node) -> torch.Size:
     value = node.meta["val"]
     return value.shape if isinstance(value, Tensor) else torch.Size()
+
+
+def _binary(bits: Bits) -> bool:
+    return len(bits.packed.words) == 1 and bits.scale == 1
 
 
 def _same(node: fx.Node, of: fx.Node, map_only: bool = False) -> bool:
@@ -686,11 +779,16 @@ class _PerStep(nn.Module):
         return self.model(x, **self.options)
 
 
+class Opaque(Exception):
+    """torch.export does not see through a model."""
+
+
 def export(model: nn.Module, x: Tensor, per_step: bool = False) -> torch.export.ExportedProgram:
     """The model's operations on an input of x's shape.
 
     Raises:
-        ValueError: torch.export cannot see through the model, or it does not give one tensor.
+        ValueError: as the model itself.
+        Opaque: torch.export cannot see through the model, or it does not give one tensor.
     """
     try:
         with torch.no_grad():
@@ -699,8 +797,10 @@ def export(model: nn.Module, x: Tensor, per_step: bool = False) -> torch.export.
         raise
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"torch.export does not see through this {type(model).__name__}: {reason[0]}") from error
+        raise Opaque(f"torch.export does not see through this {type(model).__name__}: {reason[0]}") from error
     outputs = exported.graph_signature.user_outputs
     if len(outputs) != 1 or exported.graph_signature.buffers_to_mutate:
-        raise ValueError(f"event_driven needs a model with one result and no state of its own; this {type(model).__name__} has {len(outputs)}")
+        raise Opaque(
+            f"event-driven models have one result and no state of their own; this {type(model).__name__} has {len(outputs)} results"
+        )
     return exported

@@ -1,0 +1,376 @@
+"""Event-driven networks compute what the merged ones do, with the same spikes: in float64, where no rounding flips a spike."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from spikeformers import create_model, event_driven, merge, shrink
+from spikeformers.kernels import spike_conv
+from spikeformers.layers import ConvBN
+from spikeformers.neurons import IF, LIF, PLIF, Neuron
+from spikeformers.transforms.event_driven import EventDriven
+from spikeformers.transforms.event_driven.calibration import Choices
+
+pytestmark = pytest.mark.skipif(spike_conv.native.load()[0] is None, reason="the native kernels are not built")
+META = dict(dims=(16, 24, 40, 72), depths=(1, 1, 1, 1, 1), num_heads=2)
+SPIKINGFORMER = dict(embed_dim=72, depth=1, num_heads=2)
+RESNET = dict(dims=(16, 24, 32, 72), depths=(1, 1, 2, 1), in_chans=3)
+VGG = dict(width=1 / 4, in_chans=3, img_size=16)
+NETWORKS = {
+    "meta": ("meta_spikeformer_cifar", META),
+    "meta sdsa 1": ("meta_spikeformer_cifar", {**META, "sdsa": 1}),
+    "meta sdsa 2": ("meta_spikeformer_cifar", {**META, "sdsa": 2}),
+    "meta sdsa 4": ("meta_spikeformer_cifar", {**META, "sdsa": 4}),
+    "meta linear": ("meta_spikeformer_cifar", {**META, "qkv": "linear"}),
+    "meta vs": ("meta_spikeformer_cifar", {**META, "shortcut": "vs"}),
+    "meta sew": ("meta_spikeformer_cifar", {**META, "shortcut": "sew"}),
+    "meta distilled": ("meta_spikeformer_cifar", {**META, "distillation": True}),
+    "spikingformer": ("spikingformer_cifar_2_256", SPIKINGFORMER),
+    "spikingformer cml": ("spikingformer_cifar_2_256", {**SPIKINGFORMER, "cml": True}),
+    "resnet": ("spiking_resnet18", RESNET),
+    "sew resnet": ("sew_resnet18", RESNET),
+    "vgg, mean pooling": ("spiking_vgg9", VGG),
+    "vgg, multi-level": ("spiking_vgg9", {**VGG, "neuron": "mlf"}),
+}
+
+
+def awake(network, dtype=torch.float64, time_steps=2, **options):
+    """A small network whose layers fire, and images for it."""
+    torch.manual_seed(0)
+    model = create_model(network, time_steps=time_steps, num_classes=5, **options)
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1, 0.2)
+                nn.init.normal_(module.bias, 1.2 if name.split(".")[-2] in ("q", "k", "v") else 0.6, 0.3)
+                module.momentum = 1.0
+        model.train()(x)
+    return model.to(dtype).eval(), x.to(dtype)
+
+
+@torch.no_grad()
+def spikes_of(model, x):
+    """What each of the model's neurons fires, by name, and its logits."""
+    seen = {}
+    hooks = [
+        module.register_forward_hook(lambda module, args, out, name=name: seen.__setitem__(name, out))
+        for name, module in model.named_modules()
+        if isinstance(module, Neuron)
+    ]
+    logits = model(x)
+    for hook in hooks:
+        hook.remove()
+    return seen, logits
+
+
+def fired(driven):
+    """The same of an event-driven network's last run."""
+    plan = driven._last
+    return {
+        neurons.name: spike_conv.unpack(neurons.fires.packed, next(driven.merged.parameters()).dtype)
+        for neurons in plan.neurons
+    }
+
+
+def assert_same(driven, model, x):
+    want, logits = spikes_of(merge(model, "cpu"), x)
+    assert_close(driven(x), logits, rtol=0, atol=1e-10)
+    got = fired(driven)
+    assert set(got) <= set(want) and len(got) > len(want) // 2
+    assert sum(spikes.any().item() for spikes in want.values()) > 0.8 * len(want), "silent layers prove nothing"
+    deep = list(want.values())[-4:]
+    assert any((spikes[:, 0] != spikes[:, 1]).any() for spikes in deep), (
+        "nothing depends on the input: nothing here could fail"
+    )
+    for name, spikes in got.items():
+        assert_close(
+            spikes.reshape(want[name].shape), want[name], rtol=0, atol=0, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_spikes_and_logits_stay(network):
+    name, options = NETWORKS[network]
+    model, x = awake(name, **options)
+    driven = event_driven(model)
+    assert_same(driven, model, x)
+    assert all(layer.way == "event-driven" for layer in driven.layers())
+    sequence = torch.randn(3, 1, *x.shape[1:], dtype=x.dtype)
+    with torch.no_grad():
+        assert_close(driven(sequence, per_step=True), merge(model)(sequence, per_step=True), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("network", ["meta", "spikingformer", "sew resnet", "vgg, mean pooling"])
+def test_dense_layers_give_the_same(network):
+    name, options = NETWORKS[network]
+    model, x = awake(name, **options)
+    driven = event_driven(model)
+    driven.choices = Choices(frozenset(), {name: 0.0 for name, _ in driven.merged.named_modules()}, {}, {})
+    assert_same(driven, model, x)
+    active = [layer for layer in driven.layers() if layer.density > 0]
+    assert len(active) > 3 and all(layer.way == "dense" for layer in active)
+
+
+def test_convolutions_in_a_row_can_be_one():
+    model, x = awake("meta_spikeformer_cifar", **META)
+    driven = event_driven(model)
+    chains = {layer.chain for layer in driven.plan(x).layers if layer.chain}
+    # RepConvs for q, k, v and the output of two blocks, and the end of SepConvs of three
+    assert len(chains) == 2 * 4 + 3
+    driven = event_driven(model)
+    driven.choices = Choices(frozenset(chains), {}, {}, {})
+    assert_same(driven, model, x)
+    assert {layer.name for layer in driven.layers()} >= chains
+    assert not any("expand" in name and "attention" in name for name in (layer.name for layer in driven.layers()))
+
+
+def test_a_shrunk_network():
+    model, _ = awake("sew_resnet18", **RESNET)
+    for temporal in ("softmax", "sum"):
+        shrunk = shrink(model, (4, 3, 3, 2), temporal=temporal)
+        assert_same(event_driven(shrunk), shrunk, torch.randn(4, 2, 3, 16, 16, dtype=torch.float64))
+
+
+def test_calibration_chooses_and_changes_nothing():
+    model, x = awake("meta_spikeformer_cifar", **META)
+    driven = event_driven(model, x)
+    assert_same(driven, model, x)
+    names = [layer.name for layer in driven.layers()]
+    assert set(driven.choices.limits) == set(names)
+    assert all(layer.limit >= 0 and layer.event_ms > 0 and layer.dense_ms > 0 for layer in driven.layers())
+    larger = torch.randn(3, 3, 24, 16, dtype=x.dtype)
+    assert_same(driven, model, larger)
+    assert [layer.name for layer in driven.layers()] == names
+
+
+def test_density_decides_in_every_run():
+    model, x = awake("meta_spikeformer_cifar", **META)
+    driven = event_driven(model)
+    driven(x)
+    first = driven.layers()[0]
+    driven.choices = Choices(frozenset(), {first.name: first.density / 2}, {}, {})
+    driven._plans.clear()
+    driven(x)
+    assert driven.layers()[0].way == "dense"
+    with torch.no_grad():
+        quiet = torch.stack([x[0].new_full(x[0].shape, value) for value in (-4, -2, -1, 0, 1, 2, 4)])
+        quiet = min(
+            quiet,
+            key=lambda image: (
+                merge(model).stages[0].blocks[0].sep_conv.lif(driven.merged.stem(image[None, None])).sum()
+            ),
+        )
+    driven(torch.stack([quiet, quiet]))
+    silent = driven.layers()[0]
+    assert silent.density < first.density / 2, "the input does not silence the first layer"
+    assert silent.way == "both"
+    assert_same(driven, model, x)
+
+
+def test_single_precision_is_close_and_names_are_modules():
+    model, x = awake("meta_spikeformer_cifar", torch.float32, **META)
+    driven = event_driven(model, x)
+    merged = merge(model, "cpu")
+    want, logits = spikes_of(merged, x)
+    assert_close(driven(x), logits, rtol=0, atol=0.05)
+    rates = driven.firing_rates()
+    modules = dict(merged.named_modules())
+    assert all(isinstance(modules[name], Neuron) for name in rates)
+    for name, rate in rates.items():
+        assert math.isclose(rate, want[name].mean().item(), abs_tol=0.01)
+    assert all(isinstance(modules[layer.name], nn.Conv2d) for layer in driven.layers())
+    densities = {layer.name: layer.density for layer in driven.layers()}
+    assert math.isclose(densities["stages.1.downsample.conv_bn.conv"], rates["stages.1.downsample.lif"], abs_tol=1e-12)
+    memory = driven.memory()
+    assert memory["buffers"] > 0 and memory["weights"] > 0
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_rounded_weights(precision):
+    """Event-driven and dense layers compute with the same rounded weights, and these are near the given ones."""
+    model, x = awake("spikingformer_cifar_2_256", torch.float32, **SPIKINGFORMER)
+    driven, dense = event_driven(model, precision=precision), event_driven(model, precision=precision)
+    dense.choices = Choices(frozenset(), {name: 0.0 for name, _ in dense.merged.named_modules()}, {}, {})
+    exact = event_driven(model)(x)
+    rounded = driven(x)
+    assert_close(dense(x), rounded, rtol=0, atol=1e-3)
+    assert 1e-6 < (rounded - exact).abs().max() < exact.abs().max()
+    assert driven.memory()["weights"] < 0.6 * event_driven_weights(model, x)
+
+
+def event_driven_weights(model, x):
+    driven = event_driven(model)
+    driven(x)
+    return driven.memory()["weights"]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 32])
+@pytest.mark.parametrize("time_steps", [1, 5, 16])
+def test_batches_and_time_steps(batch, time_steps):
+    model, _ = awake("spikingformer_cifar_2_256", **SPIKINGFORMER)
+    x = torch.randn(time_steps, batch, 3, 8, 8, dtype=torch.float64)
+    driven = event_driven(model)
+    with torch.no_grad():
+        assert_close(driven(x), merge(model)(x), rtol=0, atol=1e-10)
+        assert_close(driven(x[:, :1]), driven(x)[:1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e6, -1e6])
+def test_silence_and_saturation(value):
+    model, x = awake("meta_spikeformer_cifar", **META)
+    x = torch.full_like(x, value)
+    with torch.no_grad():
+        assert_close(event_driven(model)(x), merge(model)(x), rtol=1e-9, atol=1e-9)
+
+
+def test_inputs_in_any_layout():
+    model, x = awake("meta_spikeformer_cifar", **META)
+    driven = event_driven(model)
+    want = driven(x)
+    wide = torch.randn(2, 3, 16, 33, dtype=x.dtype)
+    wide[..., 1::2] = x
+    for same in (
+        x.to(memory_format=torch.channels_last),
+        wide[..., 1::2],
+        x.transpose(2, 3).contiguous().transpose(2, 3),
+    ):
+        assert_close(driven(same), want, rtol=0, atol=1e-12)
+    assert len(driven._plans) == 1
+
+
+@pytest.mark.parametrize(
+    "neuron",
+    [IF(0.7), PLIF(1.7), LIF(1.5, decay_input=False), LIF(3.0, 0.8, reset="soft")],
+    ids=lambda neuron: type(neuron).__name__,
+)
+def test_all_kinds_of_neurons(neuron):
+    model, x = awake("meta_spikeformer_cifar", **META)
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, LIF):
+                setattr(parent, name, copy.deepcopy(neuron).to(x.dtype))
+    assert_same(event_driven(model), model, x)
+
+
+def test_results_do_not_depend_on_threads():
+    model, x = awake("meta_spikeformer_cifar", torch.float32, **META)
+    driven = event_driven(model)
+    want = driven(x)
+    torch.set_num_threads(3)
+    try:
+        assert_close(driven(x), want, rtol=0, atol=1e-6)
+    finally:
+        torch.set_num_threads(1)
+
+
+# streams
+
+
+@pytest.mark.parametrize("network", ["meta", "spikingformer", "meta sew", "sew resnet", "vgg, mean pooling"])
+def test_a_stream_gives_what_the_whole_sequence_gives(network):
+    name, options = NETWORKS[network]
+    model, _ = awake(name, **options)
+    driven = event_driven(model)
+    frames = torch.randn(5, 2, 3, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        steps = merge(model)(frames, per_step=True)
+    state = None
+    for t, frame in enumerate(frames):
+        logits, state = driven.stream(frame, state)
+        assert_close(logits, steps[: t + 1].mean(0), rtol=0, atol=1e-10)
+        assert state.frames == t + 1 and state.milliseconds > 0
+    assert steps.std(0).max() > 1e-3, "all steps alike: a stream without memory would pass"
+
+
+def test_streams_do_not_mix():
+    model, _ = awake("meta_spikeformer_cifar", **META)
+    driven = event_driven(model)
+    first, second = torch.randn(2, 3, 1, 3, 16, 16, dtype=torch.float64)
+    _, one = driven.stream(first[0])
+    kept = one.clone()
+    _, other = driven.stream(second[0])
+    driven(first)  # a whole sequence starts from rest and leaves streams alone
+    after_one, _ = driven.stream(first[1], one)
+    after_other, _ = driven.stream(second[1], other)
+    after_kept, kept = driven.stream(first[1], kept)
+    with torch.no_grad():
+        assert_close(after_one, merge(model)(first[:2]), rtol=0, atol=1e-10)
+        assert_close(after_other, merge(model)(second[:2]), rtol=0, atol=1e-10)
+    assert_close(after_kept, after_one, rtol=0, atol=0)
+    assert kept.frames == 2
+
+
+def test_what_cannot_be_streamed():
+    model, x = awake("spikingformer_cifar_2_256", **SPIKINGFORMER)
+    driven = event_driven(model)
+    with pytest.raises(ValueError, match="one frame"):
+        driven.stream(x[None])
+    _, state = driven.stream(x)
+    with pytest.raises(ValueError, match="another shape"):
+        driven.stream(x[:1], state)
+    model, x = awake("sew_resnet18", **RESNET)
+    with pytest.raises(ValueError, match=r"shrink from stage to stage here \(\[4, 3, 3, 2\]\)"):
+        event_driven(shrink(model, (4, 3, 3, 2))).stream(x)
+
+
+# what can go wrong
+
+
+def test_without_kernels_the_merged_network_runs(monkeypatch):
+    model, x = awake("meta_spikeformer_cifar", **META)
+    monkeypatch.setattr(spike_conv.native, "load", lambda: (None, "not built"))
+    driven = event_driven(model, x)
+    with torch.no_grad():
+        assert_close(driven(x), merge(model, "cpu")(x), rtol=0, atol=0)
+    assert driven.layers() == [] and not driven.live
+    with pytest.raises(ValueError, match="compiled kernels"):
+        driven.stream(x)
+
+
+class DataDependent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = ConvBN(3, 4, 3)
+
+    def forward(self, x):
+        return self.layer(x) if x.sum() > 0 else x
+
+
+def test_a_network_that_cannot_be_seen_through_runs_as_it_is():
+    model = DataDependent().eval()
+    driven, x = event_driven(model), torch.rand(2, 1, 3, 8, 8)
+    with pytest.warns(UserWarning, match="does not see through this DataDependent"), torch.no_grad():
+        assert_close(driven(x), merge(model)(x))
+    assert driven.layers() == []
+
+
+def test_errors():
+    model, x = awake("spikingformer_cifar_2_256", **SPIKINGFORMER)
+    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, int8, not 'int4'"):
+        event_driven(model, precision="int4")
+    with pytest.raises(ValueError, match="'int8' is for float32 models; this one is float64"):
+        event_driven(model, precision="int8")
+    with pytest.raises(ValueError, match="expected a model, not str"):
+        event_driven("spikingformer")
+    with pytest.raises(ValueError, match="float32 or float64 on the CPU, not torch.float16"):
+        event_driven(model.half())
+    with pytest.raises(ValueError, match=r"x.to\('cpu', torch.float64\)"):
+        event_driven(model.double())(x.float())
+    with pytest.raises(ValueError, match="1 channels and this model takes 3"):
+        event_driven(model)(x[:, :1])
+
+
+def test_copies_and_pickles_make_their_plans_again():
+    model, x = awake("spikingformer_cifar_2_256", **SPIKINGFORMER)
+    driven = event_driven(model, x)
+    want = driven(x)
+    for other in (copy.deepcopy(driven), pickle.loads(pickle.dumps(driven))):
+        assert isinstance(other, EventDriven) and other.choices == driven.choices
+        assert_close(other(x), want, rtol=0, atol=1e-10)
+    assert_close(driven(x), want, rtol=0, atol=1e-10)
