@@ -103,6 +103,34 @@ def test_compare_time_steps_and_reports(trained, capsys, tmp_path):
     assert "compared" in (tmp_path / "both" / "report.html").read_text()
 
 
+def test_event_driven_inference(trained, capsys, tmp_path):
+    checkpoint = str(trained / "best.ckpt")
+    assert main(["eval", checkpoint]) == 0
+    plain = capsys.readouterr().out
+    assert main(["eval", checkpoint, "--event_driven", "float32"]) == 0
+    driven, err = capsys.readouterr()
+    assert err == "" and driven.splitlines()[0] == plain.splitlines()[0]
+    report = tmp_path / "report"
+    assert main(["profile", checkpoint, "--samples", "40", "--event_driven", "int8", "--report", str(report)]) == 0
+    out = capsys.readouterr().out
+    assert "event-driven" in out and "int8 weights" in out
+    run = json.loads((report / "profile.json").read_text())["event_driven"]
+    assert run["milliseconds"] > 0 and run["batch"] > 0 and run["precision"] == "int8"
+    assert run["layers"] and all(f"  {layer['name']} " in out and 0 <= layer["density"] <= 1 for layer in run["layers"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["eval", "--event_driven", "int4"], "precision must be one of float32, bfloat16, int8, not 'int4'"),
+        (["profile", "--event_driven", "int8", "--rates", "0.2"], "--event_driven measures time, and --rates estimates"),
+    ],
+)
+def test_mistakes_with_event_driven_inference(trained, says, options, message):
+    verb, *rest = options
+    assert message in says(verb, str(trained / "best.ckpt"), *rest)
+
+
 @pytest.fixture(scope="module")
 def answering_early(tmp_path_factory):
     """The run folder of one epoch with an early classifier behind every stage."""

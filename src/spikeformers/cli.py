@@ -107,18 +107,36 @@ def evaluate(argv):
         prog="spikeformers eval", description=evaluate.__doc__, exit_on_error=False, allow_abbrev=False
     )
     parser.add_argument("checkpoint", type=str, help="best.ckpt, last.ckpt or a .safetensors file with its .json")
+    parser.add_argument("--event_driven", type=str | None, help=EVENT_DRIVEN)
     if argv[:1] in (["-h"], ["--help"]):
         parser.add_class_arguments(_data_of(argv), "data")
         parser.parse_args(argv)
     if not argv or argv[0].startswith("-"):
         raise ValueError("give the checkpoint first: spikeformers eval CKPT, then options such as --data.root FOLDER")
     trained = evaluation.load_trained(argv[0])
-    data, _ = _data_and_options(parser, argv, trained)
+    data, options = _data_and_options(parser, argv, trained)
     images = _test_set(trained, data)
-    result = dense_evaluation.evaluate_any(trained.model, images, evaluation.best_device())
+    model, device = trained.model, evaluation.best_device()
+    if options["event_driven"]:
+        from .data import test_loader
+
+        model, device = _event_driven(model, data, options["event_driven"], test_loader(images)), "cpu"
+    result = dense_evaluation.evaluate_any(model, images, device)
     print(result.as_text(data.name))
     if images.left_out:
         print(f"left out     {images.left_out}")
+
+
+EVENT_DRIVEN = "on the CPU, adding weights only where spikes are: float32, bfloat16 or int8, how weights are kept"
+
+
+def _event_driven(model, data, precision, batches):
+    """The model for event-driven inference, calibrated on the first of the batches."""
+    from .transforms import event_driven
+
+    if data.task != "classification":
+        raise ValueError(f"--event_driven takes classifiers, and the data {data.name} are for {data.task}")
+    return event_driven(model.cpu(), next(iter(batches))[0], precision=precision)
 
 
 def profile(argv):
@@ -257,7 +275,7 @@ def doctor(argv):
     import torch
     from packaging.requirements import Requirement
 
-    from .kernels import lif
+    from .kernels import lif, spike_attention, spike_conv
 
     version = importlib.metadata.version
     print(f"spikeformers {version('spikeformers')}, Python {platform.python_version()}, ", end="")
@@ -266,9 +284,11 @@ def doctor(argv):
     for index in range(torch.cuda.device_count()):
         print(f", cuda:{index} {torch.cuda.get_device_name(index)}", end="")
     print(", mps" if torch.backends.mps.is_available() else "")
-    print("LIF kernels:")
-    for name, live, explanation in lif.status():
-        print(f"  {name:10} {'live  ' if live else 'absent'}  {explanation}")
+    kernels = {"LIF": lif, "event-driven convolution": spike_conv, "event-driven attention": spike_attention}
+    for title, kernel in kernels.items():
+        print(f"{title} kernels:")
+        for name, live, explanation in kernel.status():
+            print(f"  {name:10} {'live  ' if live else 'absent'}  {explanation}")
     print("extras:")
     requirements = [Requirement(text) for text in importlib.metadata.requires("spikeformers") or []]
     for extra in importlib.metadata.metadata("spikeformers").get_all("Provides-Extra") or []:
@@ -424,6 +444,7 @@ def _profiling_parser(verb, help_):
             default=False,
             help="what answers of early classifiers save: true, or confidences at which samples leave, such as [0.5,0.9]",
         )
+        parser.add_argument("--event_driven", type=str | None, help=f"also measure the time {EVENT_DRIVEN}")
     parser.add_argument("--mac", type=float, default=4.6, help="pJ of a multiplication with addition")
     parser.add_argument("--ac", type=float, default=0.9, help="pJ of an addition")
     parser.add_argument("--neuron", type=float, default=0.0, help="pJ of one neuron's update at one time step")
@@ -479,6 +500,8 @@ def _profiles(verb, help_, name, argv):
     wanted = options.get("early_exit", False)  # an empty list is a mistake, which `early_exit_curve` explains
     if wanted is not False and options["rates"] is not None:
         raise ValueError("--early_exit measures answers, and --rates estimates without data; leave one of them out")
+    if options.get("event_driven") and options["rates"] is not None:
+        raise ValueError("--event_driven measures time, and --rates estimates without data; leave one of them out")
     answering = None if wanted is False else evaluation.load_trained(name, early_classifiers=True).model
     constants = Constants(options["mac"], options["ac"], options["neuron"])
     how = {"preset": options["preset"], "constants": constants, **_switches(options["switches"])}
@@ -502,7 +525,10 @@ def _profiles(verb, help_, name, argv):
         if answering is not None:
             confidences = {} if wanted is True else {"confidences": wanted}
             points = early_exit_curve(answering.to(device), batches, **confidences, **how)
-        result = profile(trained.model.to(device), batches, classes=samples.classes, title=title, **how)
+        model = trained.model.to(device)
+        if options.get("event_driven"):
+            model = _event_driven(model, data, options["event_driven"], batches)
+        result = profile(model, batches, classes=samples.classes, title=title, **how)
         result.data, result.checkpoint, result.early_exit = data.name, name, points
         if samples.left_out:
             print(f"left out     {samples.left_out}")

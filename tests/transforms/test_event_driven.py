@@ -258,6 +258,18 @@ def test_all_kinds_of_neurons(neuron):
     assert_same(event_driven(model), model, x)
 
 
+def test_hooks_do_not_become_part_of_plans():
+    model, x = awake("spikingformer_cifar_2_256", **SPIKINGFORMER)
+    driven = event_driven(model)
+    calls = []
+    driven.merged.stages[0].register_forward_hook(lambda module, args, out: calls.append(float(out.sum())) or 2 * out)
+    want = event_driven(model)(x)
+    assert_close(driven(x), want, rtol=0, atol=1e-12)
+    assert calls == []
+    driven.merged(x)
+    assert len(calls) == 1
+
+
 def test_results_do_not_depend_on_threads():
     model, x = awake("meta_spikeformer_cifar", torch.float32, **META)
     driven = event_driven(model)

@@ -19,9 +19,11 @@ from ..models._backbone import SpikingBackbone
 from ..models.published import module_name
 from ..neurons import Neuron
 from ..transforms import average_timestep, merge
+from ..transforms.event_driven import EventDriven
 from ..transforms.sta import Converted
 from .audit import Audit, judge
 from .energy import PRESETS, Account, Constants, Counts, Layer, account
+from .event_driven import EventDrivenRun, time_event_driven
 from .operations import Recorder, batches_of, record
 from .page import page
 
@@ -69,6 +71,7 @@ class Profile:
         outputs: shape of every module's output, without time and batch.
         maps: for some samples, where each stage fires: dicts of label, prediction, input [H, W, 3] in [0, 1] and stages.
         early_exit: what `early_exit_curve` found with the same network's early classifiers, which are no part of the rest.
+        event_driven: of an event-driven network, its time on the first batch, and which layers ran how.
     """
 
     title: str
@@ -87,6 +90,7 @@ class Profile:
     checkpoint: str | None = None
     data: str | None = None
     early_exit: Sequence["EarlyExit"] = ()
+    event_driven: EventDrivenRun | None = None
 
     @property
     def energy(self) -> float:
@@ -148,6 +152,8 @@ class Profile:
                 "samples that each stage answers"
             ]
             lines += self._early_exit_table()
+        if self.event_driven:
+            lines += self.event_driven.lines()
         return "\n".join(lines)
 
     def _early_exit_table(self) -> list[str]:
@@ -258,6 +264,7 @@ class Profile:
                 }
                 for point in self.early_exit
             ],
+            "event_driven": self.event_driven and self.event_driven.to_dict(),
         }
 
     def _tree(self) -> list[tuple[str, tuple[int, ...]]]:
@@ -319,7 +326,8 @@ def profile(
     preset: see `Profile.account`.
 
     Args:
-        model: any model that takes [B, C, H, W] or [T, B, C, H, W]; it is left as it is.
+        model: any model that takes [B, C, H, W] or [T, B, C, H, W]; it is left as it is. Of an event-driven network the merged one is
+            measured that it stands for, and its own time and layers besides.
         data: a batch x, a pair (x, labels), or batches of either kind (a DataLoader, say).
         preset: "exact", "spikingformer" or "meta_spikeformer"; formulas in `energy.PRESETS` and docs/energy.md.
         constants: energy per operation; 45 nm by default.
@@ -336,6 +344,8 @@ def profile(
         raise ValueError(
             f"expected a model, not {type(model).__name__}; for a checkpoint use create_model(checkpoint=...) first"
         )
+    driven = model if isinstance(model, EventDriven) else None
+    model = driven.merged if driven else model
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     first, answers = [], {"right": 0, "labelled": 0, "shape": ()}
 
@@ -401,6 +411,8 @@ def profile(
             result.audit_merged = judge(record(merge(model, "neuromorphic"), [x]))
         except ValueError as error:
             warnings.warn(f"the merged model is not audited: {error}", stacklevel=2)
+    if driven:
+        result.event_driven = time_event_driven(driven, x)
     return result
 
 

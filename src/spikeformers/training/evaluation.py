@@ -16,6 +16,7 @@ from ..data import CocoData, EventData, ImageData, MaskData, TestSet, data_type,
 from ..data.loading import PADDING_LABEL, collate, read_image
 from ..models import create_model, save_model
 from ..neurons import Neuron
+from ..transforms.event_driven import EventDriven
 from ..transforms.sta import Converted, is_converted, load_converted, save_converted
 from .initial import trained_weights
 
@@ -184,6 +185,10 @@ def firing_rates(model: nn.Module) -> Iterator:
 
         return hook
 
+    def counted(driven, inputs, output):
+        for name, (fired, count) in driven.fired().items():
+            spikes[name], places[name] = spikes.get(name, 0) + fired, places.get(name, 0) + count
+
     def watched(run):
         for place, (fired, count) in run.fired_so_far.items():
             spikes[place], places[place] = spikes.get(place, 0) + fired, places.get(place, 0) + count
@@ -191,6 +196,8 @@ def firing_rates(model: nn.Module) -> Iterator:
     for name, module in model.named_modules():
         if isinstance(module, Converted):
             handles.append(module.watch(watched))
+        if isinstance(module, EventDriven):
+            handles.append(module.register_forward_hook(counted))
         if isinstance(module, Neuron):
             handles.append(module.register_forward_hook(counter(name)))
     try:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .._library import load_library
-from ..spike_conv import Packed, aligned, empty_map
+from ..spike_conv import Packed, aligned, channels_last, empty_map
 from ..spike_conv.native import DTYPES
 from . import reference
 
@@ -66,8 +66,10 @@ def spike_attention(q: Packed, k: Packed, v: Packed, num_heads: int, dtype: torc
         Counts [T, B, C, H, W], integers 0 .. H*W*C/h, channels last in memory. In float32 they are exact below 2^24.
 
     Raises:
-        ValueError: heads that do not divide, shapes that differ, spikes that are not binary.
+        ValueError: heads that do not divide, shapes that differ, spikes that are not binary, another dtype.
     """
+    if dtype not in DTYPES:
+        raise ValueError(f"counts are in float32 or float64, not {dtype}")
     if num_heads < 1 or q.channels % num_heads:
         raise ValueError(f"num_heads={num_heads} does not divide the {q.channels} channels of the queries")
     if not q.shape == k.shape == v.shape or any(len(z.words) != 1 for z in (q, k, v)):
@@ -75,7 +77,7 @@ def spike_attention(q: Packed, k: Packed, v: Packed, num_heads: int, dtype: torc
             f"expected binary spikes of one shape, not {q.shape}, {k.shape}, {v.shape} in {[len(z.words) for z in (q, k, v)]} planes"
         )
     if load()[0] is None or not q.words.numel():
-        return reference.spike_attention(q, k, v, num_heads, dtype)
+        return channels_last(reference.spike_attention(q, k, v, num_heads, dtype))
     t, b, c, h, w = q.shape
     out = empty_map(t, b, c, h, w, dtype)
     q, k, v = (Packed(z.words.contiguous(), z.channels) for z in (q, k, v))

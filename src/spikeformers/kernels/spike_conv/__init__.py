@@ -41,6 +41,14 @@ class Fire:
     decay_input: bool = True
     reset: str = "hard"
 
+    def __post_init__(self):
+        if self.tau is not None and not self.tau >= 1:
+            raise ValueError(f"tau must be at least 1 time step, or None for neurons without leak, not {self.tau}")
+        if not self.v_threshold > 0:
+            raise ValueError(f"v_threshold must be positive, not {self.v_threshold}")
+        if self.reset not in ("hard", "soft"):
+            raise ValueError(f"reset must be 'hard' or 'soft', not {self.reset!r}")
+
     def dynamics(self) -> reference.Dynamics:
         integration = 2 if self.tau is None else 0 if self.decay_input else 1
         return reference.Dynamics(integration, self.v_threshold, self.reset == "soft", 0, 1.0)
@@ -259,6 +267,7 @@ def spike_conv(
             shape[2] if weight and weight.depthwise else 1,
             list(addends),
         )
+        x = channels_last(x)
         return (x, *reference.fire(x, v, neuron.tau or 1.0, neuron.dynamics())) if neuron else (x, None, None)
     x, fired, v_out = empty_map(*shape, dtype=dtype), None, None
     if neuron is not None:
@@ -333,10 +342,12 @@ def pool(spikes: Packed, kernel: int, stride: int, padding: int = 0) -> Packed:
     """Maximum over windows of binary spikes: a pixel fires where any of its window's does.
 
     Raises:
-        ValueError: the spikes have several planes.
+        ValueError: the spikes have several planes, or windows do not fit the map.
     """
     if len(spikes.words) != 1:
         raise ValueError(f"only binary spikes can be pooled as bits, and these have {len(spikes.words)} planes")
+    if 2 * padding > kernel or min(spikes.shape[3:]) + 2 * padding < kernel:
+        raise ValueError(f"windows of {kernel} with padding {padding} do not fit a map of {spikes.shape[3]} x {spikes.shape[4]}")
     library = native.load()[0]
     if library is None or not spikes.words.numel():
         return reference.pool(spikes, kernel, stride, padding)

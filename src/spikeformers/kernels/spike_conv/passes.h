@@ -72,7 +72,7 @@ INLINE void NAME(tile)(const MapCall *c, int64_t from, int64_t count, int64_t ti
         else for (int j = 0; j < NV; j++) v[j] = (NAME(vec)){0};
         for (int64_t t = 0; t < c->steps; t++) {
             const int64_t row = p * c->steps + t, start = lists->start[row], length = lists->start[row + 1] - start;
-            const uint64_t *words = c->spikes + ((t * c->batch + b) * c->height * c->width) * c->in_words + tile;
+            const uint64_t *words = c->weights == DEPTHWISE ? c->spikes + ((t * c->batch + b) * c->height * c->width) * c->in_words + tile : NULL;
             switch (c->weights) {
                 case SAME: NAME(sum)(c, slab, scale, lists->index + start, length, words, y0, x0, acc, NV, SAME); break;
                 case DEPTHWISE: NAME(sum)(c, slab, scale, NULL, 0, words, y0, x0, acc, NV, DEPTHWISE); break;

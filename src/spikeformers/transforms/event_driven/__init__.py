@@ -142,9 +142,13 @@ class EventDriven(nn.Module):
             reports.append(LayerReport(layer.name, layer.operation, way, layer.source.density, limit, event, dense))
         return reports
 
+    def fired(self) -> dict[str, tuple[int, int]]:
+        """Spikes of every layer of neurons in the last run, and how many there could have been, by the name of its module."""
+        return {n.name: (sum(n.fires.count), n.fires.numbers) for n in self._last.neurons} if self._last else {}
+
     def firing_rates(self) -> dict[str, float]:
         """Firing rate of every layer of neurons in the last run, by the name of its module."""
-        return {neurons.name: neurons.fires.density for neurons in self._last.neurons} if self._last else {}
+        return {name: spikes / places for name, (spikes, places) in self.fired().items()}
 
     def memory(self) -> dict[str, int]:
         """Bytes that plans hold for what flows through them, and bytes of the weights prepared for them."""

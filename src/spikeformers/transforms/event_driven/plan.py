@@ -779,6 +779,19 @@ class _PerStep(nn.Module):
         return self.model(x, **self.options)
 
 
+@contextlib.contextmanager
+def _without_hooks(model: nn.Module):
+    """Inside, nobody listens to the model's modules: what hooks do must not become part of a plan."""
+    kept = [(module, module._forward_pre_hooks, module._forward_hooks) for module in model.modules()]
+    for module, before, after in kept:
+        module._forward_pre_hooks, module._forward_hooks = type(before)(), type(after)()
+    try:
+        yield
+    finally:
+        for module, before, after in kept:
+            module._forward_pre_hooks, module._forward_hooks = before, after
+
+
 class Opaque(Exception):
     """torch.export does not see through a model."""
 
@@ -791,7 +804,7 @@ def export(model: nn.Module, x: Tensor, per_step: bool = False) -> torch.export.
         Opaque: torch.export cannot see through the model, or it does not give one tensor.
     """
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _without_hooks(model):
             exported = torch.export.export(_PerStep(model, per_step), (x,), strict=False)
     except ValueError:  # the model's own
         raise
