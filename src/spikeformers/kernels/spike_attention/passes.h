@@ -1,11 +1,11 @@
 /* One head of native.c for one compute type, REAL with its short name TYPE. */
-typedef REAL NAME(vec) __attribute__((vector_size(64)));
-#define LN ((int64_t)(64 / sizeof(REAL)))
+typedef REAL NAME(vec) __attribute__((vector_size(VB)));
+#define LN ((int64_t)(VB / sizeof(REAL)))
 
 /* The sums of `lanes` columns of the rows of K^T V at which the query fired. */
 static inline __attribute__((always_inline)) void NAME(answer)(const REAL *both, int64_t wide, const uint64_t *query, int64_t first, int64_t d,
                                                                REAL *to, int64_t lanes, int NV) {
-    NAME(vec) sum[8];
+    NAME(vec) sum[64 / LN];
     for (int j = 0; j < NV; j++) sum[j] = (NAME(vec)){0};
     for (int64_t group = 0; group < d; group += 64) {
         uint64_t bits = bits_from(query, first + group, d - group < 64 ? d - group : 64);

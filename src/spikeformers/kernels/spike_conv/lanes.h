@@ -1,23 +1,29 @@
-/* Vectors of 64 bytes, spikes as bits, and the neuron at the end of an operation: what the event-driven kernels share.
+/* Vectors of VB bytes, spikes as bits, and the neuron at the end of an operation, for one compute type.
  *
- * Included once for each compute type, with REAL, its short name TYPE, WIDE (an integer of REAL's size) and LN (lanes of a
- * vector) defined. Vectors are GCC's, so that one source serves every instruction set; only movemask, compress and expand differ.
- * Channels are handled in tiles of 64, which are one word of spikes; the last tile of a map has 16, 32, 48 or 64 lanes.
+ * Included once for each, with REAL, its short name TYPE and WIDE (an integer of REAL's size) defined. Vectors are GCC's, so that one
+ * source serves every instruction set; only where bits become lanes or lanes bits there are intrinsics. Channels are handled in
+ * tiles of 64, which are one word of spikes; the last tile of a map has 16, 32, 48 or 64 lanes.
  */
-typedef REAL NAME(vec) __attribute__((vector_size(64)));
-typedef REAL NAME(loose) __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias));
-typedef WIDE NAME(mask) __attribute__((vector_size(64)));
+typedef REAL NAME(vec) __attribute__((vector_size(VB)));
+typedef REAL NAME(loose) __attribute__((vector_size(VB), aligned(sizeof(REAL)), may_alias));
+typedef WIDE NAME(mask) __attribute__((vector_size(VB), may_alias));
+#define LN ((int)(VB / sizeof(REAL)))
+
+/* Bit j of lane j. */
+static const WIDE NAME(each)[16] __attribute__((aligned(64))) = {1,   2,   4,    8,    16,   32,   64,    128,
+                                                                 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
 
 /* Bit j is set where lane j of h has reached the threshold. */
 INLINE uint64_t NAME(fired)(NAME(vec) h, REAL threshold) {
 #if defined(__AVX512F__)
     if (sizeof(REAL) == 4) return _mm512_cmp_ps_mask((__m512)h, _mm512_set1_ps((float)threshold), _CMP_GE_OQ);
     return _mm512_cmp_pd_mask((__m512d)h, _mm512_set1_pd((double)threshold), _CMP_GE_OQ);
+#elif defined(__AVX2__)
+    if (sizeof(REAL) == 4) return (uint64_t)_mm256_movemask_ps(_mm256_cmp_ps((__m256)h, _mm256_set1_ps((float)threshold), _CMP_GE_OQ));
+    return (uint64_t)_mm256_movemask_pd(_mm256_cmp_pd((__m256d)h, _mm256_set1_pd((double)threshold), _CMP_GE_OQ));
 #else
-    REAL all[LN];
     uint64_t bits = 0;
-    memcpy(all, &h, sizeof all);
-    _Pragma("GCC unroll 0") for (int j = 0; j < LN; j++) bits |= (uint64_t)(all[j] >= threshold) << j;
+    for (int j = 0; j < LN; j++) bits |= (uint64_t)(h[j] >= threshold) << j;
     return bits;
 #endif
 }
@@ -28,7 +34,7 @@ INLINE NAME(vec) NAME(where)(uint64_t bits, NAME(vec) a) {
     if (sizeof(REAL) == 4) return (NAME(vec))_mm512_maskz_mov_ps((__mmask16)bits, (__m512)a);
     return (NAME(vec))_mm512_maskz_mov_pd((__mmask8)bits, (__m512d)a);
 #else
-    const NAME(mask) chosen = ((WIDE)bits & EACH_LANE) != 0;
+    const NAME(mask) chosen = ((WIDE)bits & *(const NAME(mask) *)NAME(each)) != 0;
     return (NAME(vec))(chosen & (NAME(mask))a);
 #endif
 }

@@ -11,6 +11,12 @@
 #include <string.h>
 #if defined(__AVX512F__)
 #include <immintrin.h>
+#define VB 64           /* bytes of a vector */
+#elif defined(__AVX2__)
+#include <immintrin.h>
+#define VB 32
+#else
+#define VB 16
 #endif
 
 #define BLOCK 48        /* output pixels at a time: their lists are made once for all tiles */
@@ -93,29 +99,57 @@ INLINE uint16_t *positions(uint64_t word, uint32_t base, uint16_t *to) {
 
 typedef uint16_t *Positions(uint64_t word, uint32_t base, uint16_t *to);
 
+/* Bits that wait to be turned into positions: words of few channels are joined first, as many rows as a word has room for. */
+typedef struct {
+    uint64_t bits;
+    int64_t fill;
+    uint32_t base;               /* the row that bit 0 stands for */
+} Joined;
+
+INLINE uint16_t *join(Positions *positions, Joined *j, uint64_t word, int64_t length, uint16_t *to) {
+    j->bits |= word << j->fill;
+    const int64_t end = j->fill + length;
+    if (end < 64) {
+        j->fill = end;
+        return to;
+    }
+    to = positions(j->bits, j->base, to);
+    j->bits = j->fill ? word >> (64 - j->fill) : 0;
+    j->fill = end - 64;
+    j->base += 64;
+    return to;
+}
+
 /* The weight rows that each of `count` output pixels from `from` on sums up, at every time step. */
 INLINE void lists_with(Positions *positions, const MapCall *c, int64_t from, int64_t count, Lists *lists) {
     const int64_t pixels = c->out_height * c->out_width, plane = c->steps * c->batch * c->height * c->width * c->in_words;
+    const int64_t last = c->channels - 64 * (c->in_words - 1);
     uint16_t *to = lists->index;
     for (int64_t p = 0; p < count; p++) {
         const int64_t at = from + p, b = at / pixels, pixel = at % pixels;
         const int64_t y0 = pixel / c->out_width * c->stride_height - c->padding_height;
         const int64_t x0 = pixel % c->out_width * c->stride_width - c->padding_width;
+        const int64_t first_y = y0 < 0 ? -y0 : 0, last_y = c->height - y0 < c->kernel_height ? c->height - y0 : c->kernel_height;
+        const int64_t first_x = x0 < 0 ? -x0 : 0, last_x = c->width - x0 < c->kernel_width ? c->width - x0 : c->kernel_width;
         for (int64_t t = 0; t < c->steps; t++) {
             lists->start[p * c->steps + t] = to - lists->index;
             const uint64_t *map = c->spikes + (t * c->batch + b) * c->height * c->width * c->in_words;
-            for (int64_t ky = 0; ky < c->kernel_height; ky++) {
-                const int64_t y = y0 + ky;
-                if (y < 0 || y >= c->height) continue;
-                for (int64_t kx = 0; kx < c->kernel_width; kx++) {
-                    const int64_t x = x0 + kx;
-                    if (x < 0 || x >= c->width) continue;
-                    const uint64_t *words = map + (y * c->width + x) * c->in_words;
-                    const uint32_t base = (uint32_t)((ky * c->kernel_width + kx) * c->channels);
-                    for (int64_t q = 0; q < c->planes; q++)
-                        for (int64_t k = 0; k < c->in_words; k++) to = positions(words[q * plane + k], base + 64 * (uint32_t)k, to);
+            for (int64_t q = 0; q < c->planes; q++)
+                for (int64_t ky = first_y; ky < last_y; ky++) {
+                    const uint64_t *words = map + q * plane + ((y0 + ky) * c->width + x0 + first_x) * c->in_words;
+                    const uint32_t base = (uint32_t)((ky * c->kernel_width + first_x) * c->channels);
+                    const int64_t row = (last_x - first_x) * c->in_words; /* none where no column of the kernel meets the map */
+                    if (last == 64) {
+                        for (int64_t k = 0; k < row; k++) to = positions(words[k], base + 64 * (uint32_t)k, to);
+                        continue;
+                    }
+                    Joined joined = {0, 0, base};
+                    for (int64_t kx = first_x; kx < last_x; kx++) {
+                        for (int64_t k = 1; k < c->in_words; k++) to = join(positions, &joined, *words++, 64, to);
+                        to = join(positions, &joined, *words++, last, to);
+                    }
+                    if (joined.fill) to = positions(joined.bits, joined.base, to);
                 }
-            }
         }
     }
     lists->start[count * c->steps] = to - lists->index;
@@ -154,46 +188,44 @@ int64_t spike_map_scratch(const MapCall *c) {
 #define REAL float
 #define TYPE f32
 #define WIDE int32_t
-#define LN 16
 #define HALVES 1
-#define EACH_LANE ((mask_f32){1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768})
 #include "lanes.h"
 
 typedef int8_t bytes_16 __attribute__((vector_size(16), may_alias)), bytes_32 __attribute__((vector_size(32), may_alias, aligned(16)));
 typedef int16_t shorts_16 __attribute__((vector_size(32))), shorts_32 __attribute__((vector_size(64)));
-typedef int32_t words_16 __attribute__((vector_size(64)));
-typedef uint16_t halves_16 __attribute__((vector_size(32), may_alias));
-typedef uint32_t unsigned_16 __attribute__((vector_size(64)));
-#define SURE 256 /* so many int8 numbers always fit into an int16 sum */
+typedef uint16_t halves __attribute__((vector_size(VB / 2), may_alias));
+typedef uint32_t wholes __attribute__((vector_size(VB)));
+#define SURE 256        /* so many int8 numbers always fit into an int16 sum */
+#define PAIRS (VB == 64) /* whether 32 lanes of int16 are one vector */
 
-/* Sums of int8 rows, as floats; two vectors of 16 lanes at a time. */
-INLINE void gather_int8(const int8_t *restrict w, const uint16_t *restrict index, int64_t n, vec_f32 *acc, int NV) {
-    words_16 total[4];
-    for (int j = 0; j < NV; j++) total[j] = (words_16){0};
+/* Sums of int8 rows, as floats; `quarters` is the row's width in units of 16 lanes. */
+INLINE void gather_int8(const int8_t *restrict w, const uint16_t *restrict index, int64_t n, vec_f32 *acc, int quarters) {
+    int32_t total[64] __attribute__((aligned(64))) = {0};
+    float all[64] __attribute__((aligned(64)));
     for (int64_t i = 0; i < n;) {
         const int64_t end = n - i > SURE ? i + SURE : n;
         shorts_32 pair[2] = {{0}, {0}};
-        shorts_16 last = {0};
+        shorts_16 one[4] = {{0}, {0}, {0}, {0}};
         for (; i < end; i++) {
-            const int8_t *row = w + (int64_t)index[i] * (NV * 16);
-            for (int j = 0; j < NV / 2; j++) pair[j] += __builtin_convertvector(*(const bytes_32 *)(row + j * 32), shorts_32);
-            if (NV % 2) last += __builtin_convertvector(*(const bytes_16 *)(row + NV / 2 * 32), shorts_16);
+            const int8_t *row = w + (int64_t)index[i] * (quarters * 16);
+            for (int j = 0; PAIRS && j < quarters / 2; j++)
+                pair[j] += __builtin_convertvector(*(const bytes_32 *)(row + j * 32), shorts_32);
+            for (int j = PAIRS ? quarters / 2 * 2 : 0; j < quarters; j++)
+                one[j] += __builtin_convertvector(*(const bytes_16 *)(row + j * 16), shorts_16);
         }
-        for (int j = 0; j < NV / 2; j++) {
-            shorts_16 halves[2];
-            memcpy(halves, &pair[j], sizeof halves);
-            total[2 * j] += __builtin_convertvector(halves[0], words_16);
-            total[2 * j + 1] += __builtin_convertvector(halves[1], words_16);
-        }
-        if (NV % 2) total[NV - 1] += __builtin_convertvector(last, words_16);
+        int16_t sums[64];
+        memcpy(sums, one, sizeof sums);
+        if (PAIRS) memcpy(sums, pair, quarters / 2 * 64);
+        for (int j = 0; j < quarters * 16; j++) total[j] += sums[j];
     }
-    for (int j = 0; j < NV; j++) acc[j] = __builtin_convertvector(total[j], vec_f32);
+    for (int j = 0; j < quarters * 16; j++) all[j] = (float)total[j];
+    memcpy(acc, all, quarters * 64);
 }
 
 INLINE void gather_bf16(const uint16_t *restrict w, const uint16_t *restrict index, int64_t n, vec_f32 *acc, int NV) {
     for (int64_t i = 0; i < n; i++) {
-        const halves_16 *row = (const halves_16 *)(w + (int64_t)index[i] * (NV * 16));
-        for (int j = 0; j < NV; j++) acc[j] += (vec_f32)(__builtin_convertvector(row[j], unsigned_16) << 16);
+        const halves *row = (const halves *)(w + (int64_t)index[i] * (NV * LN));
+        for (int j = 0; j < NV; j++) acc[j] += (vec_f32)(__builtin_convertvector(row[j], wholes) << 16);
     }
 }
 
@@ -201,15 +233,11 @@ INLINE void gather_bf16(const uint16_t *restrict w, const uint16_t *restrict ind
 #undef REAL
 #undef TYPE
 #undef WIDE
-#undef LN
 #undef HALVES
-#undef EACH_LANE
 #define REAL double
 #define TYPE f64
 #define WIDE int64_t
-#define LN 8
 #define HALVES 0
-#define EACH_LANE ((mask_f64){1, 2, 4, 8, 16, 32, 64, 128})
 #include "lanes.h"
 #include "passes.h"
 

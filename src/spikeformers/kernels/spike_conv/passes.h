@@ -3,8 +3,8 @@
 /* Sums of weight rows [lanes], one for every entry of `index`. Two sets of sums where one would wait for itself. */
 INLINE void NAME(gather)(const REAL *restrict w, const uint16_t *restrict index, int64_t n, NAME(vec) *acc, int NV) {
     int64_t i = 0;
-    if (NV <= 2) {
-        NAME(vec) second[8];
+    if (NV * VB <= 128) {
+        NAME(vec) second[64 / LN];
         for (int j = 0; j < NV; j++) second[j] = (NAME(vec)){0};
         for (; i + 1 < n; i += 2) {
             const NAME(vec) *a = (const NAME(vec) *)(w + (int64_t)index[i] * (NV * LN));
@@ -40,14 +40,14 @@ INLINE void NAME(masked)(const MapCall *c, const REAL *restrict w, const uint64_
 /* Sums of whatever kind of weights, without bias. */
 INLINE void NAME(sum)(const MapCall *c, const char *slab, const NAME(vec) *scale __attribute__((unused)), const uint16_t *index, int64_t length,
                       const uint64_t *words, int64_t y0, int64_t x0, NAME(vec) *to, int NV, int weights) {
-    NAME(vec) acc[8];
+    NAME(vec) acc[64 / LN];
     for (int j = 0; j < NV; j++) acc[j] = (NAME(vec)){0};
     if (weights == SAME) NAME(gather)((const REAL *)slab, index, length, acc, NV);
     if (weights == DEPTHWISE) NAME(masked)(c, (const REAL *)slab, words, y0, x0, acc, NV);
 #if HALVES
     if (weights == BF16) gather_bf16((const uint16_t *)slab, index, length, acc, NV);
     if (weights == INT8) {
-        gather_int8((const int8_t *)slab, index, length, acc, NV);
+        gather_int8((const int8_t *)slab, index, length, acc, NV * LN / 16);
         for (int j = 0; j < NV; j++) acc[j] *= scale[j];
     }
 #endif
@@ -58,7 +58,7 @@ INLINE void NAME(sum)(const MapCall *c, const char *slab, const NAME(vec) *scale
 INLINE void NAME(tile)(const MapCall *c, int64_t from, int64_t count, int64_t tile, const Lists *lists, int64_t *spikes, int NV) {
     const int64_t first = tile * 64, pixels = c->out_height * c->out_width;
     const int lanes = c->out_channels - first < 64 ? (int)(c->out_channels - first) : 64;
-    NAME(vec) bias[8], scale[8], v[8], acc[8], more[8];
+    NAME(vec) bias[64 / LN], scale[64 / LN], v[64 / LN], acc[64 / LN], more[64 / LN];
     for (int j = 0; j < NV; j++) bias[j] = scale[j] = (NAME(vec)){0};
     if (c->bias) NAME(get)((const REAL *)c->bias + first, lanes, bias, NV);
     if (c->scale) NAME(get)((const REAL *)c->scale + first, lanes, scale, NV);
@@ -117,3 +117,4 @@ static void NAME(expand)(const uint64_t *word, int64_t plane, int64_t planes, RE
         for (int j = 0; j < 64 / LN; j++) sum[j] = NAME(add_where)(word[q * plane] >> (j * LN), sum[j], 1 - (NAME(vec)){0});
     NAME(put)(to, lanes, sum, 64 / LN);
 }
+#undef LN

@@ -117,12 +117,21 @@ class EventDriven(nn.Module):
         return self._plans[key]
 
     def _planned(self, x: Tensor, per_step: bool) -> Plan:
-        return self.choices.apply(self.builder(x, per_step)) if self.choices else self.builder(x, per_step)(frozenset())
+        build, whole = self.builder(x, per_step), self.choices.whole if self.choices else frozenset()
+        plan = build(whole, build(whole).places)  # the first shows which maps can share memory
+        if self.choices:
+            self.choices.apply(plan)
+        return plan
 
-    def builder(self, x: Tensor, per_step: bool = False) -> Callable[[frozenset[str]], Plan]:
-        """What makes plans for inputs of x's shape, given the chains of convolutions that are to be one."""
+    def builder(self, x: Tensor, per_step: bool = False) -> Callable[..., Plan]:
+        """What makes plans for inputs of x's shape, given the chains of convolutions that are to be one, and places for the maps.
+
+        Without places every map has its own memory, and steps can be repeated one by one.
+        """
         exported = export(self.merged, x, per_step)
-        return lambda whole: Builder(exported, PRECISIONS[self.precision], whole, self._weights).build()
+        return lambda whole, places=None: Builder(
+            exported, PRECISIONS[self.precision], whole, self._weights, places
+        ).build()
 
     def _must_fit(self, x: Tensor) -> None:
         like = next(self.merged.parameters())

@@ -30,16 +30,14 @@ class Choices:
     milliseconds: dict[str, tuple[float, float, float]]
     ratios: dict[str, float]
 
-    def apply(self, build: Callable[[frozenset[str]], Plan]) -> Plan:
-        """A plan that follows them; for a shape other than the calibration's too."""
-        plan = build(self.whole)
+    def apply(self, plan: Plan) -> None:
+        """Makes a plan follow them; for a shape other than the calibration's too."""
         for layer in plan.layers:
             layer.limit, layer.milliseconds = self.limits.get(layer.name), self.milliseconds.get(layer.name)
-            layer.source.ratio = self.ratios.get(layer.name, 1.0)
-        return plan
+            layer.source.ratio = self.ratios.get(layer.name, layer.source.ratio)
 
 
-def calibrate(build: Callable[[frozenset[str]], Plan], x: Tensor) -> Choices:
+def calibrate(build: Callable[..., Plan], x: Tensor) -> Choices:
     """Measures all layers in both ways, and all chains in both forms, on input x."""
     split = build(frozenset())
     chains = frozenset(chain for chain in split.marks if chain)

@@ -34,6 +34,7 @@ ALIASES = (
     aten.clone.default,
     aten.dropout.default,
 )  # dropout of a model in eval mode
+MAKES_NEW = (aten.conv2d.default, aten.linear.default, aten.matmul.default, aten.mean.dim, aten.sum.dim_IntList)
 NOTHING = (aten._assert_tensor_metadata.default, aten.promote_types.default)
 
 
@@ -152,6 +153,22 @@ class Room:
     tensor: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where maps lie that share memory, in the order in which they are made.
+
+    Attributes:
+        offsets: in bytes.
+        size: of it all.
+    """
+
+    offsets: tuple[int, ...]
+    size: int
+
+    def __iter__(self):
+        return iter(self.offsets)
+
+
 @dataclass
 class Plan:
     """The steps of one network for one shape of input.
@@ -165,6 +182,8 @@ class Plan:
         output: gives the result from the environment.
         slots: the environment's length.
         buffers: bytes of what is allocated once, weights aside.
+        places: where maps could lie if those that are not needed at the same time shared memory.
+        last: for every step the slots that nobody reads after it.
     """
 
     steps: list[Callable[[list], None]]
@@ -175,12 +194,16 @@ class Plan:
     output: Callable[[list], Tensor]
     slots: int
     buffers: int
+    places: Places
+    last: list[list[int]]
 
     def run(self, x: Tensor) -> Tensor:
         env = [None] * self.slots
         env[0] = x
-        for step in self.steps:
+        for step, over in zip(self.steps, self.last, strict=True):
             step(env)
+            for slot in over:
+                env[slot] = None
         return self.output(env)
 
 
@@ -192,10 +215,16 @@ class Builder:
         precision: of the weights of event-driven layers, see `spike_conv.prepare`.
         whole: names of the chains that become one convolution.
         weights: weights that another plan has prepared, by name; what is missing is added.
+        places: where maps share memory, as found by building once before; None: all have their own.
     """
 
     def __init__(
-        self, exported: torch.export.ExportedProgram, precision, whole: set[str], weights: dict[tuple, Weight]
+        self,
+        exported: torch.export.ExportedProgram,
+        precision: torch.dtype | None,
+        whole: frozenset[str],
+        weights: dict[tuple, Weight],
+        places: Places | None = None,
     ):
         self.precision, self.whole, self.weights = precision, whole, weights
         self.graph = exported.graph
@@ -218,6 +247,14 @@ class Builder:
         self.slots, self.bytes, self.room = 1, 0, Room()
         self.dtype = next(value.dtype for value in self.constants.values() if value.is_floating_point())
         self.scratch_calls, self.scratch_size = [], 64
+        self.places = iter(places or ())
+        self.arena = spike_conv.aligned(torch.zeros(places.size, dtype=torch.uint8)) if places else None
+        self.maps: dict[int, int] = {}  # address of a map -> its number
+        self.sizes: list[int] = []  # bytes of maps
+        self.touched: list[
+            tuple[set[int], set[int]]
+        ] = []  # for every step the maps and the slots that it reads or writes
+        self.views: dict[int, set[int]] = {}  # slot -> the maps that its tensor may be a view of
         self.absorbed: dict[fx.Node, Convolution] = {}  # addition -> the convolution that does it along the way
         self.inner: set[fx.Node] = set()  # those whose values never exist, as they are part of a step
         self.done: set[fx.Node] = set()
@@ -229,17 +266,59 @@ class Builder:
             if node.op == "call_function" and node not in self.done and node.target not in NOTHING:
                 self._lower(node)
         (out,) = next(node for node in self.graph.nodes if node.op == "output").args[0]
-        result = self._reader(out)
+        result = self._readable(out)
+        self.touched.append(self._touches([result]))
         scratch = spike_conv.aligned(torch.zeros(self.scratch_size, dtype=torch.uint8))
         for call in self.scratch_calls:
             call.scratch = scratch.data_ptr()
 
         def output(env, _scratch=scratch):
-            return result(env).clone()
+            return (env[result.index] if isinstance(result, Slot) else result).clone()
 
         self.room.tensor = torch.empty(self.room.numel, dtype=self.dtype)
-        size = self.bytes + scratch.numel() + self.room.numel * self.room.tensor.element_size()
-        return Plan(self.steps, self.layers, self.marks, self.neurons, self.stateless, output, self.slots, size)
+        maps = sum(self.sizes) if self.arena is None else self.arena.numel()
+        size = self.bytes + maps + scratch.numel() + self.room.numel * self.room.tensor.element_size()
+        return Plan(
+            self.steps, self.layers, self.marks, self.neurons, self.stateless, output, self.slots, size, self._shared(), self._last()
+        )  # fmt: skip
+
+    def _touches(self, values) -> tuple[set[int], set[int]]:
+        """The maps and slots behind these values."""
+        maps, slots = set(), {value.index for value in values if isinstance(value, Slot)}
+        for value in values:
+            if isinstance(value, Slot):
+                maps |= self.views.get(value.index, set())
+            elif isinstance(value, Tensor) and value.data_ptr() in self.maps:
+                maps.add(self.maps[value.data_ptr()])
+        return maps, slots
+
+    def _shared(self) -> Places:
+        """Offsets for all maps, such that none that are needed at the same time overlap: the largest first, each as low as it can."""
+        spans = [[len(self.touched), -1] for _ in self.sizes]
+        for step, (maps, _) in enumerate(self.touched):
+            for number in maps:
+                spans[number] = [min(spans[number][0], step), max(spans[number][1], step)]
+        offsets: dict[int, int] = {}
+        for number in sorted(range(len(spans)), key=lambda number: -self.sizes[number]):
+            first, last = spans[number]
+            others = [other for other in offsets if spans[other][0] <= last and first <= spans[other][1]]
+            at = 0
+            for other in sorted(others, key=offsets.__getitem__):
+                if at + self.sizes[number] <= offsets[other]:
+                    break
+                at = max(at, offsets[other] + self.sizes[other])
+            offsets[number] = at
+        size = max((offset + self.sizes[number] for number, offset in offsets.items()), default=0)
+        return Places(tuple(offsets[number] for number in range(len(spans))), size)
+
+    def _last(self) -> list[list[int]]:
+        """For every step the slots that are not read any more; the result's and the input's stay."""
+        over: list[list[int]] = [[] for _ in self.steps]
+        seen = set(self.touched[-1][1]) | {0}
+        for step in reversed(range(len(self.steps))):
+            over[step] = sorted(self.touched[step][1] - seen)
+            seen |= self.touched[step][1]
+        return over
 
     # What a node is
 
@@ -377,7 +456,7 @@ class Builder:
         key = self._layer_name(node), convolution.whole, source.scale
         if key not in self.weights:
             self.weights[key] = spike_conv.prepare(
-                weight * source.scale, groups, None if groups != 1 else self.precision
+                weight if source.scale == 1 else weight * source.scale, groups, None if groups != 1 else self.precision
             )
         prepared = self.weights[key]
         t, b, c, h, w = source.packed.shape
@@ -408,7 +487,7 @@ class Builder:
 
         layer = Layer(self._layer_name(node), _operation(weight, groups), source, event, dense, convolution.chain)
         self.layers.append(layer)
-        self._add_step(layer, convolution.chain)
+        self._add_step(layer, convolution.chain, (out, *addends))
 
     def _layer_name(self, node: fx.Node) -> str:
         return self.names.get(_conv_args(node)[1], node.name).removesuffix(".weight")
@@ -440,7 +519,7 @@ class Builder:
         step = self._step(call, addends, 0, (out, fires))
         if fires is not None:
             self.neurons[-1].calls.append(call)
-        self._add_step(step, self._chain_of(node))
+        self._add_step(step, self._chain_of(node), (out, *addends))
 
     def _behind(self, result: fx.Node, shape):
         """The neurons behind the map `result`, the buffer for its potentials if others read them, and the neurons' spikes."""
@@ -467,8 +546,15 @@ class Builder:
         return fires
 
     def _map(self, shape) -> Tensor:
-        out = spike_conv.empty_map(*shape, dtype=self.dtype).zero_()
-        self.bytes += out.numel() * out.element_size()
+        t, b, c, h, w = shape
+        size = -(-math.prod(shape) * self.dtype.itemsize // 64) * 64
+        if self.arena is None:
+            room = spike_conv.aligned(torch.zeros(size, dtype=torch.uint8))
+        else:
+            room = self.arena[next(self.places) :]
+        out = room[: math.prod(shape) * self.dtype.itemsize].view(self.dtype).view(t, b, h, w, c).movedim(4, 2)
+        self.maps[out.data_ptr()] = len(self.sizes)
+        self.sizes.append(size)
         return out
 
     def _register(self, node: fx.Node, value: Tensor) -> None:
@@ -608,7 +694,7 @@ class Builder:
         def step(env, _alive=(call, q, k, v, out)):
             run(pointer)
 
-        self._add_step(step, None)
+        self._add_step(step, None, (out,))
         back = self._only_user(node, aliases=False)
         self.done.update((node, back))
         self.values[back] = out
@@ -655,32 +741,28 @@ class Builder:
             if bits.scale != 1:
                 out.mul_(bits.scale)
 
-        self._add_step(step, None)
-        shape = _shape(node)
-        return out if out.shape == shape else out.view(shape) if len(shape) == 4 else out.reshape(shape)
+        self._add_step(step, None, (out,))
+        return out.view(_shape(node))
 
-    def _reader(self, node: fx.Node) -> Callable[[list], object]:
-        """What gives the node's tensor at run time."""
+    def _readable(self, node: fx.Node) -> Tensor | Slot:
+        """What a step finds the node's tensor by."""
         value = self._value(node)
-        if isinstance(value, Bits):
-            value = self._numbers(value, node)
-        if isinstance(value, Slot):
-            return lambda env, index=value.index: env[index]
-        return lambda env: value
+        return self._numbers(value, node) if isinstance(value, Bits) else value
 
     def _generic(self, node: fx.Node) -> Slot:
         """torch's own operation."""
         if node.target is LIF:
             self.stateless.append(_module_name(node))
-        readers = {arg: self._reader(arg) for arg in node.all_input_nodes}
+        values = {arg: self._readable(arg) for arg in node.all_input_nodes}
         slot, self.slots = Slot(self.slots), self.slots + 1
         target, args, kwargs = node.target, node.args, node.kwargs
 
         def step(env):
-            found = {arg: read(env) for arg, read in readers.items()}
+            found = {arg: env[value.index] if isinstance(value, Slot) else value for arg, value in values.items()}
             env[slot.index] = target(*fx.map_arg(args, found.__getitem__), **fx.map_arg(kwargs, found.__getitem__))
 
-        self._add_step(step, self._chain_of(node))
+        self.views[slot.index] = set() if target in MAKES_NEW else self._touches(values.values())[0]
+        self._add_step(step, self._chain_of(node), (slot, *values.values()))
         return slot
 
     def _chain_of(self, node: fx.Node) -> str | None:
@@ -692,9 +774,11 @@ class Builder:
                 return self._layer_name(found)
         return None
 
-    def _add_step(self, step: Callable, chain: str | None) -> None:
+    def _add_step(self, step: Callable, chain: str | None, touched=()) -> None:
+        """`touched` are the values other than spikes that the step reads or writes."""
         self.steps.append(step)
         self.marks.append(chain)
+        self.touched.append(self._touches(touched))
 
     # Who reads whom
 
