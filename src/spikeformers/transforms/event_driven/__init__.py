@@ -254,4 +254,5 @@ def event_driven(model: nn.Module, calibration: Tensor | None = None, *, precisi
         driven._must_fit(calibration)
         with torch.no_grad(), contextlib.suppress(Opaque):
             driven.choices = calibrate(driven.builder(calibration), calibration)
+            driven._weights.clear()  # those of chains in both forms
     return driven

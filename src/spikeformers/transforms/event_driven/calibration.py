@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .plan import Layer, Plan
 
-ROUNDS = 5
+ROUNDS = 6
 TYPICAL = 0.1  # the density to measure at where there are no spikes at all
 
 
@@ -38,7 +38,10 @@ class Choices:
 
 
 def calibrate(build: Callable[..., Plan], x: Tensor) -> Choices:
-    """Measures all layers in both ways, and all chains in both forms, on input x."""
+    """Measures all layers in both ways, and all chains in both forms, on input x.
+
+    Times are taken within whole passes, where a layer finds the caches as the one before it has left them.
+    """
     split = build(frozenset())
     chains = frozenset(chain for chain in split.marks if chain)
     whole = frozenset()
@@ -48,38 +51,56 @@ def calibrate(build: Callable[..., Plan], x: Tensor) -> Choices:
         whole = frozenset(chain for chain in chains if one.get(chain, float("inf")) < apart[chain])
         del joined
     plan = build(whole) if whole else split
-    plan.run(x)
-    limits, milliseconds, ratios = {}, {}, {}
+    dense, event = _passes(plan, x, "dense"), _passes(plan, x, "event")  # the last one leaves its spikes
     env = _environment(plan, x)
-    for layer in plan.layers:
-        if layer.source.of is not None and layer.source.of.density:
-            ratios[layer.name] = layer.source.packed.density / layer.source.of.density
-            layer.source.ratio = ratios[layer.name]
-        limits[layer.name], milliseconds[layer.name] = _limit(layer, env)
+    limits, milliseconds, ratios = {}, {}, {}
+    for step, event_ms, dense_ms in zip(plan.steps, event, dense, strict=True):
+        if isinstance(step, Layer):
+            if step.source.of is not None and step.source.of.density:
+                ratios[step.name] = step.source.packed.density / step.source.of.density
+            density, silent = _silent(step, env)
+            slope = event_ms * (1 - silent) / density
+            limits[step.name] = max(0.0, (dense_ms - silent * event_ms) / slope) if slope > 0 else float("inf")
+            milliseconds[step.name] = silent * event_ms, event_ms, dense_ms
     return Choices(whole, limits, milliseconds, ratios)
 
 
 def _environment(plan: Plan, x: Tensor) -> list:
+    """Runs all steps, layers event-driven, and keeps what torch has made."""
     env = [None] * plan.slots
     env[0] = x
     for step in plan.steps:
-        step(env)
+        (step.event if isinstance(step, Layer) else step)(env)
     return env
+
+
+def _passes(plan: Plan, x: Tensor, way: str) -> list[float]:
+    """Median milliseconds of every step over some passes in which all layers run "event" or "dense"."""
+    carry_out = [getattr(step, way) if isinstance(step, Layer) else step for step in plan.steps]
+    times: list[list[float]] = [[] for _ in carry_out]
+    for turn in range(ROUNDS):
+        env = [None] * plan.slots
+        env[0] = x
+        for step, found in zip(carry_out, times, strict=True):
+            start = time.perf_counter()
+            step(env)
+            if turn:  # the first fills caches
+                found.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(found) for found in times]
 
 
 def _by_chain(plan: Plan, x: Tensor) -> dict[str, float]:
     """Milliseconds of the steps of each chain, layers in their faster way."""
-    env = _environment(plan, x)
     found: dict[str, float] = {}
-    for step, chain in zip(plan.steps, plan.marks, strict=True):
+    for chain, event, dense in zip(plan.marks, _passes(plan, x, "event"), _passes(plan, x, "dense"), strict=True):
         if chain:
-            ways = (step.event, step.dense) if isinstance(step, Layer) else (step,)
-            found[chain] = found.get(chain, 0.0) + min(_time(way, env) for way in ways)
+            found[chain] = found.get(chain, 0.0) + min(event, dense)
     return found
 
 
-def _limit(layer: Layer, env: list) -> tuple[float, tuple[float, float, float]]:
-    """The density up to which the layer is faster event-driven, its time being a line in the density."""
+def _silent(layer: Layer, env: list) -> tuple[float, float]:
+    """The density of the layer's input, and what share of its event-driven time remains without any spike; the rest is proportional
+    to the density."""
     words = layer.source.packed.words
     kept, density = words.clone(), layer.source.packed.density
     if density == 0:
@@ -87,18 +108,16 @@ def _limit(layer: Layer, env: list) -> tuple[float, tuple[float, float, float]]:
         channels = torch.arange(words.shape[-1] * 64) < layer.source.packed.channels
         fired = (torch.rand(*words.shape, 64) < density) & channels.view(words.shape[-1], 64)
         words.copy_((fired.long() << torch.arange(64)).sum(-1))
-    event, dense = _time(layer.event, env), _time(layer.dense, env)
+    event = _time(layer.event, env)
     words.zero_()
-    empty = min(event, _time(layer.event, env))
+    silent = _time(layer.event, env)
     words.copy_(kept)
     layer.event(env)  # what comes behind sees real spikes
-    slope = (event - empty) / density
-    limit = (dense - empty) / slope if slope > 0 else float("inf")
-    return max(0.0, limit), (empty, event, dense)
+    return density, min(1.0, silent / event)
 
 
 def _time(step: Callable[[list], None], env: list) -> float:
-    """Median milliseconds; steps leave the environment as it is but for their own results."""
+    """Median milliseconds of repetitions."""
     times = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
