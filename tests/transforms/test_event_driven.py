@@ -169,7 +169,7 @@ def test_density_decides_in_every_run():
     driven(torch.stack([quiet, quiet]))
     silent = driven.layers()[0]
     assert silent.density < first.density / 2, "the input does not silence the first layer"
-    assert silent.way == "both"
+    assert silent.way == "event-driven"
     assert_same(driven, model, x)
 
 

@@ -34,7 +34,7 @@ class EventDrivenRun:
     def lines(self) -> list[str]:
         """For the terminal."""
         ways = [layer.way for layer in self.layers]
-        counts = ", ".join(f"{ways.count(way)} {way}" for way in ("event-driven", "dense", "both") if way in ways)
+        counts = ", ".join(f"{ways.count(way)} {way}" for way in ("event-driven", "dense") if way in ways)
         lines = [
             f"event-driven {self.milliseconds:.4g} ms for {self.batch} samples, merged {self.merged_milliseconds:.4g} ms "
             f"({self.merged_milliseconds / self.milliseconds:.2f} times as much); {self.precision} weights, "

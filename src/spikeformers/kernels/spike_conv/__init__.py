@@ -129,12 +129,12 @@ def prepare(weight: Tensor, groups: int = 1, precision: torch.dtype | None = Non
         tiles.append(tile)
         slabs.append(at)
         at += tile.numel()
-    return Weight(aligned(torch.cat(tiles)), torch.tensor(slabs), scale, dense, kind)
+    return Weight(aligned(torch.cat(tiles)), torch.tensor(slabs, device="cpu"), scale, dense, kind)
 
 
 def aligned(data: Tensor) -> Tensor:
     """The same bytes from an address that 64 divides, with 64 bytes of room behind them."""
-    room = torch.zeros(data.numel() + 128, dtype=torch.uint8)
+    room = torch.zeros(data.numel() + 128, dtype=torch.uint8, device="cpu")
     start = -room.data_ptr() % 64
     room[start : start + data.numel()] = data
     return room[start:]
@@ -142,7 +142,7 @@ def aligned(data: Tensor) -> Tensor:
 
 def empty_map(t: int, b: int, c: int, h: int, w: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Uninitialised [T, B, C, H, W], channels last in memory."""
-    return torch.empty(t, b, h, w, c, dtype=dtype).movedim(4, 2)
+    return torch.empty(t, b, h, w, c, dtype=dtype, device="cpu").movedim(4, 2)
 
 
 def out_size(size: int, kernel: int, stride: int, padding: int) -> int:
@@ -272,7 +272,7 @@ def spike_conv(
     x, fired, v_out = empty_map(*shape, dtype=dtype), None, None
     if neuron is not None:
         t, b, c, h, w = shape
-        fired = Packed(torch.empty(1, t, b, h, w, -(-c // 64), dtype=torch.int64), c)
+        fired = Packed(torch.empty(1, t, b, h, w, -(-c // 64), dtype=torch.int64, device="cpu"), c)
         v_out = empty_map(1, b, c, h, w, dtype=dtype)[0]
         v = None if v is None else channels_last(v[None])[0].contiguous(memory_format=torch.channels_last)
     bias = None if bias is None else bias.contiguous()
@@ -282,7 +282,7 @@ def spike_conv(
         spikes, weight, bias, stride=stride, padding=padding, addends=addends, like=(shape, dtype), out=x, neuron=neuron,
         fired=fired, v=v, v_out=v_out,
     )  # fmt: skip
-    scratch = aligned(torch.empty(scratch_bytes(given), dtype=torch.uint8))
+    scratch = aligned(torch.empty(scratch_bytes(given), dtype=torch.uint8, device="cpu"))
     given.scratch = scratch.data_ptr()
     run(given)
     return x, fired, v_out
@@ -290,6 +290,15 @@ def spike_conv(
 
 def _check(spikes, weight, bias, stride, padding, addends) -> tuple[tuple[int, ...], torch.dtype]:
     """The shape of the potentials, and their type."""
+    given = [spikes and spikes.words, weight and weight.tiles, bias, *addends]
+    if any(tensor is not None and tensor.device.type != "cpu" for tensor in given):
+        raise ValueError("event-driven kernels run on the CPU; move what they take there")
+    if spikes is not None and (
+        spikes.words.dtype != torch.int64 or spikes.words.shape[-1] != -(-spikes.channels // 64)
+    ):
+        raise ValueError(
+            f"{spikes.channels} channels of spikes take int64 words, {-(-spikes.channels // 64)} for each pixel; use pack"
+        )
     if spikes is None:
         if weight is not None or not addends:
             raise ValueError("without spikes there is no convolution: give addends, and no weight")
@@ -347,13 +356,15 @@ def pool(spikes: Packed, kernel: int, stride: int, padding: int = 0) -> Packed:
     if len(spikes.words) != 1:
         raise ValueError(f"only binary spikes can be pooled as bits, and these have {len(spikes.words)} planes")
     if 2 * padding > kernel or min(spikes.shape[3:]) + 2 * padding < kernel:
-        raise ValueError(f"windows of {kernel} with padding {padding} do not fit a map of {spikes.shape[3]} x {spikes.shape[4]}")
+        raise ValueError(
+            f"windows of {kernel} with padding {padding} do not fit a map of {spikes.shape[3]} x {spikes.shape[4]}"
+        )
     library = native.load()[0]
     if library is None or not spikes.words.numel():
         return reference.pool(spikes, kernel, stride, padding)
     _, t, b, h, w, words = spikes.words.shape
     size = out_size(h, kernel, stride, padding), out_size(w, kernel, stride, padding)
-    out = Packed(torch.empty(1, t, b, *size, words, dtype=torch.int64), spikes.channels)
+    out = Packed(torch.empty(1, t, b, *size, words, dtype=torch.int64, device="cpu"), spikes.channels)
     spikes = Packed(spikes.words.contiguous(), spikes.channels)
     library.spike_pool(ctypes.byref(pooled_into(spikes, kernel, stride, padding, out)))
     return out

@@ -3,6 +3,7 @@
 
 import contextlib
 import copy
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -29,7 +30,7 @@ class LayerReport:
     Attributes:
         name: of the module; of the last where several convolutions became one.
         operation: its kernel, such as "3x3" or "depthwise 7x7".
-        way: "event-driven", "dense", or "both" if density made it change.
+        way: "event-driven" or "dense", in the last run.
         density: spikes per neuron and time step in its input, in the last run.
         limit: the density up to which it runs event-driven.
         event_ms, dense_ms: milliseconds at calibration, at its density then.
@@ -81,6 +82,9 @@ class EventDriven(nn.Module):
         self._weights: dict[tuple, spike_conv.Weight] = {}
         self._last: Plan | None = None
         self._opaque = False
+        self._lock = threading.RLock()
+        for module in merged.modules():
+            module.register_load_state_dict_post_hook(self._forget)
 
     @property
     def live(self) -> bool:
@@ -97,14 +101,35 @@ class EventDriven(nn.Module):
             ValueError: as the network itself; or a type or device that is not the network's.
         """
         self._must_fit(x)
-        if self.live:
+        options = {"per_step": True} if per_step else {}
+        if not self.live or not x.numel():
+            return self.merged(x, **options)
+        with self._alone():
             try:
                 self._last = plan = self.plan(x, per_step)
                 return plan.run(x)
             except Opaque as error:
-                self._opaque = True
-                warnings.warn(f"{error}; the merged network runs in its place", stacklevel=2)
-        return self.merged(x, per_step=True) if per_step else self.merged(x)
+                reason = error
+        answer = self.merged(x, **options)
+        self._opaque = True
+        warnings.warn(f"{reason}; the merged network runs in its place", stacklevel=2)
+        return answer
+
+    @contextlib.contextmanager
+    def _alone(self):
+        """Plans and their buffers serve one thread at a time, and no mode of torch's changes what they compute."""
+        with self._lock, torch.autocast("cpu", enabled=False), torch.inference_mode(False), torch.no_grad():
+            yield
+
+    def _apply(self, fn, recurse=True):
+        self._forget()
+        return super()._apply(fn, recurse)
+
+    def _forget(self, *_) -> None:
+        """Weights are about to change or have: plans and what was prepared for them are made again."""
+        self._plans.clear()
+        self._weights.clear()
+        self._last = None
 
     def plan(self, x: Tensor, per_step: bool = False, stream: bool = False) -> Plan:
         """The steps for inputs of x's shape and the present number of threads."""
@@ -129,9 +154,12 @@ class EventDriven(nn.Module):
         Without places every map has its own memory, and steps can be repeated one by one.
         """
         exported = export(self.merged, x, per_step)
-        return lambda whole, places=None: Builder(
-            exported, PRECISIONS[self.precision], whole, self._weights, places
-        ).build()
+
+        def build(whole, places=None):
+            with torch.device("cpu"):  # whatever the default is
+                return Builder(exported, PRECISIONS[self.precision], whole, self._weights, places).build()
+
+        return build
 
     def _must_fit(self, x: Tensor) -> None:
         like = next(self.merged.parameters())
@@ -145,15 +173,20 @@ class EventDriven(nn.Module):
         """Which layers ran how in the last run, in their order. Empty before the first."""
         reports = []
         for layer in self._last.layers if self._last else []:
-            way = "event-driven" if not layer.dense_runs else "dense" if layer.dense_runs == layer.runs else "both"
             _, event, dense = layer.milliseconds or (float("nan"),) * 3
             limit = float("inf") if layer.limit is None else layer.limit
-            reports.append(LayerReport(layer.name, layer.operation, way, layer.source.density, limit, event, dense))
+            reports.append(
+                LayerReport(layer.name, layer.operation, layer.way, layer.source.density, limit, event, dense)
+            )
         return reports
 
     def fired(self) -> dict[str, tuple[int, int]]:
         """Spikes of every layer of neurons in the last run, and how many there could have been, by the name of its module."""
-        return {n.name: (sum(n.fires.count), n.fires.numbers) for n in self._last.neurons} if self._last else {}
+        found: dict[str, tuple[int, int]] = {}
+        for neurons in self._last.neurons if self._last else []:  # a module may run several times
+            spikes, places = found.get(neurons.name, (0, 0))
+            found[neurons.name] = spikes + sum(neurons.fires.count), places + neurons.fires.numbers
+        return found
 
     def firing_rates(self) -> dict[str, float]:
         """Firing rate of every layer of neurons in the last run, by the name of its module."""
@@ -164,7 +197,6 @@ class EventDriven(nn.Module):
         weights = sum(weight.tiles.numel() for weight in self._weights.values())
         return {"buffers": sum(plan.buffers for plan in self._plans.values()), "weights": weights}
 
-    @torch.no_grad()
     def stream(self, frame: Tensor, state: StreamState | None = None) -> tuple[Tensor, StreamState]:
         """One frame of a stream: an answer after each, that after T frames is forward's for the T frames.
 
@@ -190,30 +222,43 @@ class EventDriven(nn.Module):
                 f"time steps shrink from stage to stage here ({schedule}), which needs all frames; stream an unshrunk network"
             )
         started = time.perf_counter()
-        x = frame[None]
-        self._last = plan = self.plan(x, True, stream=True)
-        if plan.stateless:
-            raise ValueError(
-                f"these neurons cannot be streamed, as their potentials are not at hand: {', '.join(plan.stateless)}"
-            )
-        shapes = [(b, h * w, c) for b, c, h, w in (neurons.shape for neurons in plan.neurons)]
-        if state is None:
-            state = StreamState([frame.new_zeros(shape) for shape in shapes], frame.new_zeros(()))
-        elif [tuple(v.shape) for v in state.potentials] != shapes:
-            raise ValueError(
-                "the state is that of another network, or of frames of another shape; start with state=None"
-            )
-        for neurons, v in zip(plan.neurons, state.potentials, strict=True):
-            for call in neurons.calls:
-                call.v = call.v_out = v.data_ptr()
-        state.logits = state.logits + plan.run(x)[0]
+        with self._alone():
+            try:
+                self._last = plan = self.plan(frame[None], True, stream=True)
+            except Opaque as error:
+                raise ValueError(
+                    f"streaming needs a network that gives logits of every step (per_step=True): {error}"
+                ) from None
+            if plan.stateless:
+                raise ValueError(
+                    f"these neurons cannot be streamed, as their potentials are not at hand: {', '.join(plan.stateless)}"
+                )
+            shapes = [(b, h * w, c) for b, c, h, w in (neurons.shape for neurons in plan.neurons)]
+            if state is None:
+                state = StreamState(
+                    [torch.zeros(shape, dtype=frame.dtype, device="cpu") for shape in shapes],
+                    torch.zeros((), dtype=frame.dtype, device="cpu"),
+                )
+            found = [(tuple(v.shape), v.dtype, v.device.type, v.is_contiguous()) for v in state.potentials]
+            if found != [(shape, frame.dtype, "cpu", True) for shape in shapes]:
+                raise ValueError(
+                    "the state is that of another network, or of frames of another shape or type; start with state=None"
+                )
+            for neurons, v in zip(plan.neurons, state.potentials, strict=True):
+                for call in neurons.calls:
+                    call.v = call.v_out = v.data_ptr()
+            state.logits = state.logits + plan.run(frame[None])[0]
         state.frames += 1
         state.milliseconds = 1e3 * (time.perf_counter() - started)
         return state.logits / state.frames, state
 
     def __getstate__(self):
         """Without the plans, which hold addresses; they are made again when needed."""
-        return {**super().__getstate__(), "_plans": {}, "_weights": {}, "_last": None}
+        return {**super().__getstate__(), "_plans": {}, "_weights": {}, "_last": None, "_lock": None}
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self._lock = threading.RLock()
 
     def extra_repr(self) -> str:
         return f"precision={self.precision!r}, kernels={'live' if self.live else 'missing'}"
@@ -252,7 +297,7 @@ def event_driven(model: nn.Module, calibration: Tensor | None = None, *, precisi
     driven = EventDriven(merged, precision).eval()
     if calibration is not None and driven.live:
         driven._must_fit(calibration)
-        with torch.no_grad(), contextlib.suppress(Opaque):
+        with driven._alone(), contextlib.suppress(Opaque):
             driven.choices = calibrate(driven.builder(calibration), calibration)
             driven._weights.clear()  # those of chains in both forms
     return driven

@@ -59,10 +59,19 @@ def calibrate(build: Callable[..., Plan], x: Tensor) -> Choices:
             if step.source.of is not None and step.source.of.density:
                 ratios[step.name] = step.source.packed.density / step.source.of.density
             density, silent = _silent(step, env)
-            slope = event_ms * (1 - silent) / density
-            limits[step.name] = max(0.0, (dense_ms - silent * event_ms) / slope) if slope > 0 else float("inf")
+            if not step.source.density:  # in the passes there were no spikes either
+                event_ms /= silent
+            limits[step.name] = limit(density, silent * event_ms, event_ms, dense_ms)
             milliseconds[step.name] = silent * event_ms, event_ms, dense_ms
     return Choices(whole, limits, milliseconds, ratios)
+
+
+def limit(density: float, silent_ms: float, event_ms: float, dense_ms: float) -> float:
+    """The density up to which a layer is faster event-driven, its time then being a line through that without spikes and that at
+    `density`; where it hardly depends on the density, always or never."""
+    if event_ms - silent_ms < 0.1 * event_ms:
+        return float("inf") if event_ms <= dense_ms else 0.0
+    return max(0.0, (dense_ms - silent_ms) / (event_ms - silent_ms) * density)
 
 
 def _environment(plan: Plan, x: Tensor) -> list:

@@ -33,7 +33,7 @@ ALIASES = (
     aten.contiguous.default,
     aten.clone.default,
     aten.dropout.default,
-)  # dropout of a model in eval mode
+)
 MAKES_NEW = (aten.conv2d.default, aten.linear.default, aten.matmul.default, aten.mean.dim, aten.sum.dim_IntList)
 NOTHING = (aten._assert_tensor_metadata.default, aten.promote_types.default)
 
@@ -75,7 +75,7 @@ class Layer:
         limit: density up to which the event-driven way is faster; None: not calibrated, so always.
         chain: what the layer is part of that could also be one convolution, or is one instead of; None: nothing.
         milliseconds: at calibration: event-driven without spikes, and with those of the calibration; dense.
-        dense_runs, runs: how often which way was taken.
+        way: "event-driven" or "dense", in the last run.
     """
 
     name: str
@@ -86,15 +86,14 @@ class Layer:
     chain: str | None = None
     limit: float | None = None
     milliseconds: tuple[float, float, float] | None = None
-    dense_runs: int = 0
-    runs: int = 0
+    way: str = "event-driven"
 
     def __call__(self, env: list) -> None:
-        self.runs += 1
         if self.limit is not None and self.source.density > self.limit:
-            self.dense_runs += 1
+            self.way = "dense"
             self.dense(env)
         else:
+            self.way = "event-driven"
             self.event(env)
 
 
@@ -121,7 +120,7 @@ class Convolution:
     Attributes:
         node: the last one's.
         chain: the name of the chain that it is part of or that it is, or None.
-        whole: whether it is a whole chain.
+        parameters: names of the weights that it is made of; None for one that the network computes.
     """
 
     node: fx.Node
@@ -132,7 +131,7 @@ class Convolution:
     padding: tuple[int, int]
     groups: int
     chain: str | None
-    whole: bool = False
+    parameters: tuple[str | None, ...]
 
 
 @dataclass
@@ -258,6 +257,7 @@ class Builder:
         self.absorbed: dict[fx.Node, Convolution] = {}  # addition -> the convolution that does it along the way
         self.inner: set[fx.Node] = set()  # those whose values never exist, as they are part of a step
         self.done: set[fx.Node] = set()
+        self.chains: set[str] = set()  # names of those that were found
         self.fired: dict[fx.Node, Bits] = {}  # lif -> its spikes
         self.threads = torch.get_num_threads()
 
@@ -327,10 +327,12 @@ class Builder:
         first = node.args[0] if node.args else None
         if node.target in ALIASES and first in self.inner:
             self.inner.add(node)
-        elif node.target is not LIF and all(arg in self.constants for arg in node.all_input_nodes):
+        elif (
+            node.target is not LIF and _repeatable(node) and all(arg in self.constants for arg in node.all_input_nodes)
+        ):
             args, kwargs = fx.map_arg((node.args, node.kwargs), self.constants.__getitem__)
             self.constants[node] = node.target(*args, **kwargs)
-        elif node.target in ALIASES and _same(node, first):
+        elif _passes(node, first) and _shape(node) == _shape(first):
             self._alias(node, first)
         else:
             for targets, method in (
@@ -343,8 +345,15 @@ class Builder:
                 ((aten.avg_pool2d.default,), self._mean_pool),
                 ((aten.matmul.default,), self._attention),
             ):
-                if node.target in targets:
+                if node.target in targets and self._has_our_type(node):
                     method(node)
+
+    def _has_our_type(self, node: fx.Node) -> bool:
+        """Whether the kernels can read all of this; whatever else there is, torch does."""
+        if node.target is operator.getitem:
+            return True
+        wanted = node.args[:1] if node.target is LIF else [*node.all_input_nodes, node]
+        return all(getattr(z.meta.get("val"), "dtype", None) == self.dtype for z in wanted if isinstance(z, fx.Node))
 
     def _spikes(self, node: fx.Node) -> None:
         """One of the two results of neurons."""
@@ -366,7 +375,7 @@ class Builder:
         value = self.values.get(node.args[0])
         if isinstance(value, Bits) and _is_map(node, value.packed.shape):
             self.values[node] = value
-        elif isinstance(value, Tensor):
+        elif isinstance(value, Tensor) and _passes(node, node.args[0]):
             with contextlib.suppress(RuntimeError):
                 self.values[node] = value.view(_shape(node))
 
@@ -384,30 +393,43 @@ class Builder:
             return
         chain = self._chain(node)
         name = chain and self._layer_name(chain[-1])
+        if name:
+            self.chains.add(name)
         if name in self.whole:
             self.done.update(chain)
             self.inner.update(chain[:-1])
             weight, bias, padding = self._composed(chain)
-            convolution = Convolution(chain[-1], source, weight, bias, (1, 1), padding, 1, name, True)
+            convolution = Convolution(
+                chain[-1], source, weight, bias, (1, 1), padding, 1, name, self._weight_names(chain)
+            )
         else:
             bias = None if bias is None else self.constants[bias]
+            names = self._weight_names([node])
             convolution = Convolution(
-                node, source, self.constants[weight], bias, tuple(stride), tuple(padding), groups, name
+                node, source, self.constants[weight], bias, tuple(stride), tuple(padding), groups, name, names
             )
-        addition = self._addition_behind(convolution.node)
+        addition = self._addition_behind(convolution)
         if addition is None or addition in self.absorbed:
             self._layer(convolution, convolution.node, ())
         else:  # carried out when the other operand is there
             self.absorbed[addition] = convolution
             self.inner.add(convolution.node)
 
-    def _addition_behind(self, node: fx.Node) -> fx.Node | None:
+    def _addition_behind(self, convolution: Convolution) -> fx.Node | None:
         """The addition to a map of the same size that is all that reads the convolution."""
-        addition = self._only_user(node)
-        if addition is None or addition.target is not aten.add.Tensor or addition.kwargs or len(_shape(addition)) != 5:
+        addition = self._only_user(convolution.node)
+        if (
+            addition is None
+            or addition.target is not aten.add.Tensor
+            or addition.kwargs
+            or not self._has_our_type(addition)
+        ):
             return None
-        others = [arg for arg in addition.args if isinstance(arg, fx.Node) and self._root(arg) is not node]
-        return addition if [_shape(other) for other in others] == [_shape(addition)] else None
+        operands = [arg for arg in addition.args if isinstance(arg, fx.Node)]
+        mine = [self._root(operand) is convolution.node for operand in operands]
+        shape = (*convolution.source.packed.shape[:2], *_shape(convolution.node)[-3:])
+        alike = all(tuple(_shape(z)) == shape for z in (addition, *operands))
+        return addition if alike and sorted(mine) == [False, True] else None
 
     def _chain(self, node: fx.Node) -> list[fx.Node] | None:
         """The convolutions behind this one that could be one with it: pointwise ones and one depthwise one, without bias but at the end."""
@@ -418,7 +440,8 @@ class Builder:
             size = self.constants[weight].shape[2:]
             if tuple(stride) != (1, 1) or tuple(dilation) != (1, 1) or tuple(padding) != tuple(n // 2 for n in size):
                 return None
-            if groups == 1 and tuple(size) != (1, 1):
+            outputs, inputs = self.constants[weight].shape[:2]
+            if tuple(size) != (1, 1) if groups == 1 else (groups != outputs or inputs != 1):
                 return None
             if groups != 1:
                 depthwise, taps = depthwise + 1, size
@@ -453,11 +476,11 @@ class Builder:
         """A step that is the convolution, the addition of `addends` and the neurons behind that; `result` is the sum."""
         node, source, weight, bias = convolution.node, convolution.source, convolution.weight, convolution.bias
         stride, padding, groups = convolution.stride, convolution.padding, convolution.groups
-        key = self._layer_name(node), convolution.whole, source.scale
-        if key not in self.weights:
-            self.weights[key] = spike_conv.prepare(
-                weight if source.scale == 1 else weight * source.scale, groups, None if groups != 1 else self.precision
-            )
+        bias = None if bias is None else bias.contiguous()
+        key = (*convolution.parameters, source.scale)
+        if None in key or key not in self.weights:
+            scaled = weight if source.scale == 1 else weight * source.scale
+            self.weights[key] = spike_conv.prepare(scaled, groups, None if groups != 1 else self.precision)
         prepared = self.weights[key]
         t, b, c, h, w = source.packed.shape
         kh, kw = weight.shape[2:]
@@ -488,6 +511,9 @@ class Builder:
         layer = Layer(self._layer_name(node), _operation(weight, groups), source, event, dense, convolution.chain)
         self.layers.append(layer)
         self._add_step(layer, convolution.chain, (out, *addends))
+
+    def _weight_names(self, nodes: list[fx.Node]) -> tuple[str | None, ...]:
+        return tuple(self.names.get(_conv_args(node)[1]) for node in nodes)
 
     def _layer_name(self, node: fx.Node) -> str:
         return self.names.get(_conv_args(node)[1], node.name).removesuffix(".weight")
@@ -524,7 +550,7 @@ class Builder:
     def _behind(self, result: fx.Node, shape):
         """The neurons behind the map `result`, the buffer for its potentials if others read them, and the neurons' spikes."""
         users = self._users(result)
-        lif = next((user for user in users if user.target is LIF and self._constants_known(user)), None)
+        lif = next((user for user in users if user.target is LIF and self._fits(user, shape)), None)
         out = None
         if lif is None or len(users) > 1:
             out = self._map(shape)
@@ -534,6 +560,9 @@ class Builder:
         if lif is None:
             return None, out, None
         return self._neuron(lif), out, self._bits(lif, shape)
+
+    def _fits(self, lif: fx.Node, shape) -> bool:
+        return tuple(_shape(lif.args[0])) == tuple(shape) and self._has_our_type(lif) and self._constants_known(lif)
 
     def _bits(self, lif: fx.Node, shape) -> Bits:
         t, b, c, h, w = shape
@@ -589,6 +618,7 @@ class Builder:
         if (
             not isinstance(a, fx.Node)
             or not isinstance(b, fx.Node)
+            or node.kwargs
             or len(_shape(node)) != 5
             or not _shape(a) == _shape(b) == _shape(node)
         ):
@@ -603,7 +633,18 @@ class Builder:
         """The node's map as an operation may add it."""
         value = self._value(node)
         value = self._numbers(value, node) if isinstance(value, Bits) else value
-        return _as_map(value) if isinstance(value, Tensor) else value
+        if not isinstance(value, Tensor):
+            return value
+        if _as_map(value).data_ptr() == value.data_ptr():
+            return _as_map(value)
+        slot, self.slots = Slot(self.slots), self.slots + 1  # in another order in memory: to be copied in every run
+
+        def step(env):
+            env[slot.index] = value
+
+        self.views[slot.index] = self._touches([value])[0]
+        self._add_step(step, None, (slot, value))
+        return slot
 
     def _sum_of_spikes(self, node: fx.Node, a: Bits, b: Bits) -> None:
         """Whole numbers: the planes of both."""
@@ -756,6 +797,7 @@ class Builder:
         values = {arg: self._readable(arg) for arg in node.all_input_nodes}
         slot, self.slots = Slot(self.slots), self.slots + 1
         target, args, kwargs = node.target, node.args, node.kwargs
+        target = aten.reshape.default if target is aten.view.default else target  # maps are channels last
 
         def step(env):
             found = {arg: env[value.index] if isinstance(value, Slot) else value for arg, value in values.items()}
@@ -771,7 +813,7 @@ class Builder:
             if found.target is aten.conv2d.default and found not in self.done:
                 while (after := self._only_user(found)) is not None and after.target is aten.conv2d.default:
                     found = after
-                return self._layer_name(found)
+                return self._layer_name(found) if self._layer_name(found) in self.chains else None
         return None
 
     def _add_step(self, step: Callable, chain: str | None, touched=()) -> None:
@@ -783,10 +825,7 @@ class Builder:
     # Who reads whom
 
     def _root(self, node: fx.Node) -> fx.Node:
-        while isinstance(node, fx.Node) and (
-            node.target in SAME_VALUES
-            or (node.target in (aten.to.dtype, aten.contiguous.default) and _same(node, node.args[0]))
-        ):
+        while node.args and _passes(node, node.args[0]):
             node = node.args[0]
         return node
 
@@ -794,13 +833,9 @@ class Builder:
         """Who reads the node's values, through changes of the outer axes."""
         found = []
         for user in node.users:
-            if user.target in NOTHING:
-                continue
-            if user.target in SAME_VALUES or (
-                user.target in (aten.to.dtype, aten.contiguous.default, aten.dropout.default) and _same(user, node)
-            ):
+            if _passes(user, node):
                 found += self._users(user)
-            else:
+            elif user.target not in NOTHING:
                 found.append(user)
         return found
 
@@ -818,12 +853,22 @@ def _binary(bits: Bits) -> bool:
     return len(bits.packed.words) == 1 and bits.scale == 1
 
 
-def _same(node: fx.Node, of: fx.Node, map_only: bool = False) -> bool:
-    """Whether both are tensors of the same type and size; for a map that of its last three axes."""
-    a, b = node.meta.get("val"), of.meta.get("val")
-    if not isinstance(a, Tensor) or not isinstance(b, Tensor) or a.dtype != b.dtype:
+def _repeatable(node: fx.Node) -> bool:
+    """Whether it gives the same again and again."""
+    return torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ())
+
+
+def _passes(node: fx.Node, of) -> bool:
+    """Whether the node is `of` with at most its outer axes changed."""
+    if node.target not in ALIASES or not isinstance(of, fx.Node):
         return False
-    return a.shape[-3:] == b.shape[-3:] and a.numel() == b.numel() if map_only else a.shape == b.shape
+    a, b = node.meta.get("val"), of.meta.get("val")
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor) or a.dtype != b.dtype or a.device != b.device:
+        return False
+    if node.target is aten.dropout.default and node.args[2]:
+        return False
+    maps = a.ndim in (4, 5) and b.ndim in (4, 5) and a.shape[-3:] == b.shape[-3:] and a.numel() == b.numel()
+    return a.shape == b.shape or maps
 
 
 def _is_map(node: fx.Node, shape: tuple[int, ...]) -> bool:
@@ -895,6 +940,11 @@ def export(model: nn.Module, x: Tensor, per_step: bool = False) -> torch.export.
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise Opaque(f"torch.export does not see through this {type(model).__name__}: {reason[0]}") from error
+    for node in exported.graph.nodes:
+        if getattr(getattr(node.target, "_schema", None), "is_mutable", False):
+            raise Opaque(
+                f"this {type(model).__name__} changes tensors in place ({node.target}), which event-driven plans cannot follow"
+            )
     outputs = exported.graph_signature.user_outputs
     if len(outputs) != 1 or exported.graph_signature.buffers_to_mutate:
         raise Opaque(
