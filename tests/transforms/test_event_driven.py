@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from spikeformers.kernels import spike_conv
 from spikeformers.layers import ConvBN
 from spikeformers.neurons import IF, LIF, PLIF, Neuron
 from spikeformers.transforms.event_driven import EventDriven
-from spikeformers.transforms.event_driven.calibration import Choices
+from spikeformers.transforms.event_driven.calibration import Choices, limit
 
 pytestmark = pytest.mark.skipif(spike_conv.native.load()[0] is None, reason="the native kernels are not built")
 META = dict(dims=(16, 24, 40, 72), depths=(1, 1, 1, 1, 1), num_heads=2)
@@ -386,3 +387,139 @@ def test_copies_and_pickles_make_their_plans_again():
         assert isinstance(other, EventDriven) and other.choices == driven.choices
         assert_close(other(x), want, rtol=0, atol=1e-10)
     assert_close(driven(x), want, rtol=0, atol=1e-10)
+
+
+# networks of strangers, whose operations are to be followed rightly or left to torch
+
+
+class Stranger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lif, self.lif2 = LIF(), LIF()
+        self.conv, self.pointwise = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.Conv2d(8, 8, 1)
+        self.grouped, self.head = nn.Conv2d(8, 8, 3, padding=1, groups=4), nn.Linear(8 * 16, 3)
+        self.offset = nn.Parameter(torch.ones(1))
+
+    def convolved(self, x, conv=None):
+        return (conv or self.conv)(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class Scaled(Stranger):
+    def forward(self, x):
+        return torch.add(torch.relu(self.convolved(self.lif(x))), x, alpha=3.0)
+
+
+class WithoutMemory(Stranger):
+    def forward(self, x):
+        return self.pointwise(self.lif2(self.conv(self.lif(x).flatten(0, 1)).unsqueeze(0))[0])
+
+
+class Flattened(Stranger):
+    def forward(self, x):
+        return self.head(self.lif2(self.convolved(self.lif(x)).flatten(2)))
+
+
+class HeadsAsAxis(Stranger):
+    def forward(self, x):
+        a = self.convolved(self.lif(x))
+        heads = (a + x).reshape(*a.shape[:2], 2, 4, 16)
+        return self.lif2(a.reshape(*a.shape[:2], 2, 4, 16)) + heads + heads.roll(1, 0)
+
+
+class InPlace(Stranger):
+    def forward(self, x):
+        a = self.convolved(self.lif(x))
+        b = a * 2
+        a[:, :, 0] = 0
+        return a + b
+
+
+class Groups(Stranger):
+    def forward(self, x):
+        return self.grouped(nn.functional.conv2d(self.lif(x).flatten(0, 1), self.pointwise.weight))
+
+
+class Mixed(Stranger):
+    def forward(self, x):
+        a = self.convolved(self.lif(x.float()).to(x.dtype))
+        return a + (a > 0)
+
+
+class ComputedWeight(Stranger):
+    def forward(self, x):
+        spikes = self.lif(x).flatten(0, 1)
+        twice = nn.functional.conv2d(spikes, 2 * self.conv.weight, self.offset.expand(8), padding=1)
+        return twice + nn.functional.conv2d(spikes, self.conv.weight - 1, padding=1)
+
+
+class Shared(Stranger):
+    def forward(self, x):
+        a = self.convolved(self.lif(x))
+        return self.convolved(self.lif(a + self.convolved(self.lif(-a))), self.pointwise)
+
+
+@pytest.mark.parametrize("network", Stranger.__subclasses__(), ids=lambda network: network.__name__)
+@pytest.mark.filterwarnings("ignore:.*the merged network runs in its place")
+def test_networks_of_strangers(network):
+    torch.manual_seed(0)
+    model, inputs = network().double().eval(), 3 * torch.randn(2, 4, 2, 8, 4, 4, dtype=torch.float64)
+    driven = event_driven(model, inputs[0])
+    for x in inputs:
+        with torch.no_grad():
+            want = merge(model, "cpu")(x)
+        assert want.std() > 1e-3
+        assert_close(driven(x), want, rtol=0, atol=1e-10)
+
+
+def test_modes_of_torch_do_not_change_results():
+    model, x = awake("sew_resnet18", torch.float32, **RESNET)
+    driven = event_driven(model)
+    with torch.inference_mode():
+        first = driven(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        second = driven(x)
+    assert_close(first.clone(), second, rtol=0, atol=0)
+    assert_close(driven(x), second, rtol=0, atol=0)
+
+
+def test_threads_of_a_program_wait_for_each_other():
+    model, x = awake("meta_spikeformer_cifar", torch.float32, **META)
+    inputs = [x, x.flip(0), -x, x.roll(3, 2)]
+    driven = event_driven(model)
+    want = [driven(x) for x in inputs]
+    assert (want[0] != want[2]).any()
+    with ThreadPoolExecutor(4) as pool:
+        for turn in range(5):
+            for got, right in zip(pool.map(driven, inputs), want, strict=True):
+                assert_close(got, right, rtol=0, atol=0, msg=lambda text, turn=turn: f"turn {turn}: {text}")
+
+
+def test_new_weights_are_seen():
+    model, x = awake("spikingformer_cifar_2_256", **SPIKINGFORMER)
+    driven = event_driven(model)
+    before = driven(x)
+    other = merge(model, "cpu")
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+        want = other(x)
+    assert (want - before).abs().max() > 1e-6
+    driven.merged.load_state_dict(other.state_dict())
+    assert_close(driven(x), want, rtol=0, atol=1e-10)
+    driven.float()
+    assert driven(x.float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("density", "silent", "event", "dense", "expected"),
+    [(0.1, 1.0, 2.0, 5.0, 0.4), (0.1, 1.0, 2.0, 1.5, 0.05), (0.1, 1.0, 2.0, 0.5, 0.0), (0.1, 2.0, 2.0, 1.0, 0.0), (0.1, 2.0, 2.0, 3.0, math.inf)],
+)
+def test_limits_follow_from_times(density, silent, event, dense, expected):
+    assert limit(density, silent, event, dense) == pytest.approx(expected)
+
+
+def test_states_of_another_type_are_refused():
+    model, x = awake("spikingformer_cifar_2_256", **SPIKINGFORMER)
+    _, state = event_driven(model).stream(x)
+    with pytest.raises(ValueError, match="another shape or type"):
+        event_driven(model.float()).stream(x.float(), state)
