@@ -217,14 +217,6 @@ def test_only_the_input_is_kept_for_backward():
     assert [t.data_ptr() for t in kept if t is not None] == [x.data_ptr()]
 
 
-@pytest.fixture
-def set_num_threads():
-    """`torch.set_num_threads` for the length of a test."""
-    threads = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(threads)
-
-
 def test_result_does_not_depend_on_the_number_of_threads(set_num_threads):
     x = (2 * torch.randn(4, 100_003)).requires_grad_()
     grad = torch.randn(4, 100_003)

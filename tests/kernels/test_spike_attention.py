@@ -14,24 +14,8 @@ from spikeformers.kernels.spike_conv import Packed, aligned, empty_map, pack, un
 HEAD_SIZES = [1, 16, 32, 45, 64, 100]
 SIZES = {1: (1, 1), 63: (9, 7), 64: (64, 1), 65: (5, 13), 196: (14, 14)}
 
+pytestmark = pytest.mark.usefixtures("uninitialised_memory_is_nan")
 needs_native = pytest.mark.skipif(package.load()[0] is None, reason="the native kernel is not built")
-
-
-@pytest.fixture(autouse=True)
-def uninitialised_memory_is_nan():
-    """What a kernel does not write, or reads before it has, shows: deterministic torch fills `empty` with NaN or large integers."""
-    torch.manual_seed(0)
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture
-def set_num_threads():
-    """`torch.set_num_threads` for the length of a test."""
-    threads = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(threads)
 
 
 def spikes(*shape, density=0.4):

@@ -5,13 +5,7 @@
  */
 #include <stdint.h>
 #include <string.h>
-#if defined(__AVX512F__)
-#define VB 64           /* bytes of a vector */
-#elif defined(__AVX2__)
-#define VB 32
-#else
-#define VB 16
-#endif
+#include "../spike_conv/vectors.h"
 
 typedef struct {
     const uint64_t *q, *k, *v;   /* [T, B, tokens, words] */

@@ -9,15 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#define VB 64           /* bytes of a vector */
-#elif defined(__AVX2__)
-#include <immintrin.h>
-#define VB 32
-#else
-#define VB 16
-#endif
+#include "vectors.h"
 
 #define BLOCK 48        /* output pixels at a time: their lists are made once for all tiles */
 

@@ -5,7 +5,6 @@
 Bits in and out are `Packed`; * is a convolution (or depthwise convolution), and the order of its sums is not part of the definition.
 """
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -37,16 +36,11 @@ def spike_conv(
 def fire(x: Tensor, v: Tensor | None, tau: float, dynamics: Dynamics) -> tuple[Packed, Tensor]:
     """Spikes of neurons that receive x, and their potentials [B, C, H, W] after the last step."""
     s, v = lif_forward(x, v, tau, dynamics)
-    return pack(s) if s.any() else Packed(torch.zeros(1, *_words(x), dtype=torch.int64), x.shape[2]), v
-
-
-def _words(x: Tensor) -> tuple[int, ...]:
-    t, b, c, h, w = x.shape
-    return t, b, h, w, -(-c // 64)
+    return pack(s), v
 
 
 def pool(spikes: Packed, kernel: int, stride: int, padding: int) -> Packed:
     """Maximum over windows."""
     s = unpack(spikes)
     s = functional.max_pool2d(s.flatten(0, 1), kernel, stride, padding).unflatten(0, s.shape[:2])
-    return pack(s) if s.any() else Packed(torch.zeros(1, *_words(s), dtype=torch.int64), s.shape[2])
+    return pack(s)

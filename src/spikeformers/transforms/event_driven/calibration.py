@@ -51,8 +51,8 @@ def calibrate(build: Callable[..., Plan], x: Tensor) -> Choices:
         whole = frozenset(chain for chain in chains if one.get(chain, float("inf")) < apart[chain])
         del joined
     plan = build(whole) if whole else split
-    dense, event = _passes(plan, x, "dense"), _passes(plan, x, "event")  # the last one leaves its spikes
-    env = _environment(plan, x)
+    dense, _ = _passes(plan, x, "dense")
+    event, env = _passes(plan, x, "event")  # the last one leaves its spikes
     limits, milliseconds, ratios = {}, {}, {}
     for step, event_ms, dense_ms in zip(plan.steps, event, dense, strict=True):
         if isinstance(step, Layer):
@@ -74,17 +74,8 @@ def limit(density: float, silent_ms: float, event_ms: float, dense_ms: float) ->
     return max(0.0, (dense_ms - silent_ms) / (event_ms - silent_ms) * density)
 
 
-def _environment(plan: Plan, x: Tensor) -> list:
-    """Runs all steps, layers event-driven, and keeps what torch has made."""
-    env = [None] * plan.slots
-    env[0] = x
-    for step in plan.steps:
-        (step.event if isinstance(step, Layer) else step)(env)
-    return env
-
-
-def _passes(plan: Plan, x: Tensor, way: str) -> list[float]:
-    """Median milliseconds of every step over some passes in which all layers run "event" or "dense"."""
+def _passes(plan: Plan, x: Tensor, way: str) -> tuple[list[float], list]:
+    """Median milliseconds of every step over some passes in which all layers run "event" or "dense", and what torch has made in the last."""
     carry_out = [getattr(step, way) if isinstance(step, Layer) else step for step in plan.steps]
     times: list[list[float]] = [[] for _ in carry_out]
     for turn in range(ROUNDS):
@@ -95,15 +86,15 @@ def _passes(plan: Plan, x: Tensor, way: str) -> list[float]:
             step(env)
             if turn:  # the first fills caches
                 found.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(found) for found in times]
+    return [statistics.median(found) for found in times], env
 
 
 def _by_chain(plan: Plan, x: Tensor) -> dict[str, float]:
     """Milliseconds of the steps of each chain, layers in their faster way."""
     found: dict[str, float] = {}
-    for chain, event, dense in zip(plan.marks, _passes(plan, x, "event"), _passes(plan, x, "dense"), strict=True):
+    for chain, *both in zip(plan.marks, *(_passes(plan, x, way)[0] for way in ("event", "dense")), strict=True):
         if chain:
-            found[chain] = found.get(chain, 0.0) + min(event, dense)
+            found[chain] = found.get(chain, 0.0) + min(both)
     return found
 
 

@@ -69,7 +69,7 @@ class Layer:
     """A convolution that reads spikes.
 
     Attributes:
-        name: of the module, or modules "first+last" where several are one.
+        name: of the module; of the last where several convolutions are one.
         source: the spikes that it reads.
         event, dense: carry it out in one way or the other, with the same result but for rounding.
         limit: density up to which the event-driven way is faster; None: not calibrated, so always.
@@ -250,9 +250,7 @@ class Builder:
         self.arena = spike_conv.aligned(torch.zeros(places.size, dtype=torch.uint8)) if places else None
         self.maps: dict[int, int] = {}  # address of a map -> its number
         self.sizes: list[int] = []  # bytes of maps
-        self.touched: list[
-            tuple[set[int], set[int]]
-        ] = []  # for every step the maps and the slots that it reads or writes
+        self.touched: list[tuple[set[int], set[int]]] = []  # for every step the maps and the slots that it reads or writes
         self.views: dict[int, set[int]] = {}  # slot -> the maps that its tensor may be a view of
         self.absorbed: dict[fx.Node, Convolution] = {}  # addition -> the convolution that does it along the way
         self.inner: set[fx.Node] = set()  # those whose values never exist, as they are part of a step
