@@ -185,7 +185,7 @@ def test_single_precision_is_close_and_names_are_modules():
     assert all(isinstance(modules[name], Neuron) for name in rates)
     for name, rate in rates.items():
         assert math.isclose(rate, want[name].mean().item(), abs_tol=0.01)
-    assert all(isinstance(modules[layer.name], nn.Conv2d) for layer in driven.layers())
+    assert all(isinstance(modules[layer.name], (nn.Conv2d, nn.Linear)) for layer in driven.layers())
     densities = {layer.name: layer.density for layer in driven.layers()}
     assert math.isclose(densities["stages.1.downsample.conv_bn.conv"], rates["stages.1.downsample.lif"], abs_tol=1e-12)
     memory = driven.memory()
@@ -458,6 +458,33 @@ class Shared(Stranger):
         return self.convolved(self.lif(a + self.convolved(self.lif(-a))), self.pointwise)
 
 
+class Tokens(Stranger):
+    """Linear layers over tokens [T, B, N, C] and vectors [T, B, C], with a shortcut."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.out = nn.Linear(8, 24), nn.Linear(24, 8, bias=False), nn.Linear(8, 3)
+        self.lif3 = LIF()
+
+    def forward(self, x):
+        x = x.flatten(3).transpose(2, 3)
+        x = x + self.second(self.lif2(self.first(self.lif(x))))
+        return self.out(self.lif3(x.mean(2) * 4))
+
+
+class TokensThatAreMaps(Stranger):
+    """Spikes of tokens that are read as maps, and of maps that are read as tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix, self.inner = nn.Linear(16, 16), nn.Linear(8, 8)
+
+    def forward(self, x):
+        tokens = self.mix(self.lif(x.flatten(3)))
+        maps = self.convolved(self.lif2(tokens).unflatten(3, x.shape[3:]))
+        return self.inner(self.lif(maps).flatten(3).transpose(2, 3)) + self.mix(tokens).transpose(2, 3)
+
+
 @pytest.mark.parametrize("network", Stranger.__subclasses__(), ids=lambda network: network.__name__)
 @pytest.mark.filterwarnings("ignore:.*the merged network runs in its place")
 def test_networks_of_strangers(network):
@@ -469,6 +496,21 @@ def test_networks_of_strangers(network):
             want = merge(model, "cpu")(x)
         assert want.std() > 1e-3
         assert_close(driven(x), want, rtol=0, atol=1e-10)
+
+
+def test_linear_layers_read_spikes():
+    torch.manual_seed(0)
+    model, x = Tokens().double().eval(), 3 * torch.randn(4, 2, 8, 4, 4, dtype=torch.float64)
+    driven = event_driven(model)
+    driven(x)
+    assert [(layer.name, layer.operation, layer.way) for layer in driven.layers()] == [
+        (name, "linear", "event-driven") for name in ("first", "second", "out")
+    ]
+    driven.choices = Choices(frozenset(), dict.fromkeys(("first", "second", "out"), 0.0), {}, {})
+    driven._forget()
+    with torch.no_grad():
+        assert_close(driven(x), model(x), rtol=0, atol=1e-10)
+    assert {layer.way for layer in driven.layers()} == {"dense"}
 
 
 def test_modes_of_torch_do_not_change_results():

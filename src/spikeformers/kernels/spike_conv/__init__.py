@@ -18,9 +18,11 @@ __all__ = [
     "call",
     "empty_map",
     "pack",
+    "pack_signed",
     "pool",
     "prepare",
     "run",
+    "signed",
     "spike_conv",
     "status",
     "unpack",
@@ -132,6 +134,35 @@ def prepare(weight: Tensor, groups: int = 1, precision: torch.dtype | None = Non
     return Weight(aligned(torch.cat(tiles)), torch.tensor(slabs, device="cpu"), scale, dense, kind)
 
 
+def signed(weight: Tensor) -> Tensor:
+    """The weight [C', 2 * C, kh, kw], C rounded up to a multiple of 64, that makes of `pack_signed`'s bits what weight [C', C, kh, kw]
+    makes of the numbers."""
+    padded = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, -weight.shape[1] % 64))
+    return torch.cat([padded, -padded], 1)
+
+
+def pack_signed(x: Tensor, levels: int) -> tuple[Packed, int]:
+    """Signed whole numbers [T, B, C, H, W] -> bits, as many planes as levels, and the sum of the magnitudes.
+
+    The channels are C rounded up to a multiple of 64, for numbers above 0, and as many again for those below: see `signed`. Numbers
+    beyond the levels are clipped.
+    """
+    t, b, c, h, w = x.shape
+    library, half = native.load()[0], -(-c // 64)
+    if library is None or x.dtype not in native.DTYPES or not x.numel():
+        x = torch.nn.functional.pad(x.clamp(-levels, levels), (0, 0, 0, 0, 0, -c % 64))
+        return pack(torch.cat([x.clamp_min(0), (-x).clamp_min(0)], 2)), int(x.abs().sum())
+    x = channels_last(x)
+    x = x if x.movedim(2, 4).is_contiguous() else x.movedim(2, 4).contiguous().movedim(4, 2)
+    words = torch.empty(levels, t, b, h, w, 2 * half, dtype=torch.int64, device="cpu")
+    given = native.BitsCall(
+        planes=levels, maps=t * b, height=h, width=w, channels=c, words=2 * half, dtype=native.DTYPES[x.dtype],
+        threads=torch.get_num_threads(),
+    )  # fmt: skip
+    units = library.spike_pack(ctypes.byref(given), x.data_ptr(), words.data_ptr())
+    return Packed(words, 128 * half), units
+
+
 def aligned(data: Tensor) -> Tensor:
     """The same bytes from an address that 64 divides, with 64 bytes of room behind them."""
     room = torch.zeros(data.numel() + 128, dtype=torch.uint8, device="cpu")
@@ -152,7 +183,7 @@ def out_size(size: int, kernel: int, stride: int, padding: int) -> int:
 def channels_last(x: Tensor) -> Tensor:
     """x [T, B, C, H, W] as the kernels take potentials: itself where its channels are contiguous and its rows without gaps."""
     _, _, c, h, w = x.stride()
-    fine = (c == 1 or x.shape[2] == 1) and (h == w * x.shape[4] or x.shape[3] == 1)
+    fine = (c == 1 or x.shape[2] == 1) and (h == w * x.shape[4] or 1 in x.shape[3:])
     return x if fine else x.movedim(2, 4).contiguous().movedim(4, 2)
 
 

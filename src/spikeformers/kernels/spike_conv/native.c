@@ -11,6 +11,7 @@
 #include <string.h>
 #include "vectors.h"
 
+#define AHEAD 8         /* rows that are fetched while others are summed; lists have so much room behind their end */
 #define BLOCK 48        /* output pixels at a time: their lists are made once for all tiles */
 
 enum { NONE, SAME, BF16, INT8, DEPTHWISE };                      /* native._WEIGHTS */
@@ -200,6 +201,7 @@ INLINE void gather_int8(const int8_t *restrict w, const uint16_t *restrict index
         shorts_16 one[4] = {{0}, {0}, {0}, {0}};
         for (; i < end; i++) {
             const int8_t *row = w + (int64_t)index[i] * (quarters * 16);
+            __builtin_prefetch(w + (int64_t)index[i + AHEAD] * (quarters * 16));
             for (int j = 0; PAIRS && j < quarters / 2; j++)
                 pair[j] += __builtin_convertvector(*(const bytes_32 *)(row + j * 32), shorts_32);
             for (int j = PAIRS ? quarters / 2 * 2 : 0; j < quarters; j++)
@@ -217,6 +219,8 @@ INLINE void gather_int8(const int8_t *restrict w, const uint16_t *restrict index
 INLINE void gather_bf16(const uint16_t *restrict w, const uint16_t *restrict index, int64_t n, vec_f32 *acc, int NV) {
     for (int64_t i = 0; i < n; i++) {
         const halves *row = (const halves *)(w + (int64_t)index[i] * (NV * LN));
+        const char *ahead = (const char *)(w + (int64_t)index[i + AHEAD] * (NV * LN));
+        for (int j = 0; j < NV * VB / 2; j += 64) __builtin_prefetch(ahead + j);
         for (int j = 0; j < NV; j++) acc[j] += (vec_f32)(__builtin_convertvector(row[j], wholes) << 16);
     }
 }
@@ -284,6 +288,25 @@ void spike_unpack(const BitsCall *c) {
             if (c->dtype == FLOAT64) expand_f64(c->spikes + p * c->words + k, plane, c->planes, (double *)c->out + p * c->channels + k * 64, lanes);
             else expand_f32(c->spikes + p * c->words + k, plane, c->planes, (float *)c->out + p * c->channels + k * 64, lanes);
         }
+}
+
+/* Signed whole numbers [pixels, channels] as bits: plane q says where a number is above q, in the first half of the words, and where it is
+ * below -q, in the second. Returns the sum of their magnitudes, as far as there are planes. */
+int64_t spike_pack(const BitsCall *c, const void *numbers, uint64_t *to) {
+    const int64_t pixels = c->maps * c->height * c->width, half = c->words / 2;
+    const int parts = pixels * c->channels < 32768 ? 1 : c->threads;
+    int64_t units = 0;
+#pragma omp parallel for num_threads(parts) schedule(static) reduction(+ : units) if (parts > 1)
+    for (int64_t p = 0; p < pixels; p++)
+        for (int64_t q = 0; q < c->planes; q++)
+            for (int64_t k = 0; k < half; k++) {
+                const int lanes = c->channels - k * 64 < 64 ? (int)(c->channels - k * 64) : 64;
+                uint64_t *word = to + (q * pixels + p) * c->words + k;
+                if (c->dtype == FLOAT64) collect_f64((const double *)numbers + p * c->channels + k * 64, lanes, (double)(q + 1), word, word + half);
+                else collect_f32((const float *)numbers + p * c->channels + k * 64, lanes, (float)(q + 1), word, word + half);
+                units += __builtin_popcountll(word[0]) + __builtin_popcountll(word[half]);
+            }
+    return units;
 }
 
 /* Maximum over windows of one plane: whether any of a window's pixels fired. */

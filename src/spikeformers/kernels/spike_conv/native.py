@@ -69,6 +69,8 @@ def load() -> tuple[ctypes.CDLL | None, str]:
             (library.spike_pool, BitsCall),
         ):
             function.argtypes, function.restype = [ctypes.POINTER(call)], None
+        library.spike_pack.argtypes = [ctypes.POINTER(BitsCall), ctypes.c_void_p, ctypes.c_void_p]
+        library.spike_pack.restype = ctypes.c_int64
         library.spike_map_scratch.argtypes, library.spike_map_scratch.restype = (
             [ctypes.POINTER(MapCall)],
             ctypes.c_int64,
@@ -81,5 +83,6 @@ def values(tensor: Tensor | None) -> Values:
     if tensor is None:
         return Values()
     t, b, c, h, w = tensor.stride()
-    assert (c == 1 or tensor.shape[2] == 1) and (h == w * tensor.shape[4] or tensor.shape[3] == 1), "not channels_last"
+    rows = h == w * tensor.shape[4] or 1 in tensor.shape[3:]
+    assert (c == 1 or tensor.shape[2] == 1) and rows, "not channels_last"
     return Values(tensor.data_ptr(), t, b, w if tensor.shape[4] > 1 else h)

@@ -16,6 +16,8 @@ INLINE void NAME(gather)(const REAL *restrict w, const uint16_t *restrict index,
     }
     for (; i < n; i++) {
         const NAME(vec) *a = (const NAME(vec) *)(w + (int64_t)index[i] * (NV * LN));
+        const char *ahead = (const char *)(w + (int64_t)index[i + AHEAD] * (NV * LN));
+        for (int j = 0; j < NV * VB; j += 64) __builtin_prefetch(ahead + j);
         for (int j = 0; j < NV; j++) acc[j] += a[j];
     }
 }
@@ -116,5 +118,16 @@ static void NAME(expand)(const uint64_t *word, int64_t plane, int64_t planes, RE
     for (int64_t q = 0; q < planes; q++)
         for (int j = 0; j < 64 / LN; j++) sum[j] = NAME(add_where)(word[q * plane] >> (j * LN), sum[j], 1 - (NAME(vec)){0});
     NAME(put)(to, lanes, sum, 64 / LN);
+}
+
+/* The bits of `lanes` channels whose number is at least `level`, and of those that are at most -level. */
+static void NAME(collect)(const REAL *from, int lanes, REAL level, uint64_t *above, uint64_t *below) {
+    NAME(vec) x[64 / LN];
+    NAME(get)(from, lanes, x, 64 / LN);
+    *above = *below = 0;
+    for (int j = 0; j < 64 / LN; j++) {
+        *above |= NAME(fired)(x[j], level) << (j * LN);
+        *below |= NAME(fired)(-x[j], level) << (j * LN);
+    }
 }
 #undef LN

@@ -1,6 +1,5 @@
 """Which way each layer is faster on this machine, measured at the density that real inputs cause."""
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ def limit(density: float, silent_ms: float, event_ms: float, dense_ms: float) ->
 
 
 def _passes(plan: Plan, x: Tensor, way: str) -> tuple[list[float], list]:
-    """Median milliseconds of every step over some passes in which all layers run "event" or "dense", and what torch has made in the last."""
+    """Least milliseconds of every step over some passes in which all layers run "event" or "dense", and what torch has made in the last."""
     carry_out = [getattr(step, way) if isinstance(step, Layer) else step for step in plan.steps]
     times: list[list[float]] = [[] for _ in carry_out]
     for turn in range(ROUNDS):
@@ -86,7 +85,7 @@ def _passes(plan: Plan, x: Tensor, way: str) -> tuple[list[float], list]:
             step(env)
             if turn:  # the first fills caches
                 found.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(found) for found in times], env
+    return [min(found) for found in times], env
 
 
 def _by_chain(plan: Plan, x: Tensor) -> dict[str, float]:
@@ -117,10 +116,10 @@ def _silent(layer: Layer, env: list) -> tuple[float, float]:
 
 
 def _time(step: Callable[[list], None], env: list) -> float:
-    """Median milliseconds of repetitions."""
+    """Least milliseconds of repetitions: what other programs add is not the layer's."""
     times = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
         step(env)
         times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[1:])
+    return min(times[1:])

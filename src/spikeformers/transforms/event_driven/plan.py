@@ -1,5 +1,6 @@
 """A network as a list of steps on bits: what torch.export found in it, fused and with all buffers at hand."""
-# Shapes: T time steps, B batch, C channels, H W pixels. A map is [T, B, C, H, W], channels last in memory.
+# Shapes: T time steps, B batch, C channels, H W pixels, N tokens. A map is [T, B, C, H, W], channels last in memory. Vectors [T, B, C]
+# are maps of one pixel, tokens [T, B, N, C] maps of H = N and W = 1.
 
 import contextlib
 import ctypes
@@ -338,6 +339,7 @@ class Builder:
                 ((operator.getitem,), self._spikes),
                 (SAME_VALUES, self._reshaped),
                 ((aten.conv2d.default,), self._convolution),
+                ((aten.linear.default,), self._linear),
                 ((aten.add.Tensor,), self._addition),
                 ((aten.max_pool2d.default,), self._pool),
                 ((aten.avg_pool2d.default,), self._mean_pool),
@@ -412,6 +414,22 @@ class Builder:
         else:  # carried out when the other operand is there
             self.absorbed[addition] = convolution
             self.inner.add(convolution.node)
+
+    def _linear(self, node: fx.Node) -> None:
+        """A linear layer that reads spikes of vectors or tokens."""
+        x, weight, bias = (*node.args, None)[:3]
+        source = self.values.get(x)
+        if (
+            not isinstance(source, Bits)
+            or weight not in self.constants
+            or (bias is not None and bias not in self.constants)
+            or _map_shape(x) != source.packed.shape
+            or self.constants[weight].shape[1] > spike_conv.MOST_ROWS
+        ):
+            return
+        bias, names = None if bias is None else self.constants[bias], self._weight_names([node])
+        weight = self.constants[weight][..., None, None]
+        self._layer(Convolution(node, source, weight, bias, (1, 1), (0, 0), 1, None, names), node, ())
 
     def _addition_behind(self, convolution: Convolution) -> fx.Node | None:
         """The addition to a map of the same size that is all that reads the convolution."""
@@ -494,19 +512,23 @@ class Builder:
         if fires is not None:
             self.neurons[-1].calls += [event.call, rest.call]
         dense_weight = prepared.dense.to(memory_format=torch.channels_last)
-        room, numbers = self.room, t * b * h * w * c
+        room, numbers, linear = self.room, t * b * h * w * c, node.target is aten.linear.default
         room.numel = max(room.numel, numbers)
         unpack = spike_conv.unpacked_into(source.packed, dense_weight)
         run_unpack = spike_conv.native.load()[0].spike_unpack
 
         def dense(env):
-            x = room.tensor[:numbers].view(t * b, h, w, c).movedim(3, 1)
+            x = room.tensor[:numbers].view(t * b, h, w, c)
             unpack.out = x.data_ptr()
             run_unpack(ctypes.byref(unpack))
-            sums = functional.conv2d(x, dense_weight, bias, stride, padding, groups=groups)
+            if linear:
+                sums = functional.linear(x, dense_weight[..., 0, 0], bias).movedim(3, 1)
+            else:
+                sums = functional.conv2d(x.movedim(3, 1), dense_weight, bias, stride, padding, groups=groups)
             rest(env, spike_conv.channels_last(sums.unflatten(0, (t, b))))
 
-        layer = Layer(self._layer_name(node), _operation(weight, groups), source, event, dense, convolution.chain)
+        operation = "linear" if linear else _operation(weight, groups)
+        layer = Layer(self._layer_name(node), operation, source, event, dense, convolution.chain)
         self.layers.append(layer)
         self._add_step(layer, convolution.chain, (out, *addends))
 
@@ -560,7 +582,7 @@ class Builder:
         return self._neuron(lif), out, self._bits(lif, shape)
 
     def _fits(self, lif: fx.Node, shape) -> bool:
-        return tuple(_shape(lif.args[0])) == tuple(shape) and self._has_our_type(lif) and self._constants_known(lif)
+        return _map_shape(lif.args[0]) == tuple(shape) and self._has_our_type(lif) and self._constants_known(lif)
 
     def _bits(self, lif: fx.Node, shape) -> Bits:
         t, b, c, h, w = shape
@@ -585,7 +607,7 @@ class Builder:
         return out
 
     def _register(self, node: fx.Node, value: Tensor) -> None:
-        self.values[node] = value.view(_shape(node)) if value.shape != _shape(node) else value
+        self.values[node] = _of_map(value, _shape(node))
         self.done.add(node)
 
     def _constants_known(self, lif: fx.Node) -> bool:
@@ -601,8 +623,7 @@ class Builder:
     def _lif(self, node: fx.Node) -> None:
         """Neurons that no convolution was fused with."""
         x = node.args[0]
-        shape = _shape(x)
-        shape = (*shape, 1, 1) if len(shape) == 3 else tuple(shape)
+        shape = _map_shape(x)
         if len(shape) != 5 or not self._constants_known(node):
             return
         self._sums(node, shape, (self._addend(x),))
@@ -781,7 +802,7 @@ class Builder:
                 out.mul_(bits.scale)
 
         self._add_step(step, None, (out,))
-        return out.view(_shape(node))
+        return _of_map(out, _shape(node))
 
     def _readable(self, node: fx.Node) -> Tensor | Slot:
         """What a step finds the node's tensor by."""
@@ -873,9 +894,25 @@ def _is_map(node: fx.Node, shape: tuple[int, ...]) -> bool:
     return tuple(_shape(node)) in (shape, (shape[0] * shape[1], *shape[2:]))
 
 
+def _map_shape(node: fx.Node) -> tuple[int, ...]:
+    """The shape of the map that a map, vectors or tokens are; what else there is keeps its own."""
+    shape = tuple(_shape(node))
+    if len(shape) == 4:
+        t, b, n, c = shape
+        return t, b, c, n, 1
+    return (*shape, 1, 1) if len(shape) == 3 else shape
+
+
 def _as_map(x: Tensor) -> Tensor:
-    """[T, B, C, ...] as the kernels take maps."""
-    return spike_conv.channels_last(x[..., None, None] if x.ndim == 3 else x)
+    """A map, vectors or tokens as the kernels take maps."""
+    x = x.movedim(3, 2)[..., None] if x.ndim == 4 else x[..., None, None] if x.ndim == 3 else x
+    return spike_conv.channels_last(x)
+
+
+def _of_map(x: Tensor, shape: torch.Size) -> Tensor:
+    """A map in the shape that a node has: vectors, tokens, or with the outer axes as one."""
+    t, b, c, h, w = x.shape
+    return x[..., 0].movedim(2, 3) if tuple(shape) == (t, b, h, c) and w == 1 else x.view(shape)
 
 
 def _conv_args(node: fx.Node):

@@ -197,6 +197,8 @@ class Run:
         strict: whether functions without an approximation are refused.
         observer: is told of every neuron and function what it gets, for calibration.
         counting: whether operations and spikes are counted.
+        carry_out: what carries out layers of whole numbers, instead of torch, in the form "spikes": carry_out(place, function, counts,
+            scale of their channels, weight, bias, options), or None where it does not.
         t: time steps begun.
         shaped: thresholds as they are broadcast against activations.
         counts: emitted so far by every neuron, in thresholds.
@@ -215,6 +217,7 @@ class Run:
     strict: bool = False
     observer: Any = None
     counting: bool = False
+    carry_out: Callable[..., Tensor | None] | None = None
     t: int = 0
     shaped: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, Tensor] = field(default_factory=dict)
@@ -398,22 +401,28 @@ class Run:
         if not rates[0].kind.spikes and not rates[0].kind.analog:
             operands[index] = self.neuron(place, rates[0], _read(name, index, rates[0]))
         x = operands[index]
-        result = self._folded(func, name, operands, kwargs, index) if x.kind.factors else None
+        result = self._folded(place, func, name, operands, kwargs, index) if x.kind.factors else None
         if result is None:
             result = func(*plain(operands), **plain(kwargs))
         self.count(result, _fan_in(name, operands), x.kind.rate)
         return Rate.of(result, Kind(analog=x.kind.analog, axes=_channels(name, result)))
 
-    def _folded(self, func, name, operands, kwargs, index):
+    def _folded(self, place, func, name, operands, kwargs, index):
         """The layer of whole numbers, its weights multiplied by the thresholds; None if those differ along other axes."""
         counts, threshold = operands[index].kind.factors
         axis = 1 if name in _CONVOLUTIONS else threshold.ndim - 1
         if name not in _CONVOLUTIONS and not (name == "linear" and index == 0):
             return None
         first = threshold[tuple(slice(None) if i == axis else slice(1) for i in range(threshold.ndim))]
-        if not torch.equal(first.expand_as(threshold), threshold):
+        expanded = all(stride == 0 for i, stride in enumerate(threshold.stride()) if i != axis)
+        if not expanded and not torch.equal(first.expand_as(threshold), threshold):
             return None
         weight, first = operands[1], first.flatten()
+        if self.carry_out is not None:
+            rest = _named(name, plain(operands[2:]), plain(kwargs))
+            result = self.carry_out(place, name, counts, first, plain(weight), rest.pop("bias", None), rest)
+            if result is not None:
+                return result
         if name in _CONVOLUTIONS:
             if name.startswith("conv_transpose"):
                 return None
@@ -638,6 +647,11 @@ def _positional(name, args, kwargs):
     while len(args) < len(names) and names[len(args)] in kwargs:
         args.append(kwargs.pop(names[len(args)]))
     return args, kwargs
+
+
+def _named(name, behind, kwargs):
+    """A layer's operands behind the weight, by their names."""
+    return dict(zip(_CONVOLUTION[2:], behind, strict=False)) | kwargs
 
 
 def _fan_in(name, operands):
