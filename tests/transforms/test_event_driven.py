@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from spikeformers import create_model, event_driven, merge, shrink
+from spikeformers import convert, create_model, event_driven, merge, shrink
 from spikeformers.kernels import spike_conv
 from spikeformers.layers import ConvBN
 from spikeformers.neurons import IF, LIF, PLIF, Neuron
@@ -565,3 +565,81 @@ def test_states_of_another_type_are_refused():
     _, state = event_driven(model).stream(x)
     with pytest.raises(ValueError, match="another shape or type"):
         event_driven(model.float()).stream(x.float(), state)
+
+
+# converted networks
+
+
+class Classifier(nn.Module):
+    """Convolutions with and without what the kernels know, tokens, attention, vectors."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 24, 3, padding=1), nn.Conv2d(24, 72, 3, stride=2, padding=1)
+        self.grouped = nn.Conv2d(72, 72, 3, padding=1, groups=72)
+        self.norm, self.qkv, self.head = nn.LayerNorm(72), nn.Linear(72, 3 * 72), nn.Linear(72, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.conv(torch.relu(self.stem(x))))
+        x = torch.relu(self.grouped(x)).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
+        x = x + torch.softmax(q @ k.transpose(1, 2) / 8, -1) @ v
+        return self.head(self.norm(x).mean(1))
+
+
+def converted(levels=4, dtype=torch.float64):
+    torch.manual_seed(0)
+    model, x = Classifier().to(dtype).eval(), torch.randn(3, 3, 8, 8, dtype=dtype)
+    return convert(model, x, time_steps=6, levels=levels), x
+
+
+@pytest.mark.parametrize("levels", [1, 4])
+@pytest.mark.parametrize("way", ["event-driven", "dense"])
+def test_converted_networks_answer_the_same(levels, way):
+    network, x = converted(levels)
+    driven = event_driven(network)
+    if way == "dense":
+        driven.limits = dict.fromkeys(("conv:conv2d", "qkv:linear", "head:linear"), (0.0, (0.0, 0.0, 0.0)))
+    want = network(x, per_step=True)
+    assert want.std() > 1e-3 and want.diff(dim=0).std() > 1e-3
+    assert_close(driven(x, per_step=True), want, rtol=0, atol=1e-9)
+    assert [(layer.name, layer.operation, layer.way) for layer in driven.layers()] == [
+        ("conv:conv2d", "3x3", way), ("qkv:linear", "linear", way), ("head:linear", "linear", way)
+    ]  # fmt: skip
+    assert all(0.01 < layer.density < levels for layer in driven.layers())
+
+
+def test_converted_networks_calibrate_and_follow_new_weights():
+    network, x = converted(dtype=torch.float32)
+    driven = event_driven(network, x)
+    assert set(driven.limits) == {"conv:conv2d", "qkv:linear", "head:linear"}
+    assert all(layer.limit >= 0 and layer.dense_ms > 0 for layer in driven.layers())
+    network, x = converted()
+    driven = event_driven(network)
+    before = driven(x)
+    with torch.no_grad():
+        network.model.head.weight.mul_(-2)
+        assert_close(driven(x), network(x), rtol=0, atol=1e-9)
+    assert (driven(x) - before).abs().max() > 0.1
+
+
+def test_converted_networks_stream_and_copy():
+    network, x = converted()
+    driven = event_driven(network)
+    state, reference = None, network.start()
+    for frame in (x, x.flip(0), 0.5 * x):
+        logits, state = driven.stream(frame, state)
+        with torch.no_grad():
+            assert_close(logits, network.step(reference, frame), rtol=0, atol=1e-9)
+    assert state.frames == 3 and state.milliseconds > 0
+    assert_close(copy.deepcopy(driven)(x), driven(x), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("precision, error", [("bfloat16", 0.02), ("int8", 0.02)])
+def test_converted_networks_with_rounded_weights(precision, error):
+    network, x = converted(dtype=torch.float32)
+    driven, want = event_driven(network, precision=precision), network(x)
+    found = (driven(x) - want).abs().max() / want.abs().max()
+    assert 0 < found < 10 * error
+    with pytest.raises(ValueError, match="float64"):
+        event_driven(converted()[0], precision=precision)

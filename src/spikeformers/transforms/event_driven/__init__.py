@@ -14,35 +14,16 @@ from torch import Tensor, nn
 
 from ...kernels import spike_attention, spike_conv
 from ..merge import merge
+from ..sta.convert import Converted
 from .calibration import Choices, calibrate
+from .converted import EventDrivenConverted
 from .plan import Builder, Opaque, Plan, export
+from .report import LayerReport, report
 
-__all__ = ["EventDriven", "LayerReport", "StreamState", "event_driven"]
+__all__ = ["EventDriven", "EventDrivenConverted", "LayerReport", "StreamState", "event_driven"]
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "int8": torch.int8}
 PLANS = 8
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """A convolution that reads spikes, as `EventDriven.layers` shows it.
-
-    Attributes:
-        name: of the module; of the last where several convolutions became one.
-        operation: its kernel, such as "3x3" or "depthwise 7x7".
-        way: "event-driven" or "dense", in the last run.
-        density: spikes per neuron and time step in its input, in the last run.
-        limit: the density up to which it runs event-driven.
-        event_ms, dense_ms: milliseconds at calibration, at its density then.
-    """
-
-    name: str
-    operation: str
-    way: str
-    density: float
-    limit: float
-    event_ms: float
-    dense_ms: float
 
 
 @dataclass
@@ -171,14 +152,7 @@ class EventDriven(nn.Module):
 
     def layers(self) -> list[LayerReport]:
         """Which layers ran how in the last run, in their order. Empty before the first."""
-        reports = []
-        for layer in self._last.layers if self._last else []:
-            _, event, dense = layer.milliseconds or (float("nan"),) * 3
-            limit = float("inf") if layer.limit is None else layer.limit
-            reports.append(
-                LayerReport(layer.name, layer.operation, layer.way, layer.source.density, limit, event, dense)
-            )
-        return reports
+        return [report(layer, layer.source.density) for layer in self._last.layers] if self._last else []
 
     def fired(self) -> dict[str, tuple[int, int]]:
         """Spikes of every layer of neurons in the last run, and how many there could have been, by the name of its module."""
@@ -264,7 +238,9 @@ class EventDriven(nn.Module):
         return f"precision={self.precision!r}, kernels={'live' if self.live else 'missing'}"
 
 
-def event_driven(model: nn.Module, calibration: Tensor | None = None, *, precision: str = "float32") -> EventDriven:
+def event_driven(
+    model: nn.Module, calibration: Tensor | None = None, *, precision: str = "float32"
+) -> EventDriven | EventDrivenConverted:
     """A network that computes with spikes as bits, and adds a layer's weights only where there are any.
 
     The model is merged for CPUs. Whatever reads spikes (convolutions of one group and depthwise ones, pooling by maximum, attention)
@@ -274,7 +250,8 @@ def event_driven(model: nn.Module, calibration: Tensor | None = None, *, precisi
     decides by that, layer by layer.
 
     Args:
-        model: any backbone of the registry, shrunk or not, merged or not; others whose operations torch.export finds. Left as it is.
+        model: any backbone of the registry, shrunk or not, merged or not; others whose operations torch.export finds; or what `convert`
+            returned, see `EventDrivenConverted`. Left as it is.
         calibration: images [B, C, H, W] or a sequence [T, B, C, H, W], as the network will see them: real ones, or densities are wrong.
             None: all layers run event-driven.
         precision: how weights of event-driven layers are kept, "float32", "bfloat16" or "int8" (one scale for each output channel);
@@ -285,7 +262,8 @@ def event_driven(model: nn.Module, calibration: Tensor | None = None, *, precisi
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
-    merged = merge(model, "cpu")
+    converted = isinstance(model, Converted)
+    merged = model if converted else merge(model, "cpu")
     like = next(merged.parameters(), None)
     if like is None or like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         found = "none" if like is None else f"{like.dtype} on {like.device}"
@@ -294,6 +272,11 @@ def event_driven(model: nn.Module, calibration: Tensor | None = None, *, precisi
         )
     if like.dtype == torch.float64 and precision != "float32":
         raise ValueError(f"precision {precision!r} is for float32 models; this one is float64")
+    if converted:
+        driven = EventDrivenConverted(model, precision, PRECISIONS[precision])
+        if calibration is not None and driven.live:
+            driven.calibrate(calibration)
+        return driven
     driven = EventDriven(merged, precision).eval()
     if calibration is not None and driven.live:
         driven._must_fit(calibration)

@@ -1,12 +1,10 @@
 """Event-driven inference of networks that `convert` made: layers add weights where signed spikes are."""
-# Shapes: B batch, C channels, H W pixels, M tokens of the whole batch.
+# Shapes: B batch, C channels, H W pixels.
 
-import contextlib
-import threading
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...kernels import spike_conv
-from ...kernels.spike_conv import Packed, Weight
+from ...kernels.spike_conv import Weight
 from ..sta.convert import Converted, logits_of
 from ..sta.rates import Run
-from .calibration import ROUNDS, limit
-from .plan import LayerReport
+from .calibration import limit
+from .report import LayerReport, report
 
-STEPS = 4  # that a calibration runs before it measures: the first ones fire otherwise than those behind
+STEPS = 4  # before a calibration measures: in the first ones neurons fire otherwise than later
+ROUNDS = 4
 
 
 @dataclass
@@ -28,9 +27,11 @@ class SignedLayer:
     """A linear layer or convolution of signed spikes, in two forms with the same result but for rounding.
 
     Attributes:
+        name: its place in the network, see `Run.place`.
         weight: with the thresholds multiplied into it, for spikes of either sign.
         dense: the same for torch, [C', C] or [C', C, kh, kw].
-        made_of: what tells whether the weights are still those that it was made of.
+        limit, milliseconds, way: as those of `plan.Layer`.
+        density: thresholds emitted per neuron, in the last step.
     """
 
     name: str
@@ -39,12 +40,10 @@ class SignedLayer:
     bias: Tensor | None
     stride: tuple[int, int]
     padding: tuple[int, int]
-    made_of: tuple
     limit: float | None = None
     milliseconds: tuple[float, float, float] | None = None
     way: str = "event-driven"
     density: float = 0.0
-    calls: dict[tuple, tuple] = field(default_factory=dict)
 
     @property
     def operation(self) -> str:
@@ -52,60 +51,165 @@ class SignedLayer:
 
     def __call__(self, counts: Tensor, levels: int) -> Tensor:
         """counts [..., C] or [B, C, H, W], whole numbers of either sign -> what the layer makes of them times the thresholds."""
-        x = counts.reshape(1, 1, -1, counts.shape[-1]).movedim(3, 2)[..., None] if self.dense.ndim == 2 else counts[None]
+        linear = self.dense.ndim == 2
+        x = counts.reshape(1, 1, -1, counts.shape[-1]).movedim(3, 2)[..., None] if linear else counts[None]
         packed, units = spike_conv.pack_signed(x, levels)
         self.density = units / max(1, counts.numel())
         if self.limit is not None and self.density > self.limit:
             self.way = "dense"
             return self.in_torch(counts)
         self.way = "event-driven"
-        out = self.event(packed)
-        return out.movedim(2, 4).reshape(*counts.shape[:-1], -1) if self.dense.ndim == 2 else out[0]
-
-    def event(self, packed: Packed) -> Tensor:
-        return spike_conv.spike_conv(packed, self.weight, self.bias, stride=self.stride, padding=self.padding)[0]
+        out = spike_conv.spike_conv(packed, self.weight, self.bias, stride=self.stride, padding=self.padding)[0]
+        return out.movedim(2, 4).reshape(*counts.shape[:-1], -1) if linear else out[0]
 
     def in_torch(self, counts: Tensor) -> Tensor:
+        """The same by torch's own operation."""
         if self.dense.ndim == 2:
             return functional.linear(counts, self.dense, self.bias)
         return functional.conv2d(counts, self.dense, self.bias, self.stride, self.padding)
 
+    def calibrate(self, counts: Tensor, levels: int) -> tuple[float, tuple[float, float, float]]:
+        """Measures both forms on these counts; sets and returns the limit and the times."""
+        self.limit = None
+        silent = _time(lambda: self(torch.zeros_like(counts), levels))
+        dense = _time(lambda: self.in_torch(counts))
+        event = _time(lambda: self(counts, levels))
+        self.milliseconds = silent, event, dense
+        self.limit = limit(self.density, silent, event, dense)
+        return self.limit, self.milliseconds
 
-class EventDrivenConverted(nn.Module):
-    """A converted network for inference on a CPU, made by `event_driven`. It is called like the network that it was made of.
 
-    Every step, linear layers and convolutions of one group add rows of weights, into which the thresholds have been multiplied, where
-    signed spikes are; a layer that is denser than its limit runs in torch. Neurons, products of attention and functions are the
-    converted network's own, in the form in which layers read spikes.
+@dataclass
+class ConvertedStream:
+    """What a stream of frames has left behind.
 
     Attributes:
-        merged: the converted network; where the compiled kernels are missing it runs in its place.
-        limits, milliseconds: by layer, found at calibration.
+        run: the state of the network.
+        frames: how many there were.
+        milliseconds: what the last one took.
     """
 
-    def __init__(self, converted: Converted, precision: torch.dtype | None, precision_name: str):
-        super().__init__()
-        self.merged, self.precision = converted, precision_name
-        self.limits: dict[str, float] = {}
-        self.milliseconds: dict[str, tuple[float, float, float]] = {}
-        self._rows = precision
-        self._layers: dict[tuple, SignedLayer] = {}
-        self._last: list[SignedLayer] = []
-        self._lock = threading.RLock()
+    run: Run
+    frames: int = 0
+    milliseconds: float = 0.0
+
+
+class EventDrivenConverted(Converted):
+    """A converted network for inference on a CPU, made by `event_driven`. It is used like the network that it was made of.
+
+    In every step linear layers and ungrouped convolutions add rows of weights, into which the thresholds have been multiplied, where
+    signed spikes are; layers that are denser than their limit run in torch. Neurons, products of attention and functions are the
+    converted network's own, in the form "spikes". The network's parameters are shared with it.
+
+    Attributes:
+        merged: the converted network; where the compiled kernels are missing this is as it.
+        precision: of the weights of event-driven layers.
+        limits: found at calibration, and the times behind them: see `SignedLayer`.
+    """
+
+    def __init__(self, converted: Converted, precision: str, rows: torch.dtype | None):
+        nn.Module.__init__(self)
+        self.__dict__.update(converted.__dict__)  # the hooks of conversion are on the modules already
+        self._modules, self._watchers = dict(converted._modules), OrderedDict()
+        self.__dict__["merged"] = converted  # not a module of this one, which has the same
+        self.precision, self._rows = precision, rows
+        self.limits: dict[str, tuple[float, tuple[float, float, float]]] = {}
+        self._layers: dict[str, tuple[tuple, SignedLayer | None]] = {}
+        self._measures = False
 
     @property
     def live(self) -> bool:
         """Whether the compiled kernels are there."""
         return spike_conv.native.load()[0] is not None
 
-    @property
-    def num_classes(self) -> int | None:
-        return self.merged.num_classes
+    def start(self, form: str = "spikes", time_steps: int | None = None, counting: bool = False, **options) -> Run:
+        """A new state, for `step`; always in the form "spikes" where the compiled kernels are there."""
+        if not self.live:
+            return super().start(form, time_steps, counting, **options)
+        return super().start("spikes", time_steps, counting, carry_out=self._carry_out, **options)
+
+    def _carry_out(
+        self, place: str, name: str, counts: Tensor, scale: Tensor, weight: Tensor, bias: Tensor | None, options: dict
+    ) -> Tensor | None:
+        """A layer of whole numbers, their thresholds being `scale` [C]; None where the kernels do not know it."""
+        made_of = weight.data_ptr(), weight._version, None if bias is None else (bias.data_ptr(), bias._version), scale
+        before, layer = self._layers.get(place, ((None,), None))
+        if before[:-1] != made_of[:-1] or not torch.equal(before[-1], scale):
+            layer = self._prepared(place, name, scale, weight, bias, options)
+            self._layers[place] = made_of, layer
+        if layer is None or not counts.numel():
+            return None
+        if self._measures:
+            self.limits[place] = layer.calibrate(counts, self.levels)
+        return layer(counts, self.levels)
+
+    def _prepared(self, place, name, scale, weight, bias, options) -> SignedLayer | None:
+        stride, padding, dilation = (_pair(options.get(key, default)) for key, default in (("stride", 1), ("padding", 0), ("dilation", 1)))
+        known = name in ("linear", "conv2d") and options.get("groups", 1) == 1 and dilation == (1, 1) and padding is not None
+        rows = 2 * (-(-weight.shape[1] // 64) * 64) * weight[0, 0].numel()
+        if not known or rows > spike_conv.MOST_ROWS or weight.dtype not in spike_conv.native.DTYPES:
+            return None
+        scaled = weight.detach() * scale.view(-1, *[1] * (weight.ndim - 2))
+        made = spike_conv.signed(scaled if scaled.ndim == 4 else scaled[..., None, None])
+        prepared = spike_conv.prepare(made, precision=self._rows if weight.dtype == torch.float32 else None)
+        dense = prepared.dense[:, : weight.shape[1]].reshape(weight.shape).contiguous()
+        prepared = replace(prepared, dense=made.to("meta"))  # only its shape is read
+        bias = None if bias is None else bias.detach().contiguous()
+        return SignedLayer(place, prepared, dense, bias, stride, padding, *self.limits.get(place, (None, None)))
 
     @torch.no_grad()
-    def forward(self, *args, per_step: bool = False, **kwargs) -> Any:
-        """What the converted network returns after its time steps of a constant input; see `Converted.forward`."""
-        if not self.live:
-            return self.merged(*args, per_step=per_step, **kwargs)
-        with self._alone():
-            steps = self.merged.steps(*args, time_steps=time_steps, state=self.start(time_steps), **kwargs)
+    def calibrate(self, *args, **kwargs) -> None:
+        """Measures from which density on each layer is faster dense, on one batch of inputs."""
+        state, last = self.start(), min(STEPS, self.time_steps)
+        try:
+            for t in range(1, last + 1):
+                self._measures = t == last
+                self.step(state, *args, constant=True, **kwargs)
+        finally:
+            self._measures = False
+
+    def layers(self) -> list[LayerReport]:
+        """Which layers ran how in the last step, in the order in which they were met first. Empty before the first."""
+        return [report(layer, layer.density) for _, layer in self._layers.values() if layer is not None]
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of the weights prepared for event-driven layers, and of those for torch."""
+        layers = [layer for _, layer in self._layers.values() if layer is not None]
+        return {
+            "weights": sum(layer.weight.tiles.numel() for layer in layers),
+            "dense weights": sum(layer.dense.numel() * layer.dense.element_size() for layer in layers),
+        }
+
+    def stream(self, frame: Tensor, state: ConvertedStream | None = None, **kwargs) -> tuple[Tensor, ConvertedStream]:
+        """One frame: the logits so far and the state, which is brought up to date in place and says how long this frame took.
+
+        Args:
+            frame: [B, C, H, W], or whatever the network takes; it may differ from frame to frame.
+            state: what the last frame returned, or None for the first.
+        """
+        started = time.perf_counter()
+        state = state or ConvertedStream(self.start())
+        logits = logits_of(self.step(state.run, frame, **kwargs))
+        state.frames += 1
+        state.milliseconds = 1e3 * (time.perf_counter() - started)
+        return logits, state
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was prepared, which is made again when needed."""
+        return {**super().__getstate__(), "_layers": {}}
+
+
+def _pair(x) -> tuple[int, int] | None:
+    if isinstance(x, str):
+        return None
+    return (x, x) if isinstance(x, int) else tuple(x) if len(x) == 2 else (x[0], x[0])
+
+
+def _time(work: Callable[[], Any]) -> float:
+    """Least milliseconds of repetitions."""
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        work()
+        times.append(1e3 * (time.perf_counter() - start))
+    return min(times)
