@@ -19,11 +19,13 @@ from spikeformers.kernels.spike_conv import (
     empty_map,
     native,
     pack,
+    pack_signed,
     pool,
     prepare,
     reference,
     run,
     scratch_bytes,
+    signed,
     spike_conv,
     status,
     unpack,
@@ -390,6 +392,45 @@ def test_spikes_of_any_memory_layout():
 def test_results_are_channels_last():
     x, _, v = spike_conv(pack(spikes(2, 3, 20, 5, 4)), exact_weight(30, 20, (3, 3)), neuron=Fire())
     assert x.movedim(2, 4).is_contiguous() and v.is_contiguous(memory_format=torch.channels_last)
+
+
+@needs_native
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous", "gaps"])
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("levels", [1, 3])
+def test_signed_numbers_as_bits(levels, channels, layout, set_num_threads, monkeypatch):
+    set_num_threads(2)
+    dtype = torch.float64 if layout == "gaps" else torch.float32
+    x = torch.randint(-4, 5, (2, 3, channels, 5, 16 if channels == 65 else 3)).to(dtype)
+    if layout == "channels_last":
+        x = channels_last(x.movedim(2, 4).contiguous().movedim(4, 2))
+    elif layout == "gaps":
+        x = torch.cat([x, x], 4)[..., ::2]
+    clipped = x.clamp(-levels, levels)
+    packed, units = pack_signed(x, levels)
+    assert units == clipped.abs().sum() > 0
+    half = packed.channels // 2
+    numbers = unpack(packed, dtype)
+    assert half % 64 == 0 and not numbers[:, :, channels:half].any() and not numbers[:, :, half + channels :].any()
+    assert torch.equal(numbers[:, :, :channels] - numbers[:, :, half : half + channels], clipped)
+    monkeypatch.setattr(native, "load", lambda: (None, "it is missing"))
+    again, same = pack_signed(x, levels)
+    assert same == units and torch.equal(again.words, packed.words) and again.channels == packed.channels
+
+
+@needs_native
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_convolution_of_signed_numbers(precision):
+    x = torch.randint(-3, 4, (2, 1, 70, 5, 4)).float()
+    weight, bias = parts(9, 70, 3, 3), parts(9)
+    if precision == torch.float64:
+        x, weight, bias = x.double(), weight.double(), bias.double()
+    prepared = prepare(signed(weight), precision=precision)
+    found, *_ = spike_conv(pack_signed(x, 3)[0], prepared, bias, padding=1, stride=2)
+    dense = prepared.dense[:, :70]
+    expected = functional.conv2d(x.flatten(0, 1), dense, bias, stride=2, padding=1)
+    assert_close(found.flatten(0, 1), expected, rtol=1e-5, atol=1e-4)
+    assert found.std() > 0.1
 
 
 def test_a_batch_of_nothing():

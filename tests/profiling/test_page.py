@@ -469,6 +469,22 @@ def test_early_exit_is_drawn_and_listed(show):
     assert both.get_by_role("heading", name="Early exit").count() == 1
 
 
+def test_event_driven_layers_are_listed(show):
+    layer = {"operation": "3x3", "way": "event-driven", "density": 0.08, "limit": 0.31, "event_ms": 0.4, "dense_ms": 1.25}
+    silent = {"operation": "linear", "way": "dense", "density": 0.5, "limit": None, "event_ms": None, "dense_ms": None}
+    run = {"milliseconds": 8.0, "merged_milliseconds": 20.0, "batch": 8, "threads": 1, "precision": "int8"}
+    found = run | {"layers": [layer | {"name": "stages.0.conv"}, silent | {"name": "stages.1.fc1"}]}
+    opened = show(page([report(event_driven=found)]))
+    section = opened.locator("#m0-event")
+    text = section.inner_text()
+    assert "8 samples took 8 ms event-driven and 20 ms" in text and "2.50 times" in text and "int8 weights, 1 thread of" in text
+    assert column(opened, "Limit", "#m0-event") == ["0.31", ""] and column(opened, "Dense ms", "#m0-event") == ["1.25", ""]
+    section.get_by_role("button", name="Density").click()
+    opened.locator("nav").get_by_role("link", name="Event-driven").click()
+    assert opened.url.endswith("#m0-event") and opened.problems == []
+    assert "Event-driven" not in page([report(event_driven=None)]) and "Event-driven" not in page([report()])
+
+
 def test_several_reports_side_by_side(show):
     opened = show(page([report(steps=1, accuracy=0.7), report(steps=4)]))
     table = opened.locator("#headline")

@@ -82,6 +82,8 @@ def fired(driven):
 def assert_same(driven, model, x):
     want, logits = spikes_of(merge(model, "cpu"), x)
     assert_close(driven(x), logits, rtol=0, atol=1e-10)
+    for layer in driven._last.layers:
+        assert layer.source.density == pytest.approx(layer.source.packed.density)
     got = fired(driven)
     assert set(got) <= set(want) and len(got) > len(want) // 2
     assert sum(spikes.any().item() for spikes in want.values()) > 0.8 * len(want), "silent layers prove nothing"
@@ -112,7 +114,7 @@ def test_dense_layers_give_the_same(network):
     name, options = NETWORKS[network]
     model, x = awake(name, **options)
     driven = event_driven(model)
-    driven.choices = Choices(frozenset(), {name: 0.0 for name, _ in driven.merged.named_modules()}, {}, {})
+    driven.choices = Choices(frozenset(), {name: 0.0 for name, _ in driven.merged.named_modules()}, {})
     assert_same(driven, model, x)
     active = [layer for layer in driven.layers() if layer.density > 0]
     assert len(active) > 3 and all(layer.way == "dense" for layer in active)
@@ -125,7 +127,7 @@ def test_convolutions_in_a_row_can_be_one():
     # RepConvs for q, k, v and the output of two blocks, and the end of SepConvs of three
     assert len(chains) == 2 * 4 + 3
     driven = event_driven(model)
-    driven.choices = Choices(frozenset(chains), {}, {}, {})
+    driven.choices = Choices(frozenset(chains), {}, {})
     assert_same(driven, model, x)
     assert {layer.name for layer in driven.layers()} >= chains
     assert not any("expand" in name and "attention" in name for name in (layer.name for layer in driven.layers()))
@@ -155,7 +157,7 @@ def test_density_decides_in_every_run():
     driven = event_driven(model)
     driven(x)
     first = driven.layers()[0]
-    driven.choices = Choices(frozenset(), {first.name: first.density / 2}, {}, {})
+    driven.choices = Choices(frozenset(), {first.name: first.density / 2}, {})
     driven._plans.clear()
     driven(x)
     assert driven.layers()[0].way == "dense"
@@ -197,7 +199,7 @@ def test_rounded_weights(precision):
     """Event-driven and dense layers compute with the same rounded weights, and these are near the given ones."""
     model, x = awake("spikingformer_cifar_2_256", torch.float32, **SPIKINGFORMER)
     driven, dense = event_driven(model, precision=precision), event_driven(model, precision=precision)
-    dense.choices = Choices(frozenset(), {name: 0.0 for name, _ in dense.merged.named_modules()}, {}, {})
+    dense.choices = Choices(frozenset(), {name: 0.0 for name, _ in dense.merged.named_modules()}, {})
     exact = event_driven(model)(x)
     rounded = driven(x)
     assert_close(dense(x), rounded, rtol=0, atol=1e-3)
@@ -506,7 +508,7 @@ def test_linear_layers_read_spikes():
     assert [(layer.name, layer.operation, layer.way) for layer in driven.layers()] == [
         (name, "linear", "event-driven") for name in ("first", "second", "out")
     ]
-    driven.choices = Choices(frozenset(), dict.fromkeys(("first", "second", "out"), 0.0), {}, {})
+    driven.choices = Choices(frozenset(), dict.fromkeys(("first", "second", "out"), 0.0), {})
     driven._forget()
     with torch.no_grad():
         assert_close(driven(x), model(x), rtol=0, atol=1e-10)
@@ -554,7 +556,13 @@ def test_new_weights_are_seen():
 
 @pytest.mark.parametrize(
     ("density", "silent", "event", "dense", "expected"),
-    [(0.1, 1.0, 2.0, 5.0, 0.4), (0.1, 1.0, 2.0, 1.5, 0.05), (0.1, 1.0, 2.0, 0.5, 0.0), (0.1, 2.0, 2.0, 1.0, 0.0), (0.1, 2.0, 2.0, 3.0, math.inf)],
+    [
+        (0.1, 1.0, 2.0, 5.0, 0.4),
+        (0.1, 1.0, 2.0, 1.5, 0.05),
+        (0.1, 1.0, 2.0, 0.5, 0.0),
+        (0.1, 2.0, 2.0, 1.0, 0.0),
+        (0.1, 2.0, 2.0, 3.0, math.inf),
+    ],
 )
 def test_limits_follow_from_times(density, silent, event, dense, expected):
     assert limit(density, silent, event, dense) == pytest.approx(expected)

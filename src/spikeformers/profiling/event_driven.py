@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from ..transforms.event_driven import EventDriven, LayerReport
+from ..transforms.event_driven import EventDriven, EventDrivenConverted, LayerReport
 
 
 @dataclass
@@ -17,7 +17,7 @@ class EventDrivenRun:
     """What `time_event_driven` measured on one batch.
 
     Attributes:
-        milliseconds, merged_milliseconds: median time of a batch, event-driven and of the merged network in PyTorch.
+        milliseconds, merged_milliseconds: median time of a batch, event-driven and of the merged (or converted) network in PyTorch.
         batch: its size.
         threads: how many were used.
         precision: of the event-driven layers' weights.
@@ -59,8 +59,8 @@ class EventDrivenRun:
 
 
 @torch.no_grad()
-def time_event_driven(driven: EventDriven, x: Tensor, rounds: int = 5) -> EventDrivenRun:
-    """Runs the network and the merged one that it stands for on x, [B, C, H, W] or [T, B, C, H, W], in turns."""
+def time_event_driven(driven: EventDriven | EventDrivenConverted, x: Tensor, rounds: int = 5) -> EventDrivenRun:
+    """Runs the network and the merged or converted one that it stands for on x, [B, C, H, W] or [T, B, C, H, W], in turns."""
     networks = {"event": driven, "merged": driven.merged}
     times = {name: [] for name in networks}
     for turn in range(rounds + 1):
@@ -70,5 +70,5 @@ def time_event_driven(driven: EventDriven, x: Tensor, rounds: int = 5) -> EventD
             if turn:  # the first makes plans and fills caches
                 times[name].append(1e3 * (time.perf_counter() - start))
     event, merged = (statistics.median(found) for found in times.values())
-    batch = x.shape[0] if x.ndim == 4 else x.shape[1]
+    batch = x.shape[1] if x.ndim == 5 else x.shape[0]
     return EventDrivenRun(event, merged, batch, torch.get_num_threads(), driven.precision, driven.layers())

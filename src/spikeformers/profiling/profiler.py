@@ -19,7 +19,7 @@ from ..models._backbone import SpikingBackbone
 from ..models.published import module_name
 from ..neurons import Neuron
 from ..transforms import average_timestep, merge
-from ..transforms.event_driven import EventDriven
+from ..transforms.event_driven import EventDriven, EventDrivenConverted
 from ..transforms.sta import Converted
 from .audit import Audit, judge
 from .energy import PRESETS, Account, Constants, Counts, Layer, account
@@ -344,7 +344,7 @@ def profile(
         raise ValueError(
             f"expected a model, not {type(model).__name__}; for a checkpoint use create_model(checkpoint=...) first"
         )
-    driven = model if isinstance(model, EventDriven) else None
+    driven = model if isinstance(model, (EventDriven, EventDrivenConverted)) else None
     model = driven.merged if driven else model
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     first, answers = [], {"right": 0, "labelled": 0, "shape": ()}

@@ -309,11 +309,12 @@ int64_t spike_pack(const BitsCall *c, const void *numbers, uint64_t *to) {
     return units;
 }
 
-/* Maximum over windows of one plane: whether any of a window's pixels fired. */
-void spike_pool(const BitsCall *c) {
+/* Maximum over windows of one plane: whether any of a window's pixels fired. Returns how many windows and channels did. */
+int64_t spike_pool(const BitsCall *c) {
     const int64_t pixels = c->maps * c->out_height * c->out_width;
     const int parts = pixels * c->words < 4096 ? 1 : c->threads;
-#pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
+    int64_t fired = 0;
+#pragma omp parallel for num_threads(parts) schedule(static) reduction(+ : fired) if (parts > 1)
     for (int64_t p = 0; p < pixels; p++) {
         const int64_t map = p / (c->out_height * c->out_width), pixel = p % (c->out_height * c->out_width);
         const int64_t y0 = pixel / c->out_width * c->stride - c->padding, x0 = pixel % c->out_width * c->stride - c->padding;
@@ -322,5 +323,7 @@ void spike_pool(const BitsCall *c) {
         for (int64_t y = y0 < 0 ? 0 : y0; y < y0 + c->kernel && y < c->height; y++)
             for (int64_t x = x0 < 0 ? 0 : x0; x < x0 + c->kernel && x < c->width; x++)
                 for (int64_t k = 0; k < c->words; k++) to[k] |= c->spikes[((map * c->height + y) * c->width + x) * c->words + k];
+        for (int64_t k = 0; k < c->words; k++) fired += __builtin_popcountll(to[k]);
     }
+    return fired;
 }

@@ -66,9 +66,9 @@ def load() -> tuple[ctypes.CDLL | None, str]:
         for function, call in (
             (library.spike_map, MapCall),
             (library.spike_unpack, BitsCall),
-            (library.spike_pool, BitsCall),
         ):
             function.argtypes, function.restype = [ctypes.POINTER(call)], None
+        library.spike_pool.argtypes, library.spike_pool.restype = [ctypes.POINTER(BitsCall)], ctypes.c_int64
         library.spike_pack.argtypes = [ctypes.POINTER(BitsCall), ctypes.c_void_p, ctypes.c_void_p]
         library.spike_pack.restype = ctypes.c_int64
         library.spike_map_scratch.argtypes, library.spike_map_scratch.restype = (

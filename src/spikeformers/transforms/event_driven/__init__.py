@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from ...kernels import spike_attention, spike_conv
 from ..merge import merge
 from ..sta.convert import Converted
+from .builder import Builder
 from .calibration import Choices, calibrate
 from .converted import EventDrivenConverted
-from .plan import Builder, Opaque, Plan, export
+from .graph import Opaque, export
+from .plan import Plan
 from .report import LayerReport, report
 
 __all__ = ["EventDriven", "EventDrivenConverted", "LayerReport", "StreamState", "event_driven"]
@@ -189,7 +191,12 @@ class EventDriven(nn.Module):
         if frame.ndim != 4:
             raise ValueError(f"expected one frame [B, C, H, W], not {tuple(frame.shape)}")
         if not self.live:
-            raise ValueError("streaming needs the compiled kernels, and they are missing: see spikeformers doctor")
+            why = (
+                "torch.export does not see through this network"
+                if self._opaque
+                else "the compiled kernels are missing (spikeformers doctor)"
+            )
+            raise ValueError(f"streaming needs a plan of the network's operations, and {why}")
         schedule = getattr(self.merged, "schedule", None)
         if schedule and len(set(schedule)) > 1:
             raise ValueError(

@@ -21,19 +21,16 @@ class Choices:
         whole: the chains of convolutions that are faster as one.
         limits: by layer, up to which density it is faster event-driven.
         milliseconds: by layer: event-driven without spikes and with those of the calibration, and dense.
-        ratios: by layer that reads pooled spikes, how much denser they are than before pooling.
     """
 
     whole: frozenset[str]
     limits: dict[str, float]
     milliseconds: dict[str, tuple[float, float, float]]
-    ratios: dict[str, float]
 
     def apply(self, plan: Plan) -> None:
         """Makes a plan follow them; for a shape other than the calibration's too."""
         for layer in plan.layers:
             layer.limit, layer.milliseconds = self.limits.get(layer.name), self.milliseconds.get(layer.name)
-            layer.source.ratio = self.ratios.get(layer.name, layer.source.ratio)
 
 
 def calibrate(build: Callable[..., Plan], x: Tensor) -> Choices:
@@ -52,17 +49,15 @@ def calibrate(build: Callable[..., Plan], x: Tensor) -> Choices:
     plan = build(whole) if whole else split
     dense, _ = _passes(plan, x, "dense")
     event, env = _passes(plan, x, "event")  # the last one leaves its spikes
-    limits, milliseconds, ratios = {}, {}, {}
+    limits, milliseconds = {}, {}
     for step, event_ms, dense_ms in zip(plan.steps, event, dense, strict=True):
         if isinstance(step, Layer):
-            if step.source.of is not None and step.source.of.density:
-                ratios[step.name] = step.source.packed.density / step.source.of.density
             density, silent = _silent(step, env)
             if not step.source.density:  # in the passes there were no spikes either
                 event_ms /= silent
             limits[step.name] = limit(density, silent * event_ms, event_ms, dense_ms)
             milliseconds[step.name] = silent * event_ms, event_ms, dense_ms
-    return Choices(whole, limits, milliseconds, ratios)
+    return Choices(whole, limits, milliseconds)
 
 
 def limit(density: float, silent_ms: float, event_ms: float, dense_ms: float) -> float:

@@ -144,8 +144,15 @@ class EventDrivenConverted(Converted):
         return layer(counts, self.levels)
 
     def _prepared(self, place, name, scale, weight, bias, options) -> SignedLayer | None:
-        stride, padding, dilation = (_pair(options.get(key, default)) for key, default in (("stride", 1), ("padding", 0), ("dilation", 1)))
-        known = name in ("linear", "conv2d") and options.get("groups", 1) == 1 and dilation == (1, 1) and padding is not None
+        stride, padding, dilation = (
+            _pair(options.get(key, default)) for key, default in (("stride", 1), ("padding", 0), ("dilation", 1))
+        )
+        known = (
+            name in ("linear", "conv2d")
+            and options.get("groups", 1) == 1
+            and dilation == (1, 1)
+            and padding is not None
+        )
         rows = 2 * (-(-weight.shape[1] // 64) * 64) * weight[0, 0].numel()
         if not known or rows > spike_conv.MOST_ROWS or weight.dtype not in spike_conv.native.DTYPES:
             return None
