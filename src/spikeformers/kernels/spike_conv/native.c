@@ -191,6 +191,26 @@ typedef uint32_t wholes __attribute__((vector_size(VB)));
 #define SURE 256        /* so many int8 numbers always fit into an int16 sum */
 #define PAIRS (VB == 64) /* whether 32 lanes of int16 are one vector */
 
+/* Rows as wider lanes. Intrinsics where there are any: GCC converts vectors in halves. */
+#if defined(__AVX512F__)
+INLINE shorts_32 shorts_of_32(const int8_t *row) { return (shorts_32)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)row)); }
+INLINE vec_f32 floats_of(const uint16_t *row) {
+    return (vec_f32)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)row)), 16);
+}
+#else
+INLINE shorts_32 shorts_of_32(const int8_t *row) { return __builtin_convertvector(*(const bytes_32 *)row, shorts_32); }
+#if defined(__AVX2__)
+INLINE vec_f32 floats_of(const uint16_t *row) { return (vec_f32)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)row)), 16); }
+#else
+INLINE vec_f32 floats_of(const uint16_t *row) { return (vec_f32)(__builtin_convertvector(*(const halves *)row, wholes) << 16); }
+#endif
+#endif
+#if defined(__AVX2__)
+INLINE shorts_16 shorts_of_16(const int8_t *row) { return (shorts_16)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)row)); }
+#else
+INLINE shorts_16 shorts_of_16(const int8_t *row) { return __builtin_convertvector(*(const bytes_16 *)row, shorts_16); }
+#endif
+
 /* Sums of int8 rows, as floats; `quarters` is the row's width in units of 16 lanes. */
 INLINE void gather_int8(const int8_t *restrict w, const uint16_t *restrict index, int64_t n, vec_f32 *acc, int quarters) {
     int32_t total[64] __attribute__((aligned(64))) = {0};
@@ -202,10 +222,8 @@ INLINE void gather_int8(const int8_t *restrict w, const uint16_t *restrict index
         for (; i < end; i++) {
             const int8_t *row = w + (int64_t)index[i] * (quarters * 16);
             __builtin_prefetch(w + (int64_t)index[i + AHEAD] * (quarters * 16));
-            for (int j = 0; PAIRS && j < quarters / 2; j++)
-                pair[j] += __builtin_convertvector(*(const bytes_32 *)(row + j * 32), shorts_32);
-            for (int j = PAIRS ? quarters / 2 * 2 : 0; j < quarters; j++)
-                one[j] += __builtin_convertvector(*(const bytes_16 *)(row + j * 16), shorts_16);
+            for (int j = 0; PAIRS && j < quarters / 2; j++) pair[j] += shorts_of_32(row + j * 32);
+            for (int j = PAIRS ? quarters / 2 * 2 : 0; j < quarters; j++) one[j] += shorts_of_16(row + j * 16);
         }
         int16_t sums[64];
         memcpy(sums, one, sizeof sums);
@@ -218,10 +236,10 @@ INLINE void gather_int8(const int8_t *restrict w, const uint16_t *restrict index
 
 INLINE void gather_bf16(const uint16_t *restrict w, const uint16_t *restrict index, int64_t n, vec_f32 *acc, int NV) {
     for (int64_t i = 0; i < n; i++) {
-        const halves *row = (const halves *)(w + (int64_t)index[i] * (NV * LN));
+        const uint16_t *row = w + (int64_t)index[i] * (NV * LN);
         const char *ahead = (const char *)(w + (int64_t)index[i + AHEAD] * (NV * LN));
         for (int j = 0; j < NV * VB / 2; j += 64) __builtin_prefetch(ahead + j);
-        for (int j = 0; j < NV; j++) acc[j] += (vec_f32)(__builtin_convertvector(row[j], wholes) << 16);
+        for (int j = 0; j < NV; j++) acc[j] += floats_of(row + j * LN);
     }
 }
 
