@@ -503,7 +503,7 @@ SHAPES = {
 
 def runnable(call, *alive) -> Callable[[], None]:
     """Carries out a call of `spike_conv` on tensors that this keeps alive."""
-    scratch = spike_conv.aligned(torch.empty(spike_conv.scratch_bytes(call), dtype=torch.uint8))
+    scratch = spike_conv.aligned_room(spike_conv.scratch_bytes(call))
     call.scratch = scratch.data_ptr()
 
     def run(_alive=(scratch, alive)) -> None:

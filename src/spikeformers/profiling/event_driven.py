@@ -40,9 +40,9 @@ class EventDrivenRun:
             f"({self.merged_milliseconds / self.milliseconds:.2f} times as much); {self.precision} weights, "
             f"{self.threads} thread{'s' * (self.threads > 1)}; layers that read spikes: {counts or 'none'}"
         ]
-        rows = [["layer", "kernel", "ran", "density", "dense from", "event-driven ms", "dense ms"]]
+        rows = [["layer", "kernel", "ran", "density", "limit", "event-driven ms", "dense ms"]]
         for layer in self.layers:
-            limit = "-" if math.isinf(layer.limit) or layer.limit >= 1 else f"{layer.limit:.3f}"
+            limit = "-" if math.isinf(layer.limit) else f"{layer.limit:.3f}"
             times = [f"{ms:.3f}" for ms in (layer.event_ms, layer.dense_ms)]
             rows.append([layer.name, layer.operation, layer.way, f"{layer.density:.4f}", limit, *times])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

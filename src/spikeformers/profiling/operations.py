@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
+from ..transforms.event_driven import EventDriven, EventDrivenConverted
 from ..transforms.sta import Converted, approximators
 
 KINDS = ("binary", "ternary", "integer", "real")
@@ -738,9 +739,12 @@ def record(
     What comes out is given to `then` in a list: one answer, or of a converted network that after every step. Those run in the form
     "spikes".
 
+    Of an event-driven network that one is followed that it was made of.
+
     Raises:
         ValueError: there are no inputs.
     """
+    model = model.merged if isinstance(model, (EventDriven, EventDrivenConverted)) else model
     recorder = Recorder(model, maps_of)
     modes = {module: module.training for module in model.modules()}
     model.eval()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .._library import load_library
-from ..spike_conv import Packed, aligned, channels_last, empty_map
+from ..spike_conv import Packed, aligned_room, channels_last, empty_map
 from ..spike_conv.native import DTYPES
 from . import reference
 
@@ -82,7 +82,7 @@ def spike_attention(q: Packed, k: Packed, v: Packed, num_heads: int, dtype: torc
     out = empty_map(t, b, c, h, w, dtype)
     q, k, v = (Packed(z.words.contiguous(), z.channels) for z in (q, k, v))
     given = call(q, k, v, num_heads, out)
-    scratch = aligned(torch.empty(scratch_bytes(given), dtype=torch.uint8))
+    scratch = aligned_room(scratch_bytes(given))
     given.scratch = scratch.data_ptr()
     run(given)
     return out

@@ -152,8 +152,7 @@ def pack_signed(x: Tensor, levels: int) -> tuple[Packed, int]:
     if library is None or x.dtype not in native.DTYPES or not x.numel():
         x = torch.nn.functional.pad(x.clamp(-levels, levels), (0, 0, 0, 0, 0, -c % 64))
         return pack(torch.cat([x.clamp_min(0), (-x).clamp_min(0)], 2)), int(x.abs().sum())
-    x = channels_last(x)
-    x = x if x.movedim(2, 4).is_contiguous() else x.movedim(2, 4).contiguous().movedim(4, 2)
+    x = x.movedim(2, 4).contiguous()
     words = torch.empty(levels, t, b, h, w, 2 * half, dtype=torch.int64, device="cpu")
     given = native.BitsCall(
         planes=levels, maps=t * b, height=h, width=w, channels=c, words=2 * half, dtype=native.DTYPES[x.dtype],
@@ -165,10 +164,15 @@ def pack_signed(x: Tensor, levels: int) -> tuple[Packed, int]:
 
 def aligned(data: Tensor) -> Tensor:
     """The same bytes from an address that 64 divides, with 64 bytes of room behind them."""
-    room = torch.zeros(data.numel() + 128, dtype=torch.uint8, device="cpu")
-    start = -room.data_ptr() % 64
-    room[start : start + data.numel()] = data
-    return room[start:]
+    room = aligned_room(data.numel())
+    room[: data.numel()] = data
+    return room
+
+
+def aligned_room(size: int) -> Tensor:
+    """Uninitialised bytes from an address that 64 divides, with 64 bytes of room behind them."""
+    room = torch.empty(size + 128, dtype=torch.uint8, device="cpu")
+    return room[-room.data_ptr() % 64 :]
 
 
 def empty_map(t: int, b: int, c: int, h: int, w: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -313,7 +317,7 @@ def spike_conv(
         spikes, weight, bias, stride=stride, padding=padding, addends=addends, like=(shape, dtype), out=x, neuron=neuron,
         fired=fired, v=v, v_out=v_out,
     )  # fmt: skip
-    scratch = aligned(torch.empty(scratch_bytes(given), dtype=torch.uint8, device="cpu"))
+    scratch = aligned_room(scratch_bytes(given))
     given.scratch = scratch.data_ptr()
     run(given)
     return x, fired, v_out

@@ -1,6 +1,7 @@
 /* The passes of native.c for one compute type; see there. */
 
-/* Sums of weight rows [lanes], one for every entry of `index`. Two sets of sums where one would wait for itself. */
+/* Sums of weight rows [lanes], one for every entry of `index`. Two sets of sums where one would wait for itself; wide rows are fetched
+ * ahead, as they come from afar. */
 INLINE void NAME(gather)(const REAL *restrict w, const uint16_t *restrict index, int64_t n, NAME(vec) *acc, int NV) {
     int64_t i = 0;
     if (NV * VB <= 128) {
@@ -13,6 +14,11 @@ INLINE void NAME(gather)(const REAL *restrict w, const uint16_t *restrict index,
             for (int j = 0; j < NV; j++) second[j] += b[j];
         }
         for (int j = 0; j < NV; j++) acc[j] += second[j];
+        if (i < n) {
+            const NAME(vec) *last = (const NAME(vec) *)(w + (int64_t)index[i] * (NV * LN));
+            for (int j = 0; j < NV; j++) acc[j] += last[j];
+        }
+        return;
     }
     for (; i < n; i++) {
         const NAME(vec) *a = (const NAME(vec) *)(w + (int64_t)index[i] * (NV * LN));

@@ -3,18 +3,19 @@
 
 import contextlib
 import copy
+import inspect
 import threading
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from ...kernels import spike_attention, spike_conv
 from ..merge import merge
-from ..sta.convert import Converted
+from ..sta.convert import Converted, batches_of
 from .builder import Builder
 from .calibration import Choices, calibrate
 from .converted import EventDrivenConverted
@@ -39,8 +40,8 @@ class StreamState:
         milliseconds: what the last one took.
     """
 
-    potentials: list[Tensor]
-    logits: Tensor
+    potentials: list[Tensor] = field(repr=False)
+    logits: Tensor = field(repr=False)
     frames: int = 0
     milliseconds: float = 0.0
 
@@ -83,7 +84,7 @@ class EventDriven(nn.Module):
         Raises:
             ValueError: as the network itself; or a type or device that is not the network's.
         """
-        self._must_fit(x)
+        must_fit(x, next(self.merged.parameters()))
         options = {"per_step": True} if per_step else {}
         if not self.live or not x.numel():
             return self.merged(x, **options)
@@ -94,9 +95,12 @@ class EventDriven(nn.Module):
             except Opaque as error:
                 reason = error
         answer = self.merged(x, **options)
-        self._opaque = True
-        warnings.warn(f"{reason}; the merged network runs in its place", stacklevel=2)
+        self._give_up(reason)
         return answer
+
+    def _give_up(self, reason: Opaque) -> None:
+        self._opaque = True
+        warnings.warn(f"{reason}; the merged network runs in its place", stacklevel=3)
 
     @contextlib.contextmanager
     def _alone(self):
@@ -144,14 +148,6 @@ class EventDriven(nn.Module):
 
         return build
 
-    def _must_fit(self, x: Tensor) -> None:
-        like = next(self.merged.parameters())
-        if x.device.type != "cpu" or x.dtype != like.dtype:
-            raise ValueError(
-                f"the input is {x.dtype} on {x.device} and this network {like.dtype} on the CPU; convert the input with "
-                f"x.to('cpu', {like.dtype})"
-            )
-
     def layers(self) -> list[LayerReport]:
         """Which layers ran how in the last run, in their order. Empty before the first."""
         return [report(layer, layer.source.density) for layer in self._last.layers] if self._last else []
@@ -187,9 +183,16 @@ class EventDriven(nn.Module):
             ValueError: the frame or state does not fit, the kernels are missing, or the network needs all frames at once: its
                 time steps shrink by weights computed from the whole sequence.
         """
-        self._must_fit(frame)
-        if frame.ndim != 4:
-            raise ValueError(f"expected one frame [B, C, H, W], not {tuple(frame.shape)}")
+        must_fit(frame, next(self.merged.parameters()))
+        if frame.ndim != 4 or not frame.numel():
+            raise ValueError(f"expected one frame [B, C, H, W], of at least one sample, not {tuple(frame.shape)}")
+        if not isinstance(state, StreamState | None):
+            raise ValueError(f"the state is what the last call of stream returned, or None, not {type(state).__name__}")
+        if "per_step" not in inspect.signature(self.merged.forward).parameters:
+            raise ValueError(
+                f"streaming needs logits of every step; give {type(self.merged).__name__} a forward(self, x, per_step=False) that "
+                "returns [T, B, classes] when it is asked to"
+            )
         if not self.live:
             why = (
                 "torch.export does not see through this network"
@@ -202,14 +205,12 @@ class EventDriven(nn.Module):
             raise ValueError(
                 f"time steps shrink from stage to stage here ({schedule}), which needs all frames; stream an unshrunk network"
             )
-        started = time.perf_counter()
         with self._alone():
             try:
                 self._last = plan = self.plan(frame[None], True, stream=True)
             except Opaque as error:
-                raise ValueError(
-                    f"streaming needs a network that gives logits of every step (per_step=True): {error}"
-                ) from None
+                raise ValueError(f"streaming needs a plan of the network's operations: {error}") from None
+            started = time.perf_counter()  # the plan is made once
             if plan.stateless:
                 raise ValueError(
                     f"these neurons cannot be streamed, as their potentials are not at hand: {', '.join(plan.stateless)}"
@@ -245,13 +246,36 @@ class EventDriven(nn.Module):
         return f"precision={self.precision!r}, kernels={'live' if self.live else 'missing'}"
 
 
+def must_fit(x: Tensor, like: Tensor) -> None:
+    """
+    Raises:
+        ValueError: x is no tensor, or has another type or lies on another device than a network with the parameter `like`; or that
+            network computes in a type that there are no kernels for.
+    """
+    if not isinstance(x, Tensor):
+        raise ValueError(
+            f"expected a tensor of images [B, C, H, W] or a sequence [T, B, C, H, W], not {type(x).__name__}; event-driven networks take "
+            "one batch, so convert it with torch.as_tensor or take a batch of a loader; detectors, which take lists, are not supported"
+        )
+    if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"this network is {like.dtype} on {like.device} now; event-driven ones run in float32 or float64 on the CPU: "
+            "make one of model.cpu().float()"
+        )
+    if x.device.type != "cpu" or x.dtype != like.dtype:
+        raise ValueError(
+            f"the input is {x.dtype} on {x.device} and this network {like.dtype} on the CPU; prepare it as in training and convert it with "
+            f"x.to('cpu', {like.dtype})"
+        )
+
+
 def event_driven(
-    model: nn.Module, calibration: Tensor | None = None, *, precision: str = "float32"
+    model: nn.Module, calibration: Tensor | Iterable | None = None, *, precision: str = "float32"
 ) -> EventDriven | EventDrivenConverted:
     """A network that computes with spikes as bits, and adds a layer's weights only where there are any.
 
-    The model is merged for CPUs. Whatever reads spikes (convolutions of one group and depthwise ones, pooling by maximum, attention)
-    runs on bits; a convolution, what is added to it and the neurons behind it are one pass over time; what does not depend on time is
+    The model is merged for CPUs. Whatever reads spikes (convolutions of one group and depthwise ones, linear layers, pooling, attention)
+    runs on bits; a layer, what is added to it and the neurons behind it are one pass over time; what does not depend on time is
     computed once. Everything else is torch's own. The calibration measures on this machine, at the density that its spikes have, from
     which density on a layer is faster dense, and which pointwise and depthwise convolutions in a row are faster as one; every run
     decides by that, layer by layer.
@@ -259,8 +283,8 @@ def event_driven(
     Args:
         model: any backbone of the registry, shrunk or not, merged or not; others whose operations torch.export finds; or what `convert`
             returned, see `EventDrivenConverted`. Left as it is.
-        calibration: images [B, C, H, W] or a sequence [T, B, C, H, W], as the network will see them: real ones, or densities are wrong.
-            None: all layers run event-driven.
+        calibration: images [B, C, H, W] or a sequence [T, B, C, H, W], as the network will see them: real ones, or densities are wrong;
+            for a converted network what `convert` takes, of which the first batch is used. None: all layers run event-driven.
         precision: how weights of event-driven layers are kept, "float32", "bfloat16" or "int8" (one scale for each output channel);
             sums are float32. A float64 model keeps float64 throughout, with "float32": the reference mode.
 
@@ -269,25 +293,35 @@ def event_driven(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    if isinstance(model, (EventDriven, EventDrivenConverted)):
+        model = model.merged
     converted = isinstance(model, Converted)
     merged = model if converted else merge(model, "cpu")
     like = next(merged.parameters(), None)
     if like is None or like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         found = "none" if like is None else f"{like.dtype} on {like.device}"
         raise ValueError(
-            f"expected a model with parameters in float32 or float64 on the CPU, not {found}; use model.cpu().float()"
+            f"expected a model with parameters in float32 or float64 on the CPU, not {found}; load its weights there, or use "
+            "model.cpu().float()"
         )
     if like.dtype == torch.float64 and precision != "float32":
         raise ValueError(f"precision {precision!r} is for float32 models; this one is float64")
     if converted:
         driven = EventDrivenConverted(model, precision, PRECISIONS[precision])
         if calibration is not None and driven.live:
-            driven.calibrate(calibration)
+            args, kwargs = next(batches_of(calibration))
+            for x in (*args, *kwargs.values()):
+                if isinstance(x, Tensor) and x.is_floating_point():
+                    must_fit(x, like)
+            driven.calibrate(*args, **kwargs)
         return driven
     driven = EventDriven(merged, precision).eval()
     if calibration is not None and driven.live:
-        driven._must_fit(calibration)
-        with driven._alone(), contextlib.suppress(Opaque):
-            driven.choices = calibrate(driven.builder(calibration), calibration)
-            driven._weights.clear()  # those of chains in both forms
+        must_fit(calibration, like)
+        try:
+            with driven._alone():
+                driven.choices = calibrate(driven.builder(calibration), calibration)
+                driven._weights.clear()  # those of chains in both forms
+        except Opaque as reason:
+            driven._give_up(reason)
     return driven

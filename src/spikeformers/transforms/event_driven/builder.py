@@ -6,7 +6,7 @@ import ctypes
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx
@@ -117,7 +117,7 @@ class Builder:
         (out,) = next(node for node in self.graph.nodes if node.op == "output").args[0]
         result = self._readable(out)
         self.touched.append(self._touches([result]))
-        scratch = spike_conv.aligned(torch.zeros(self.scratch_size, dtype=torch.uint8))
+        scratch = spike_conv.aligned_room(self.scratch_size)
         for call in self.scratch_calls:
             call.scratch = scratch.data_ptr()
 
@@ -214,6 +214,11 @@ class Builder:
             self.values[node] = self.constants[node] if node in self.constants else self._generic(node)
         return self.values[node]
 
+    def _are_map(self, node: fx.Node) -> bool:
+        """Whether these are spikes of a map, [T, B, C, H, W] or with the outer axes as one."""
+        value = self.values.get(node)
+        return isinstance(value, Bits) and not value.tokens and is_map(node, value.packed.shape)
+
     def _alias(self, node: fx.Node, of: fx.Node) -> None:
         if of in self.values:
             self.values[node] = self.values[of]
@@ -221,7 +226,13 @@ class Builder:
     def _reshaped(self, node: fx.Node) -> None:
         """Nothing has to be done where only the outer axes change."""
         value = self.values.get(node.args[0])
-        if isinstance(value, Bits) and is_map(node, value.packed.shape):
+        if isinstance(value, Bits) and value.tokens:
+            t, b, c, _, _ = value.packed.shape
+            if shape_of(node) == shape_of(node.args[0]):
+                self.values[node] = value
+            elif len(shape_of(node.args[0])) == 3 and is_map(node, (t, b, c, 1, 1)):
+                self.values[node] = replace(value, tokens=False)
+        elif isinstance(value, Bits) and is_map(node, value.packed.shape):
             self.values[node] = value
         elif isinstance(value, Tensor) and passes(node, node.args[0]):
             with contextlib.suppress(RuntimeError):
@@ -233,7 +244,7 @@ class Builder:
         """A convolution of spikes: at once, or together with an addition behind it."""
         x, weight, bias, stride, padding, dilation, groups = conv_args(node)
         source = self.values.get(x)
-        if not isinstance(source, Bits) or weight not in self.constants or isinstance(padding, str):
+        if not self._are_map(x) or weight not in self.constants or isinstance(padding, str):
             return
         outputs, inputs, *size = self.constants[weight].shape
         few = math.prod(size) * inputs <= spike_conv.MOST_ROWS
@@ -256,6 +267,9 @@ class Builder:
             convolution = Convolution(
                 node, source, self.constants[weight], bias, tuple(stride), tuple(padding), groups, name, names
             )
+        self._layer_or_wait(convolution)
+
+    def _layer_or_wait(self, convolution: Convolution) -> None:
         addition = self._addition_behind(convolution)
         if addition is None or addition in self.absorbed:
             self._layer(convolution, convolution.node, ())
@@ -267,17 +281,15 @@ class Builder:
         """A linear layer that reads spikes of vectors or tokens."""
         x, weight, bias = (*node.args, None)[:3]
         source = self.values.get(x)
-        if (
-            not isinstance(source, Bits)
-            or weight not in self.constants
-            or (bias is not None and bias not in self.constants)
-            or map_shape(x) != source.packed.shape
-            or self.constants[weight].shape[1] > spike_conv.MOST_ROWS
-        ):
+        if not isinstance(source, Bits) or not source.tokens or weight not in self.constants:
+            return
+        if (bias is not None and bias not in self.constants) or self.constants[weight].ndim != 2:
+            return
+        if self.constants[weight].shape[1] > spike_conv.MOST_ROWS:
             return
         bias, names = None if bias is None else self.constants[bias], self._weight_names([node])
         weight = self.constants[weight][..., None, None]
-        self._layer(Convolution(node, source, weight, bias, (1, 1), (0, 0), 1, None, names), node, ())
+        self._layer_or_wait(Convolution(node, source, weight, bias, (1, 1), (0, 0), 1, None, names))
 
     def _addition_behind(self, convolution: Convolution) -> fx.Node | None:
         """The addition to a map of the same size that is all that reads the convolution."""
@@ -292,6 +304,8 @@ class Builder:
         operands = [arg for arg in addition.args if isinstance(arg, fx.Node)]
         mine = [self._root(operand) is convolution.node for operand in operands]
         shape = (*convolution.source.packed.shape[:2], *shape_of(convolution.node)[-3:])
+        if convolution.node.target is aten.linear.default:
+            shape = tuple(shape_of(convolution.node))
         alike = all(tuple(shape_of(z)) == shape for z in (addition, *operands))
         return addition if alike and sorted(mine) == [False, True] else None
 
@@ -347,10 +361,11 @@ class Builder:
             self.weights[key] = spike_conv.prepare(scaled, groups, None if groups != 1 else self.precision)
         prepared = self.weights[key]
         t, b, c, h, w = source.packed.shape
+        linear = node.target is aten.linear.default
         kh, kw = weight.shape[2:]
         size = spike_conv.out_size(h, kh, stride[0], padding[0]), spike_conv.out_size(w, kw, stride[1], padding[1])
         shape = (t, b, weight.shape[0], *size)
-        neuron, out, fires = self._behind(result, shape)
+        neuron, out, fires = self._behind(result, shape, tokens=linear)
         behind = {"out": out, "neuron": neuron, "fired": fires and fires.packed, "count": fires and fires.count}
         fixed = tuple(addend if isinstance(addend, Tensor) else None for addend in addends)
         event = spike_conv.call(source.packed, prepared, bias, stride=stride, padding=padding, addends=fixed, **behind)
@@ -360,7 +375,7 @@ class Builder:
         if fires is not None:
             self.neurons[-1].calls += [event.call, rest.call]
         dense_weight = prepared.dense.to(memory_format=torch.channels_last)
-        room, numbers, linear = self.room, t * b * h * w * c, node.target is aten.linear.default
+        room, numbers = self.room, t * b * h * w * c
         room.numel = max(room.numel, numbers)
         unpack = spike_conv.unpacked_into(source.packed, dense_weight)
         run_unpack = spike_conv.native.load()[0].spike_unpack
@@ -398,7 +413,7 @@ class Builder:
         if node.target is LIF:
             neuron, out, fires = self._neuron(node), None, self._bits(node, shape)
         else:
-            neuron, out, fires = self._behind(node, shape)
+            neuron, out, fires = self._behind(node, shape, tokens=False)
         fixed = tuple(addend if isinstance(addend, Tensor) else None for addend in addends)
         call = spike_conv.call(
             None,
@@ -415,28 +430,31 @@ class Builder:
             self.neurons[-1].calls.append(call)
         self._add_step(step, self._chain_of(node), (out, *addends))
 
-    def _behind(self, result: fx.Node, shape):
+    def _behind(self, result: fx.Node, shape, tokens: bool):
         """The neurons behind the map `result`, the buffer for its potentials if others read them, and the neurons' spikes."""
         users = self._users(result)
-        lif = next((user for user in users if user.target is LIF and self._fits(user, shape)), None)
+        lif = next((user for user in users if user.target is LIF and self._fits(user, shape, tokens)), None)
         out = None
         if lif is None or len(users) > 1:
             out = self._map(shape)
-            self._register(result, out)
+            self.values[result] = _of_map(out, shape_of(result), tokens)
+            self.done.add(result)
         else:
             self.inner.add(result)
         if lif is None:
             return None, out, None
         return self._neuron(lif), out, self._bits(lif, shape)
 
-    def _fits(self, lif: fx.Node, shape) -> bool:
-        return map_shape(lif.args[0]) == tuple(shape) and self._has_our_type(lif) and self._constants_known(lif)
+    def _fits(self, lif: fx.Node, shape, tokens: bool) -> bool:
+        alike = map_shape(lif.args[0]) == tuple(shape) and tokens == (len(shape_of(lif.args[0])) != 5)
+        return alike and self._has_our_type(lif) and self._constants_known(lif)
 
     def _bits(self, lif: fx.Node, shape) -> Bits:
         t, b, c, h, w = shape
         words = torch.zeros(1, t, b, h, w, -(-c // 64), dtype=torch.int64)
         self.bytes += words.numel() * 8
-        fires = Bits(Packed(words, c), (ctypes.c_int64 * self.threads)(), t * b * c * h * w)
+        tokens = len(shape_of(lif.args[0])) != 5
+        fires = Bits(Packed(words, c), (ctypes.c_int64 * self.threads)(), t * b * c * h * w, tokens)
         self.fired[lif] = fires
         self.done.add(lif)
         self.neurons.append(Neurons(module_name(lif), (b, c, h, w), fires))
@@ -453,10 +471,6 @@ class Builder:
         self.maps[out.data_ptr()] = len(self.sizes)
         self.sizes.append(size)
         return out
-
-    def _register(self, node: fx.Node, value: Tensor) -> None:
-        self.values[node] = _of_map(value, shape_of(node))
-        self.done.add(node)
 
     def _constants_known(self, lif: fx.Node) -> bool:
         _, v, tau, *_ = lif.args
@@ -491,7 +505,7 @@ class Builder:
         ):
             return
         values = [self._value(z) for z in (a, b)]
-        if all(isinstance(value, Bits) for value in values) and values[0].scale == values[1].scale:
+        if all(map(self._are_map, (a, b))) and values[0].scale == values[1].scale:
             self._sum_of_spikes(node, *values)
             return
         self._sums(node, tuple(shape_of(node)), (self._addend(a), self._addend(b)))
@@ -530,9 +544,9 @@ class Builder:
     def _pool(self, node: fx.Node) -> None:
         x, kernel, *rest = node.args
         value = self.values.get(x)
-        stride, padding, dilation, ceil = (*rest, *([kernel], [0], [1], False)[len(rest) :])
+        stride, padding, dilation, ceil = (*rest, *([], [0], [1], False)[len(rest) :])
         square = all(len({*numbers}) == 1 for numbers in (kernel, stride or kernel, padding, dilation))
-        if not isinstance(value, Bits) or not _binary(value) or not square or dilation[0] != 1 or ceil:
+        if not self._are_map(x) or not _binary(value) or not square or dilation[0] != 1 or ceil:
             return
         t, b, c, _, _ = value.packed.shape
         h, w = shape_of(node)[-2:]
@@ -554,7 +568,7 @@ class Builder:
         plain = not rest or (
             tuple(rest[0] or kernel) == tuple(kernel) and not any(map(any, rest[1:2])) and not any(rest[2:3])
         )
-        if not isinstance(value, Bits) or not plain or len({*kernel}) != 1 or len(rest) > 3 or node.kwargs:
+        if not self._are_map(x) or not plain or len({*kernel}) != 1 or len(rest) > 3 or node.kwargs:
             return
         size, before = kernel[0], value.packed.words
         h, w = shape_of(node)[-2:]
@@ -605,11 +619,7 @@ class Builder:
         """The nodes of spikes q, k, v [T, B, C, H, W], if this is attention between them."""
 
         def spikes(z):
-            if (
-                z.target is aten.reshape.default
-                and isinstance(self.values.get(z.args[0]), Bits)
-                and len(shape_of(z.args[0])) == 5
-            ):
+            if z.target is aten.reshape.default and self._are_map(z.args[0]) and len(shape_of(z.args[0])) == 5:
                 bits = self.values[z.args[0]]
                 t, b, c, h, w = bits.packed.shape
                 if (
@@ -649,7 +659,7 @@ class Builder:
                 out.mul_(bits.scale)
 
         self._add_step(step, None, (out,))
-        return _of_map(out, shape_of(node))
+        return _of_map(out, shape_of(node), bits.tokens)
 
     def _readable(self, node: fx.Node) -> Tensor | Slot:
         """What a step finds the node's tensor by."""
@@ -714,7 +724,6 @@ def _binary(bits: Bits) -> bool:
     return len(bits.packed.words) == 1 and bits.scale == 1
 
 
-def _of_map(x: Tensor, shape: torch.Size) -> Tensor:
-    """A map in the shape that a node has: vectors, tokens, or with the outer axes as one."""
-    t, b, c, h, w = x.shape
-    return x[..., 0].movedim(2, 3) if tuple(shape) == (t, b, h, c) and w == 1 else x.view(shape)
+def _of_map(x: Tensor, shape: torch.Size, tokens: bool) -> Tensor:
+    """A map in the shape that a node has: tokens [T, B, N, C], or with other outer axes."""
+    return x[..., 0].movedim(2, 3) if tokens and len(shape) == 4 else x.view(shape)

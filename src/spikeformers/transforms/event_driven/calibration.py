@@ -102,19 +102,19 @@ def _silent(layer: Layer, env: list) -> tuple[float, float]:
         channels = torch.arange(words.shape[-1] * 64) < layer.source.packed.channels
         fired = (torch.rand(*words.shape, 64) < density) & channels.view(words.shape[-1], 64)
         words.copy_((fired.long() << torch.arange(64)).sum(-1))
-    event = _time(layer.event, env)
+    event = least_ms(lambda: layer.event(env))
     words.zero_()
-    silent = _time(layer.event, env)
+    silent = least_ms(lambda: layer.event(env))
     words.copy_(kept)
     layer.event(env)  # what comes behind sees real spikes
     return density, min(1.0, silent / event)
 
 
-def _time(step: Callable[[list], None], env: list) -> float:
+def least_ms(work: Callable[[], object]) -> float:
     """Least milliseconds of repetitions: what other programs add is not the layer's."""
     times = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
-        step(env)
+        work()
         times.append(1e3 * (time.perf_counter() - start))
     return min(times[1:])

@@ -1,10 +1,10 @@
 """Event-driven inference of networks that `convert` made: layers add weights where signed spikes are."""
 # Shapes: B batch, C channels, H W pixels.
 
+import copy
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,11 +15,28 @@ from ...kernels import spike_conv
 from ...kernels.spike_conv import Weight
 from ..sta.convert import Converted, logits_of
 from ..sta.rates import Run
-from .calibration import limit
+from .calibration import least_ms, limit
 from .report import LayerReport, report
 
 STEPS = 4  # before a calibration measures: in the first ones neurons fire otherwise than later
-ROUNDS = 4
+
+
+class Seen:
+    """A tensor, to tell whether it still is what it was.
+
+    Parameters count how often they were changed. What is computed anew in every pass is compared with a copy.
+    """
+
+    def __init__(self, x: Tensor | None):
+        counts = isinstance(x, nn.Parameter) and not x.is_inference()
+        self.x, self.version = x if counts or x is None else x.detach().clone(), x._version if counts else None
+
+    def same(self, x: Tensor | None) -> bool:
+        if x is None or self.x is None:
+            return x is self.x
+        if self.version is not None:
+            return x is self.x and x._version == self.version
+        return x.shape == self.x.shape and torch.equal(x, self.x)
 
 
 @dataclass
@@ -54,7 +71,7 @@ class SignedLayer:
         linear = self.dense.ndim == 2
         x = counts.reshape(1, 1, -1, counts.shape[-1]).movedim(3, 2)[..., None] if linear else counts[None]
         packed, units = spike_conv.pack_signed(x, levels)
-        self.density = units / max(1, counts.numel())
+        self.density = units / counts.numel()
         if self.limit is not None and self.density > self.limit:
             self.way = "dense"
             return self.in_torch(counts)
@@ -68,12 +85,15 @@ class SignedLayer:
             return functional.linear(counts, self.dense, self.bias)
         return functional.conv2d(counts, self.dense, self.bias, self.stride, self.padding)
 
-    def calibrate(self, counts: Tensor, levels: int) -> tuple[float, tuple[float, float, float]]:
-        """Measures both forms on these counts; sets and returns the limit and the times."""
+    def calibrate(self, counts: Tensor, levels: int) -> tuple[float, tuple[float, float, float]] | None:
+        """Measures both ways on these counts; sets and returns the limit and the times. None without any spike."""
+        if not counts.any():
+            return None
+        silence = torch.zeros_like(counts)
+        self.limit = -1.0
+        dense = least_ms(lambda: self(counts, levels))
         self.limit = None
-        silent = _time(lambda: self(torch.zeros_like(counts), levels))
-        dense = _time(lambda: self.in_torch(counts))
-        event = _time(lambda: self(counts, levels))
+        silent, event = least_ms(lambda: self(silence, levels)), least_ms(lambda: self(counts, levels))
         self.milliseconds = silent, event, dense
         self.limit = limit(self.density, silent, event, dense)
         return self.limit, self.milliseconds
@@ -89,9 +109,15 @@ class ConvertedStream:
         milliseconds: what the last one took.
     """
 
-    run: Run
+    run: Run = field(repr=False)
     frames: int = 0
     milliseconds: float = 0.0
+
+    def clone(self) -> "ConvertedStream":
+        """A copy from which a stream can go on another way."""
+        run = copy.deepcopy(replace(self.run, carry_out=None))
+        run.carry_out = self.run.carry_out
+        return ConvertedStream(run, self.frames, self.milliseconds)
 
 
 class EventDrivenConverted(Converted):
@@ -99,7 +125,7 @@ class EventDrivenConverted(Converted):
 
     In every step linear layers and ungrouped convolutions add rows of weights, into which the thresholds have been multiplied, where
     signed spikes are; layers that are denser than their limit run in torch. Neurons, products of attention and functions are the
-    converted network's own, in the form "spikes". The network's parameters are shared with it.
+    converted network's own, in the form "spikes". Modules and parameters are shared with it.
 
     Attributes:
         merged: the converted network; where the compiled kernels are missing this is as it.
@@ -109,12 +135,13 @@ class EventDrivenConverted(Converted):
 
     def __init__(self, converted: Converted, precision: str, rows: torch.dtype | None):
         nn.Module.__init__(self)
-        self.__dict__.update(converted.__dict__)  # the hooks of conversion are on the modules already
-        self._modules, self._watchers = dict(converted._modules), OrderedDict()
+        for name, value in converted.__dict__.items():  # the hooks of conversion are on the modules already
+            self.__dict__[name] = copy.copy(value) if isinstance(value, dict) else value
+        self._watchers = OrderedDict()
         self.__dict__["merged"] = converted  # not a module of this one, which has the same
         self.precision, self._rows = precision, rows
         self.limits: dict[str, tuple[float, tuple[float, float, float]]] = {}
-        self._layers: dict[str, tuple[tuple, SignedLayer | None]] = {}
+        self._layers: dict[str, tuple[list[Seen], SignedLayer | None]] = {}
         self._measures = False
 
     @property
@@ -124,37 +151,41 @@ class EventDrivenConverted(Converted):
 
     def start(self, form: str = "spikes", time_steps: int | None = None, counting: bool = False, **options) -> Run:
         """A new state, for `step`; always in the form "spikes" where the compiled kernels are there."""
-        if not self.live:
-            return super().start(form, time_steps, counting, **options)
-        return super().start("spikes", time_steps, counting, carry_out=self._carry_out, **options)
+        run = super().start(form, time_steps, counting, **options)
+        if self.live:
+            run.form, run.carry_out = "spikes", self._carry_out
+        return run
+
+    def forward(self, *args, per_step: bool = False, **kwargs) -> Any:
+        """What the converted network returns; see `Converted.forward`."""
+        if any(isinstance(x, Tensor) and not x.numel() for x in (*args, *kwargs.values())):
+            return self.merged(*args, per_step=per_step, **kwargs)
+        return super().forward(*args, per_step=per_step, **kwargs)
 
     def _carry_out(
         self, place: str, name: str, counts: Tensor, scale: Tensor, weight: Tensor, bias: Tensor | None, options: dict
     ) -> Tensor | None:
         """A layer of whole numbers, their thresholds being `scale` [C]; None where the kernels do not know it."""
-        made_of = weight.data_ptr(), weight._version, None if bias is None else (bias.data_ptr(), bias._version), scale
-        before, layer = self._layers.get(place, ((None,), None))
-        if before[:-1] != made_of[:-1] or not torch.equal(before[-1], scale):
-            layer = self._prepared(place, name, scale, weight, bias, options)
-            self._layers[place] = made_of, layer
-        if layer is None or not counts.numel():
+        known = weight.ndim == 2 if name == "linear" else name == "conv2d" and counts.ndim == 4
+        if not known or not counts.numel() or weight.dtype not in spike_conv.native.DTYPES:
             return None
-        if self._measures:
-            self.limits[place] = layer.calibrate(counts, self.levels)
+        made_of = weight, bias, scale
+        before, layer = self._layers.get(place, (None, None))
+        if before is None or not all(seen.same(x) for seen, x in zip(before, made_of, strict=True)):
+            layer = self._prepared(place, scale, weight, bias, options)
+            self._layers[place] = [Seen(x) for x in made_of], layer
+        if layer is None:
+            return None
+        if self._measures and (found := layer.calibrate(counts, self.levels)):
+            self.limits[place] = found
         return layer(counts, self.levels)
 
-    def _prepared(self, place, name, scale, weight, bias, options) -> SignedLayer | None:
-        stride, padding, dilation = (
-            _pair(options.get(key, default)) for key, default in (("stride", 1), ("padding", 0), ("dilation", 1))
-        )
-        known = (
-            name in ("linear", "conv2d")
-            and options.get("groups", 1) == 1
-            and dilation == (1, 1)
-            and padding is not None
-        )
-        rows = 2 * (-(-weight.shape[1] // 64) * 64) * weight[0, 0].numel()
-        if not known or rows > spike_conv.MOST_ROWS or weight.dtype not in spike_conv.native.DTYPES:
+    def _prepared(self, place, scale, weight, bias, options) -> SignedLayer | None:
+        padding = options.get("padding", 0)
+        dilation = options.get("dilation", 1)
+        if isinstance(padding, str) or options.get("groups", 1) != 1 or dilation not in (1, (1,), (1, 1), [1], [1, 1]):
+            return None
+        if 2 * (-(-weight.shape[1] // 64) * 64) * weight[0, 0].numel() > spike_conv.MOST_ROWS:
             return None
         scaled = weight.detach() * scale.view(-1, *[1] * (weight.ndim - 2))
         made = spike_conv.signed(scaled if scaled.ndim == 4 else scaled[..., None, None])
@@ -162,7 +193,8 @@ class EventDrivenConverted(Converted):
         dense = prepared.dense[:, : weight.shape[1]].reshape(weight.shape).contiguous()
         prepared = replace(prepared, dense=made.to("meta"))  # only its shape is read
         bias = None if bias is None else bias.detach().contiguous()
-        return SignedLayer(place, prepared, dense, bias, stride, padding, *self.limits.get(place, (None, None)))
+        found = self.limits.get(place, (None, None))
+        return SignedLayer(place, prepared, dense, bias, _pair(options.get("stride", 1)), _pair(padding), *found)
 
     @torch.no_grad()
     def calibrate(self, *args, **kwargs) -> None:
@@ -180,12 +212,9 @@ class EventDrivenConverted(Converted):
         return [report(layer, layer.density) for _, layer in self._layers.values() if layer is not None]
 
     def memory(self) -> dict[str, int]:
-        """Bytes of the weights prepared for event-driven layers, and of those for torch."""
+        """Bytes of the weights prepared for layers, in both forms; nothing else is kept between steps but the state."""
         layers = [layer for _, layer in self._layers.values() if layer is not None]
-        return {
-            "weights": sum(layer.weight.tiles.numel() for layer in layers),
-            "dense weights": sum(layer.dense.numel() * layer.dense.element_size() for layer in layers),
-        }
+        return {"buffers": 0, "weights": sum(layer.weight.tiles.numel() + layer.dense.nbytes for layer in layers)}
 
     def stream(self, frame: Tensor, state: ConvertedStream | None = None, **kwargs) -> tuple[Tensor, ConvertedStream]:
         """One frame: the logits so far and the state, which is brought up to date in place and says how long this frame took.
@@ -206,17 +235,5 @@ class EventDrivenConverted(Converted):
         return {**super().__getstate__(), "_layers": {}}
 
 
-def _pair(x) -> tuple[int, int] | None:
-    if isinstance(x, str):
-        return None
+def _pair(x) -> tuple[int, int]:
     return (x, x) if isinstance(x, int) else tuple(x) if len(x) == 2 else (x[0], x[0])
-
-
-def _time(work: Callable[[], Any]) -> float:
-    """Least milliseconds of repetitions."""
-    times = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        work()
-        times.append(1e3 * (time.perf_counter() - start))
-    return min(times)

@@ -2,6 +2,7 @@
 # Shapes: T time steps, B batch, C channels, H W pixels, N tokens.
 
 import contextlib
+import io
 
 import torch
 from torch import Tensor, fx, nn
@@ -117,7 +118,11 @@ def export(model: nn.Module, x: Tensor, per_step: bool = False) -> torch.export.
         Opaque: torch.export cannot see through the model, or it does not give one tensor.
     """
     try:
-        with torch.no_grad(), _without_hooks(model):
+        with (
+            torch.no_grad(),
+            _without_hooks(model),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):  # of a failure it prints the graph
             exported = torch.export.export(_PerStep(model, per_step), (x,), strict=False)
     except ValueError:  # the model's own
         raise

@@ -14,12 +14,20 @@ from ...kernels.spike_conv import Packed
 
 @dataclass
 class Bits:
-    """Spikes at run time: their words, and how many there were in the last run, summed by each thread."""
+    """Spikes at run time.
+
+    Attributes:
+        count: how many there were in the last run, summed by each thread.
+        numbers: how many there could have been.
+        tokens: whether they are tokens [T, B, N, C] or vectors [T, B, C] in the network, and no map.
+        scale: what a bit is worth: less than 1 after pooling by mean.
+    """
 
     packed: Packed
     count: ctypes.Array
     numbers: int
-    scale: float = 1.0  # what a bit is worth: less than 1 after pooling by mean
+    tokens: bool = False
+    scale: float = 1.0
 
     @property
     def density(self) -> float:
@@ -36,7 +44,7 @@ class Slot:
 
 @dataclass
 class Layer:
-    """A convolution that reads spikes.
+    """A convolution or linear layer that reads spikes.
 
     Attributes:
         name: of the module; of the last where several convolutions are one.

@@ -179,7 +179,7 @@ def convert(
     shared = {id(x): x for x in (*model.parameters(), *model.buffers())}
     converted = Converted(copy.deepcopy(model, dict(shared)), {}, max(wanted), levels, potential)
     sites, last = _Sites(), None
-    for args, kwargs in _batches(calibration):
+    for args, kwargs in batches_of(calibration):
         if all(x.numel() for x in (*args, *kwargs.values()) if isinstance(x, Tensor)):
             answer = converted.step(converted.start(observer=sites), *args, constant=True, **kwargs)
             last = args, kwargs
@@ -345,7 +345,8 @@ class _Sites:
         }
 
 
-def _batches(calibration):
+def batches_of(calibration: Tensor | Iterable) -> Iterator[tuple[tuple, dict]]:
+    """The arguments that a model takes, by position and by name, of every batch of what `convert` calibrates by."""
     if not isinstance(calibration, Iterable):
         raise ValueError(f"calibration must be a tensor or batches of the model's inputs, not {calibration!r}")
     for batch in [calibration] if isinstance(calibration, (Tensor, Mapping)) else calibration:
