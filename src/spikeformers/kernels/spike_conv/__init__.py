@@ -65,18 +65,36 @@ class Weight:
             depthwise), a tile for every 64 output channels, its lanes filled up to a multiple of 16.
         slabs: where each tile begins, in bytes.
         scale: [C'] what the rows of int8 are to be multiplied by, or None.
-        dense: the weight [C', C / groups, kh, kw] that the tiles stand for, in the type of the sums.
+        shape: (C', C / groups, kh, kw)
+        dtype: of the sums.
+        stored: of the rows.
     """
 
     tiles: Tensor
     slabs: Tensor
     scale: Tensor | None
-    dense: Tensor
+    shape: tuple[int, int, int, int]
+    dtype: torch.dtype
+    stored: torch.dtype
     kind: int
 
     @property
     def depthwise(self) -> bool:
         return self.kind == native.WEIGHTS["depthwise"]
+
+    @property
+    def dense(self) -> Tensor:
+        """The weight [C', C / groups, kh, kw] that the tiles stand for, in the type of the sums; made anew."""
+        outputs, inputs, kh, kw = self.shape
+        parts = []
+        for first, start in zip(range(0, outputs, TILE), self.slabs.tolist(), strict=True):
+            wanted = min(TILE, outputs - first)
+            lanes = -(-wanted // LANES) * LANES
+            size = kh * kw * inputs * lanes * self.stored.itemsize
+            parts.append(self.tiles[start : start + size].view(self.stored).view(-1, lanes)[:, :wanted].to(self.dtype))
+        rows = torch.cat(parts, 1)
+        rows = rows if self.scale is None else rows * self.scale
+        return rows.view(kh, kw, inputs, outputs).permute(3, 2, 0, 1).contiguous()
 
 
 def prepare(weight: Tensor, groups: int = 1, precision: torch.dtype | None = None) -> Weight:
@@ -112,7 +130,7 @@ def prepare(weight: Tensor, groups: int = 1, precision: torch.dtype | None = Non
         raise ValueError(
             f"precision must be float32, bfloat16 or int8 for float32 weights, float64 for float64 ones, not {precision}"
         )
-    rows, scale, dense = weight.permute(2, 3, 1, 0).reshape(-1, outputs), None, weight
+    rows, scale = weight.permute(2, 3, 1, 0).reshape(-1, outputs), None
     if depthwise:
         kind = native.WEIGHTS["depthwise"]
     else:
@@ -120,9 +138,6 @@ def prepare(weight: Tensor, groups: int = 1, precision: torch.dtype | None = Non
         if precision == torch.int8:
             scale = (rows.abs().amax(0) / 127).clamp_min(torch.finfo(torch.float32).tiny)
             rows = (rows / scale).round_().clamp_(-127, 127)
-            dense = (rows * scale).reshape(*weight.shape[2:], inputs, outputs).permute(3, 2, 0, 1).contiguous()
-        elif precision == torch.bfloat16:
-            dense = weight.to(torch.bfloat16).float()
         rows = rows.to(precision)
     tiles, slabs, at = [], [], 0
     for part in rows.split(TILE, 1):
@@ -131,7 +146,8 @@ def prepare(weight: Tensor, groups: int = 1, precision: torch.dtype | None = Non
         tiles.append(tile)
         slabs.append(at)
         at += tile.numel()
-    return Weight(aligned(torch.cat(tiles)), torch.tensor(slabs, device="cpu"), scale, dense, kind)
+    slabs = torch.tensor(slabs, device="cpu")
+    return Weight(aligned(torch.cat(tiles)), slabs, scale, tuple(weight.shape), weight.dtype, rows.dtype, kind)
 
 
 def signed(weight: Tensor) -> Tensor:
@@ -217,7 +233,7 @@ def call(
     if spikes is not None:
         given.planes, given.steps, given.batch, given.height, given.width, given.in_words = spikes.words.shape
         given.spikes, given.channels = spikes.words.data_ptr(), spikes.channels
-        outputs, _, given.kernel_height, given.kernel_width = weight.dense.shape
+        outputs, _, given.kernel_height, given.kernel_width = weight.shape
         given.stride_height, given.stride_width = stride
         given.padding_height, given.padding_width = padding
         given.out_height = out_size(given.height, given.kernel_height, stride[0], padding[0])
@@ -225,7 +241,7 @@ def call(
         given.out_channels, given.weights = outputs, weight.kind
         given.weight, given.slabs = weight.tiles.data_ptr(), weight.slabs.data_ptr()
         given.scale = None if weight.scale is None else weight.scale.data_ptr()
-        given.dtype = native.DTYPES[weight.dense.dtype]
+        given.dtype = native.DTYPES[weight.dtype]
     else:
         shape, dtype = like
         given.steps, given.batch, given.out_channels, given.out_height, given.out_width = shape
@@ -342,15 +358,15 @@ def _check(spikes, weight, bias, stride, padding, addends) -> tuple[tuple[int, .
         if weight is None:
             raise ValueError("spikes need a weight: see prepare")
         t, b, c, h, w = spikes.shape
-        outputs, inputs, kh, kw = weight.dense.shape
+        outputs, inputs, kh, kw = weight.shape
         if c != (outputs if weight.depthwise else inputs):
             raise ValueError(
-                f"the spikes have {c} channels and the weight {tuple(weight.dense.shape)} takes {outputs if weight.depthwise else inputs}"
+                f"the spikes have {c} channels and the weight {weight.shape} takes {outputs if weight.depthwise else inputs}"
             )
         shape = (t, b, outputs, out_size(h, kh, stride[0], padding[0]), out_size(w, kw, stride[1], padding[1]))
         if min(shape[3:]) < 1 and h and w:
             raise ValueError(f"a map of {h} x {w} is too small for a kernel of {kh} x {kw} with padding {padding}")
-        dtype = weight.dense.dtype
+        dtype = weight.dtype
     if len(shape) != 5 or dtype not in native.DTYPES or len(addends) > 2:
         raise ValueError(
             f"expected at most two addends [T, B, C, H, W] in float32 or float64, not {[tuple(a.shape) for a in addends]} of {dtype}"

@@ -374,20 +374,22 @@ class Builder:
         rest = self._step(rest, addends, 1, (out, fires))
         if fires is not None:
             self.neurons[-1].calls += [event.call, rest.call]
-        dense_weight = prepared.dense.to(memory_format=torch.channels_last)
         room, numbers = self.room, t * b * h * w * c
         room.numel = max(room.numel, numbers)
-        unpack = spike_conv.unpacked_into(source.packed, dense_weight)
+        unpack = spike_conv.unpacked_into(source.packed, torch.empty(0, dtype=self.dtype))  # where to is set in every run
+        made: list[Tensor] = []  # the weight for torch, as soon as the layer runs dense for the first time
         run_unpack = spike_conv.native.load()[0].spike_unpack
 
         def dense(env):
             x = room.tensor[:numbers].view(t * b, h, w, c)
             unpack.out = x.data_ptr()
             run_unpack(ctypes.byref(unpack))
+            if not made:
+                made.append(prepared.dense.to(memory_format=torch.channels_last))
             if linear:
-                sums = functional.linear(x, dense_weight[..., 0, 0], bias).movedim(3, 1)
+                sums = functional.linear(x, made[0][..., 0, 0], bias).movedim(3, 1)
             else:
-                sums = functional.conv2d(x.movedim(3, 1), dense_weight, bias, stride, padding, groups=groups)
+                sums = functional.conv2d(x.movedim(3, 1), made[0], bias, stride, padding, groups=groups)
             rest(env, spike_conv.channels_last(sums.unflatten(0, (t, b))))
 
         operation = "linear" if linear else operation_of(weight, groups)

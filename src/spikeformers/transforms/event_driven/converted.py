@@ -191,7 +191,6 @@ class EventDrivenConverted(Converted):
         made = spike_conv.signed(scaled if scaled.ndim == 4 else scaled[..., None, None])
         prepared = spike_conv.prepare(made, precision=self._rows if weight.dtype == torch.float32 else None)
         dense = prepared.dense[:, : weight.shape[1]].reshape(weight.shape).contiguous()
-        prepared = replace(prepared, dense=made.to("meta"))  # only its shape is read
         bias = None if bias is None else bias.detach().contiguous()
         found = self.limits.get(place, (None, None))
         return SignedLayer(place, prepared, dense, bias, _pair(options.get("stride", 1)), _pair(padding), *found)
