@@ -531,6 +531,21 @@ class Vectors(Stranger):
         return self.pointwise(spikes.reshape(-1, 8, 1, 1)) + pixels + single.sum()
 
 
+class MapsToTokensAndBack(Stranger):
+    """As vision transformers do: neurons on a map, linear layers on its tokens, neurons on those, convolutions on the map again."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(8, 16), nn.Linear(16, 8, bias=False)
+
+    def forward(self, x):
+        tokens = self.qkv(self.lif(x).flatten(3).transpose(-1, -2))
+        tokens = self.proj(self.lif2(3 * tokens))
+        spikes = self.lif(4 * tokens)
+        maps = self.convolved(spikes.permute(0, 1, 3, 2).unflatten(3, (4, 4)))
+        return maps + self.convolved(spikes.transpose(2, 3).reshape(x.shape), self.pointwise) + self.lif(x)
+
+
 class Pooled(Stranger):
     def forward(self, x):
         spikes = self.lif(x).flatten(0, 1)
@@ -565,6 +580,13 @@ def test_linear_layers_read_spikes():
     with torch.no_grad():
         assert_close(driven(x), model(x), rtol=0, atol=1e-10)
     assert {layer.way for layer in driven.layers()} == {"dense"}
+
+
+def test_tokens_of_a_map_are_read_as_bits():
+    torch.manual_seed(0)
+    driven = event_driven(MapsToTokensAndBack().double().eval())
+    driven(3 * torch.randn(4, 2, 8, 4, 4, dtype=torch.float64))
+    assert {layer.name for layer in driven.layers()} == {"qkv", "proj", "conv", "pointwise"}
 
 
 def test_modes_of_torch_do_not_change_results():

@@ -30,6 +30,7 @@ from .graph import (
     passes,
     repeatable,
     shape_of,
+    swapped,
 )
 from .plan import Bits, Layer, MapStep, Neurons, Places, Plan, Room, Slot, as_map
 
@@ -186,6 +187,7 @@ class Builder:
                 ((LIF,), self._lif),
                 ((operator.getitem,), self._spikes),
                 (SAME_VALUES, self._reshaped),
+                ((aten.transpose.int, aten.permute.default), self._turned),
                 ((aten.conv2d.default,), self._convolution),
                 ((aten.linear.default,), self._linear),
                 ((aten.add.Tensor,), self._addition),
@@ -232,11 +234,26 @@ class Builder:
                 self.values[node] = value
             elif len(shape_of(node.args[0])) == 3 and is_map(node, (t, b, c, 1, 1)):
                 self.values[node] = replace(value, tokens=False)
+        elif (tokens := self.values.get(swapped(node.args[0]))) is not None:
+            if isinstance(tokens, Bits) and tokens.tokens:
+                t, b, c, n, _ = tokens.packed.shape
+                h, w = shape_of(node)[-2:]
+                if h * w == n and is_map(node, (t, b, c, h, w)):
+                    self.values[node] = _as_sizes(tokens, h, w, tokens=False)
         elif isinstance(value, Bits) and is_map(node, value.packed.shape):
             self.values[node] = value
         elif isinstance(value, Tensor) and passes(node, node.args[0]):
             with contextlib.suppress(RuntimeError):
                 self.values[node] = value.view(shape_of(node))
+
+    def _turned(self, node: fx.Node) -> None:
+        """A map [T, B, C, H, W] that was flattened to [T, B, C, N], as tokens [T, B, N, C]: in memory it is that already."""
+        flat = swapped(node)
+        of = flat.args[0] if flat is not None and flat.target in SAME_VALUES else None
+        if of in self.values and self._are_map(of) and len(shape_of(of)) == 5:
+            t, b, c, h, w = shape_of(of)
+            if tuple(shape_of(flat)) == (t, b, c, h * w):
+                self.values[node] = _as_sizes(self.values[of], h * w, 1, tokens=True)
 
     # Steps
 
@@ -724,6 +741,13 @@ class Builder:
 
 def _binary(bits: Bits) -> bool:
     return len(bits.packed.words) == 1 and bits.scale == 1
+
+
+def _as_sizes(bits: Bits, height: int, width: int, tokens: bool) -> Bits:
+    """The same spikes with their pixels in rows of another length."""
+    planes, t, b, _, _, words = bits.packed.words.shape
+    packed = Packed(bits.packed.words.view(planes, t, b, height, width, words), bits.packed.channels)
+    return replace(bits, packed=packed, tokens=tokens)
 
 
 def _of_map(x: Tensor, shape: torch.Size, tokens: bool) -> Tensor:
