@@ -505,10 +505,13 @@ def test_result_does_not_depend_on_the_number_of_threads(precision, set_num_thre
         prepare(0.2 * torch.randn(70, 65, 3, 3, dtype=dtype), precision=precision),
         prepare(torch.randn(65, 1, 3, 3, dtype=dtype), 65),
     )
-    packed, results = pack(spikes(3, 3, 65, 9, 7, most=2)), []
+    wide = prepare(0.2 * torch.randn(270, 65, 3, 3, dtype=dtype), precision=precision)
+    packed, few = pack(spikes(3, 3, 65, 9, 7, most=2)), pack(spikes(3, 1, 65, 4, 4))  # few pixels: threads share the channels
+    results = []
     for threads in (1, 2, 3):
         set_num_threads(threads)
-        results.append([spike_conv(packed, w, padding=1, neuron=Fire(1.5)) for w in (weight, deep)])
+        calls = ((packed, weight), (packed, deep), (few, wide), (few, weight))
+        results.append([spike_conv(s, w, padding=1, neuron=Fire(1.5)) for s, w in calls])
     for other in results[1:]:
         for got, want in zip(other, results[0], strict=True):
             assert_same(got, want)

@@ -255,14 +255,17 @@ INLINE void gather_bf16(const uint16_t *restrict w, const uint16_t *restrict ind
 #include "lanes.h"
 #include "passes.h"
 
-static int parts_for(const MapCall *c, int64_t blocks) { return blocks < c->threads ? (int)blocks : c->threads; }
+static int at_most(int64_t wanted, int most) { return wanted < most ? (int)wanted : most; }
 
 /* Potentials, and the spikes of neurons if c->fired. */
 void spike_map(const MapCall *call) {
     const int64_t total = call->batch * call->out_height * call->out_width, block = block_of(call);
     const int64_t blocks = (total + block - 1) / block, tiles = (call->out_channels + 63) / 64;
     const int64_t scratch = spike_map_scratch(call);
-    const int parts = parts_for(call, blocks), lists_needed = call->weights != NONE && call->weights != DEPTHWISE;
+    const int lists_needed = call->weights != NONE && call->weights != DEPTHWISE;
+    /* Threads share the pixels, or, where those are few and the weights many, the tiles: then each makes its own lists. */
+    const int by_tile = lists_needed && blocks < call->threads && tiles > blocks;
+    const int parts = at_most(by_tile ? tiles : blocks, call->threads);
     MapCall copy = *call;
     int exponent;
     if (copy.neuron.mode == LEAKY && frexp(copy.neuron.tau, &exponent) == 0.5) copy.neuron.mode = LEAKY_EXACT;
@@ -273,10 +276,12 @@ void spike_map(const MapCall *call) {
         Lists lists = {(int64_t *)mine, (uint16_t *)(mine + (block * c->steps + 1) * 8)};
         int64_t spikes = 0;
         memset(lists.start, 0, (block * c->steps + 1) * 8);
-        for (int64_t i = blocks * part / parts; i < blocks * (part + 1) / parts; i++) {
+        const int64_t first_tile = by_tile ? tiles * part / parts : 0, last_tile = by_tile ? tiles * (part + 1) / parts : tiles;
+        const int64_t first = by_tile ? 0 : blocks * part / parts, last = by_tile ? blocks : blocks * (part + 1) / parts;
+        for (int64_t i = first; i < last; i++) {
             const int64_t from = i * block, count = total - from < block ? total - from : block;
             if (lists_needed) make_lists(c, from, count, &lists);
-            for (int64_t tile = 0; tile < tiles; tile++) {
+            for (int64_t tile = first_tile; tile < last_tile; tile++) {
                 const int64_t lanes = c->out_channels - tile * 64 < 64 ? c->out_channels - tile * 64 : 64;
                 if (c->dtype == FLOAT64) any_f64(c, from, count, tile, &lists, &spikes, (int)((lanes + 15) / 16));
                 else any_f32(c, from, count, tile, &lists, &spikes, (int)((lanes + 15) / 16));
