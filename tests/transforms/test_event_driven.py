@@ -14,6 +14,7 @@ from spikeformers import convert, create_model, event_driven, merge, shrink
 from spikeformers.kernels import spike_conv
 from spikeformers.layers import ConvBN
 from spikeformers.neurons import IF, LIF, PLIF, Neuron
+from spikeformers.profiling import audit
 from spikeformers.transforms.event_driven import EventDriven
 from spikeformers.transforms.event_driven.calibration import Choices, limit
 
@@ -821,3 +822,11 @@ def test_converted_networks_take_named_inputs():
     assert driven.limits and driven(pixel_values=x).shape == (2, 5)
     with pytest.raises(ValueError, match="float64"):
         event_driven(network, {"pixel_values": x.double()})
+
+
+def test_an_audit_follows_the_network_behind_it():
+    network, x = converted(dtype=torch.float32)
+    model, images = awake("meta_spikeformer_cifar", torch.float32, **META)
+    for original, inputs in ((network, x), (merge(model, "cpu"), images)):
+        want, found = audit(original, inputs), audit(event_driven(original), inputs)
+        assert str(found) == str(want) and want.additions_only == found.additions_only
