@@ -452,6 +452,7 @@ class ComputedWeight(Stranger):
     def forward(self, x):
         spikes = self.lif(x).flatten(0, 1)
         twice = nn.functional.conv2d(spikes, 2 * self.conv.weight, self.offset.expand(8), padding=1)
+        twice = twice + nn.functional.conv2d(spikes, self.pointwise.weight, x.mean((0, 1, 3, 4)))
         return twice + nn.functional.conv2d(spikes, self.conv.weight - 1, padding=1)
 
 

@@ -20,12 +20,11 @@ from .builder import Builder
 from .calibration import Choices, calibrate
 from .converted import EventDrivenConverted
 from .graph import Opaque, export
-from .plan import Plan
+from .plan import PRECISIONS, Plan
 from .report import LayerReport, report
 
 __all__ = ["EventDriven", "EventDrivenConverted", "LayerReport", "StreamState", "event_driven"]
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "int8": torch.int8}
 PLANS = 8
 
 
@@ -246,6 +245,19 @@ class EventDriven(nn.Module):
         return f"precision={self.precision!r}, kernels={'live' if self.live else 'missing'}"
 
 
+def must_compute(like: Tensor | None) -> None:
+    """
+    Raises:
+        ValueError: there are no kernels for a network with the parameter `like`, or it has none.
+    """
+    if like is None or like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
+        found = "none" if like is None else f"{like.dtype} on {like.device}"
+        raise ValueError(
+            f"expected a model with parameters in float32 or float64 on the CPU, not {found}; load its weights there, or use "
+            "model.cpu().float()"
+        )
+
+
 def must_fit(x: Tensor, like: Tensor) -> None:
     """
     Raises:
@@ -257,11 +269,7 @@ def must_fit(x: Tensor, like: Tensor) -> None:
             f"expected a tensor of images [B, C, H, W] or a sequence [T, B, C, H, W], not {type(x).__name__}; event-driven networks take "
             "one batch, so convert it with torch.as_tensor or take a batch of a loader; detectors, which take lists, are not supported"
         )
-    if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"this network is {like.dtype} on {like.device} now; event-driven ones run in float32 or float64 on the CPU: "
-            "make one of model.cpu().float()"
-        )
+    must_compute(like)
     if x.device.type != "cpu" or x.dtype != like.dtype:
         raise ValueError(
             f"the input is {x.dtype} on {x.device} and this network {like.dtype} on the CPU; prepare it as in training and convert it with "
@@ -298,16 +306,11 @@ def event_driven(
     converted = isinstance(model, Converted)
     merged = model if converted else merge(model, "cpu")
     like = next(merged.parameters(), None)
-    if like is None or like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
-        found = "none" if like is None else f"{like.dtype} on {like.device}"
-        raise ValueError(
-            f"expected a model with parameters in float32 or float64 on the CPU, not {found}; load its weights there, or use "
-            "model.cpu().float()"
-        )
+    must_compute(like)
     if like.dtype == torch.float64 and precision != "float32":
         raise ValueError(f"precision {precision!r} is for float32 models; this one is float64")
     if converted:
-        driven = EventDrivenConverted(model, precision, PRECISIONS[precision])
+        driven = EventDrivenConverted(model, precision)
         if calibration is not None and driven.live:
             args, kwargs = next(batches_of(calibration))
             for x in (*args, *kwargs.values()):

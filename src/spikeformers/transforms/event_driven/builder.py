@@ -216,6 +216,10 @@ class Builder:
             self.values[node] = self.constants[node] if node in self.constants else self._generic(node)
         return self.values[node]
 
+    def _known(self, *nodes: fx.Node | None) -> bool:
+        """Whether these do not depend on the input, as far as there are any."""
+        return all(node is None or node in self.constants for node in nodes)
+
     def _are_map(self, node: fx.Node) -> bool:
         """Whether these are spikes of a map, [T, B, C, H, W] or with the outer axes as one."""
         value = self.values.get(node)
@@ -226,25 +230,24 @@ class Builder:
             self.values[node] = self.values[of]
 
     def _reshaped(self, node: fx.Node) -> None:
-        """Nothing has to be done where only the outer axes change."""
-        value = self.values.get(node.args[0])
-        if isinstance(value, Bits) and value.tokens:
-            t, b, c, _, _ = value.packed.shape
-            if shape_of(node) == shape_of(node.args[0]):
-                self.values[node] = value
-            elif len(shape_of(node.args[0])) == 3 and is_map(node, (t, b, c, 1, 1)):
-                self.values[node] = replace(value, tokens=False)
-        elif (tokens := self.values.get(swapped(node.args[0]))) is not None:
-            if isinstance(tokens, Bits) and tokens.tokens:
-                t, b, c, n, _ = tokens.packed.shape
-                h, w = shape_of(node)[-2:]
-                if h * w == n and is_map(node, (t, b, c, h, w)):
-                    self.values[node] = _as_sizes(tokens, h, w, tokens=False)
-        elif isinstance(value, Bits) and is_map(node, value.packed.shape):
+        """Nothing has to be done where only the outer axes change, and where vectors, or tokens [T, B, C, N], become a map."""
+        value, before = self.values.get(node.args[0]), self.values.get(swapped(node.args[0]))
+        if isinstance(before, Bits) and before.tokens:
+            self._as_map(node, before)
+        elif isinstance(value, Bits) and value.tokens and len(shape_of(node.args[0])) == 3:
+            self._as_map(node, value)
+        elif isinstance(value, Bits) and not value.tokens and is_map(node, value.packed.shape):
             self.values[node] = value
         elif isinstance(value, Tensor) and passes(node, node.args[0]):
             with contextlib.suppress(RuntimeError):
                 self.values[node] = value.view(shape_of(node))
+
+    def _as_map(self, node: fx.Node, tokens: Bits) -> None:
+        """The node, if it is a map of as many pixels as there are tokens."""
+        t, b, c, n, _ = tokens.packed.shape
+        h, w = shape_of(node)[-2:]
+        if h * w == n and is_map(node, (t, b, c, h, w)):
+            self.values[node] = _as_sizes(tokens, h, w, tokens=False)
 
     def _turned(self, node: fx.Node) -> None:
         """A map [T, B, C, H, W] that was flattened to [T, B, C, N], as tokens [T, B, N, C]: in memory it is that already."""
@@ -261,7 +264,7 @@ class Builder:
         """A convolution of spikes: at once, or together with an addition behind it."""
         x, weight, bias, stride, padding, dilation, groups = conv_args(node)
         source = self.values.get(x)
-        if not self._are_map(x) or weight not in self.constants or isinstance(padding, str):
+        if not self._are_map(x) or not self._known(weight, bias) or isinstance(padding, str):
             return
         outputs, inputs, *size = self.constants[weight].shape
         few = math.prod(size) * inputs <= spike_conv.MOST_ROWS
@@ -298,11 +301,9 @@ class Builder:
         """A linear layer that reads spikes of vectors or tokens."""
         x, weight, bias = (*node.args, None)[:3]
         source = self.values.get(x)
-        if not isinstance(source, Bits) or not source.tokens or weight not in self.constants:
+        if not isinstance(source, Bits) or not source.tokens or not self._known(weight, bias):
             return
-        if (bias is not None and bias not in self.constants) or self.constants[weight].ndim != 2:
-            return
-        if self.constants[weight].shape[1] > spike_conv.MOST_ROWS:
+        if self.constants[weight].ndim != 2 or self.constants[weight].shape[1] > spike_conv.MOST_ROWS:
             return
         bias, names = None if bias is None else self.constants[bias], self._weight_names([node])
         weight = self.constants[weight][..., None, None]
@@ -341,7 +342,7 @@ class Builder:
             if groups != 1:
                 depthwise, taps = depthwise + 1, size
             after = self._only_user(last)
-            if after is None or after.target is not aten.conv2d.default or after.args[1] not in self.constants:
+            if after is None or after.target is not aten.conv2d.default or not self._known(*conv_args(after)[1:3]):
                 break
             if bias is not None:
                 return None
@@ -393,7 +394,9 @@ class Builder:
             self.neurons[-1].calls += [event.call, rest.call]
         room, numbers = self.room, t * b * h * w * c
         room.numel = max(room.numel, numbers)
-        unpack = spike_conv.unpacked_into(source.packed, torch.empty(0, dtype=self.dtype))  # where to is set in every run
+        unpack = spike_conv.unpacked_into(
+            source.packed, torch.empty(0, dtype=self.dtype)
+        )  # where to is set in every run
         made: list[Tensor] = []  # the weight for torch, as soon as the layer runs dense for the first time
         run_unpack = spike_conv.native.load()[0].spike_unpack
 
@@ -493,7 +496,7 @@ class Builder:
 
     def _constants_known(self, lif: fx.Node) -> bool:
         _, v, tau, *_ = lif.args
-        return v is None and (tau is None or tau in self.constants) and not lif.args[9]
+        return v is None and self._known(tau) and not lif.args[9]
 
     def _neuron(self, lif: fx.Node) -> Fire:
         _, _, parameter, tau, integration, threshold, soft, *_ = lif.args

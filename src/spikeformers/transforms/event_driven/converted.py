@@ -16,6 +16,7 @@ from ...kernels.spike_conv import Weight
 from ..sta.convert import Converted, logits_of
 from ..sta.rates import Run
 from .calibration import least_ms, limit
+from .plan import PRECISIONS
 from .report import LayerReport, report
 
 STEPS = 4  # before a calibration measures: in the first ones neurons fire otherwise than later
@@ -133,13 +134,13 @@ class EventDrivenConverted(Converted):
         limits: found at calibration, and the times behind them: see `SignedLayer`.
     """
 
-    def __init__(self, converted: Converted, precision: str, rows: torch.dtype | None):
+    def __init__(self, converted: Converted, precision: str = "float32"):
         nn.Module.__init__(self)
         for name, value in converted.__dict__.items():  # the hooks of conversion are on the modules already
             self.__dict__[name] = copy.copy(value) if isinstance(value, dict) else value
         self._watchers = OrderedDict()
         self.__dict__["merged"] = converted  # not a module of this one, which has the same
-        self.precision, self._rows = precision, rows
+        self.precision = precision
         self.limits: dict[str, tuple[float, tuple[float, float, float]]] = {}
         self._layers: dict[str, tuple[list[Seen], SignedLayer | None]] = {}
         self._measures = False
@@ -189,7 +190,7 @@ class EventDrivenConverted(Converted):
             return None
         scaled = weight.detach() * scale.view(-1, *[1] * (weight.ndim - 2))
         made = spike_conv.signed(scaled if scaled.ndim == 4 else scaled[..., None, None])
-        prepared = spike_conv.prepare(made, precision=self._rows if weight.dtype == torch.float32 else None)
+        prepared = spike_conv.prepare(made, precision=PRECISIONS[self.precision])
         dense = prepared.dense[:, : weight.shape[1]].reshape(weight.shape).contiguous()
         bias = None if bias is None else bias.detach().contiguous()
         found = self.limits.get(place, (None, None))

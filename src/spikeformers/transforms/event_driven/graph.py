@@ -36,7 +36,11 @@ def shape_of(node: fx.Node) -> torch.Size:
 
 def swapped(node: fx.Node) -> fx.Node | None:
     """What the node is with its last two of four axes swapped; None if it is nothing of that kind."""
-    if node.target is aten.transpose.int and len(shape_of(node)) == 4 and {axis % 4 for axis in node.args[1:]} == {2, 3}:
+    if (
+        node.target is aten.transpose.int
+        and len(shape_of(node)) == 4
+        and {axis % 4 for axis in node.args[1:]} == {2, 3}
+    ):
         return node.args[0]
     if node.target is aten.permute.default and [axis % 4 for axis in node.args[1]] == [0, 1, 3, 2]:
         return node.args[0]

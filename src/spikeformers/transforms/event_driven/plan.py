@@ -6,10 +6,14 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from ...kernels import spike_conv
 from ...kernels.spike_conv import Packed
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "int8": torch.int8}
+"""How the weights of event-driven layers may be kept: None stands for their own type."""
 
 
 @dataclass
