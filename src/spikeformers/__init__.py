@@ -1,23 +1,15 @@
-"""Spiking vision transformers for PyTorch."""
+"""Spiking vision transformers for PyTorch.
 
-from . import tasks as _tasks  # noqa: F401  create_model knows them
-from .models import create_model, list_models, list_tasks, load_published, save_model
-from .profiling import audit, estimate, profile
-from .transforms import convert, event_driven, merge, shrink
+Names and packages are loaded when they are first used; models are registered with timm as soon as both are imported, in either order.
+"""
 
-__all__ = [
-    "__version__",
-    "audit",
-    "convert",
-    "create_model",
-    "estimate",
-    "event_driven",
-    "list_models",
-    "list_tasks",
-    "load_published",
-    "merge",
-    "profile",
-    "save_model",
-    "shrink",
-]
+import importlib
+
+import lazy_loader
+import wrapt
+
 __version__ = "0.1.0"
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = [*__all__, "__version__"]
+
+wrapt.register_post_import_hook(lambda timm: importlib.import_module(f"{__name__}.models"), "timm")

@@ -16,7 +16,9 @@ import sys
 import warnings
 from pathlib import Path
 
-import yaml
+import lazy_loader
+
+yaml = lazy_loader.load("yaml")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import importlib
 import inspect
 import json
 import os
@@ -19,6 +20,13 @@ from .._files import write_atomically, write_json
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {}
 _TASKS: dict[str, Callable[..., nn.Module]] = {}
+_REGISTERING = "spikeformers.tasks"
+"""The package on a higher floor whose import registers the tasks; it is loaded when a name is wanted that is none of a backbone."""
+
+
+def _tasks() -> dict[str, Callable[..., nn.Module]]:
+    importlib.import_module(_REGISTERING)
+    return _TASKS
 
 
 def register_model(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
@@ -77,7 +85,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 def list_tasks() -> list[str]:
     """Names of all networks for tasks beyond classification, which `create_model` puts around a backbone, sorted."""
-    return sorted(_TASKS)
+    return sorted(_tasks())
 
 
 def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | None = None, **kwargs) -> nn.Module:
@@ -101,7 +109,7 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
         raise ValueError("no weights are downloaded; load a file with load_published(model, path) or create_model(checkpoint=...)")
     if name is None:
         raise ValueError("create_model needs a name (see list_models()) or a checkpoint")
-    if name in _TASKS:
+    if name not in _MODELS and name in _tasks():
         return _create_task(name, kwargs)
     if name not in _MODELS:
         close = difflib.get_close_matches(name, [*_MODELS, *_TASKS], n=3, cutoff=0.6)
