@@ -402,7 +402,10 @@ def _data_and_options(parser, argv, trained):
     data_class = _data_of(argv, trained.data and trained.data.name)
     parser.add_class_arguments(data_class, "data")
     if isinstance(trained.data, data_class):
-        parser.set_defaults({f"data.{key}": value for key, value in vars(trained.data).items()})
+        known = vars(trained.data)
+        if "cache" in known and any(option.partition("=")[0] == "--data.root" for option in argv):
+            known = {**known, "cache": None}  # beside the data that were asked for
+        parser.set_defaults({f"data.{key}": value for key, value in known.items()})
     elif not any(option.startswith("--data.") for option in argv):
         raise ValueError(f"{argv[0]} does not name its images; give --data.name, --data.root and so on")
     options = _parsed(parser, argv)

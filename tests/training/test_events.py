@@ -14,6 +14,7 @@ from torch import nn
 from spikeformers.cli import main
 from spikeformers.data import TestSet
 from spikeformers.data.events import Events, write_events
+from spikeformers.models import create_model, save_model
 from spikeformers.training.classifier import Classifier
 from spikeformers.training.evaluation import evaluate, load_trained, predict
 from spikeformers.training.recipe import Recipe
@@ -210,3 +211,28 @@ def test_mistakes_are_named(config, tmp_path, monkeypatch, capsys, options, mess
     assert main(["train", "--config", "mine.yaml", *options]) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and error.count("\n") == 1
+
+
+def test_a_checkpoint_decides_neither_on_the_network_nor_on_folders(recordings, tmp_path, capsys, monkeypatch):
+    """Whoever runs a stranger's file says what is fetched and where is written; the file says what the input is."""
+    model = create_model("spikingformer_dvs_2_256", embed_dim=16, num_heads=2, depth=1, num_classes=2)
+
+    def described(**data):
+        known = {"data": {"name": "events", "time_steps": 3, "root": str(tmp_path / "made"), **data}, "classes": None}
+        save_model(model, tmp_path / "m.safetensors", {"spikeformers": json.dumps(known)})
+        return str(tmp_path / "m.safetensors")
+
+    monkeypatch.setattr("spikeformers.data.events.datasets._download", None)
+    path = described(name="nmnist", download=True, cache=str(tmp_path / "cache"))
+    trained = load_trained(path)
+    assert trained.data.time_steps == 3 and not trained.data.download
+    assert main(["eval", path]) == 2 and "--data.download true fetches it" in capsys.readouterr().err
+    assert main(["profile", path]) == 2
+    there = recordings / "frames_cache"
+    for path in (described(root=str(recordings)), described(root=str(recordings), cache=str(tmp_path / "cache"))):
+        assert main(["eval", path]) == 0
+        assert main(["predict", path, str(recordings / "val" / "left" / "0.npz")]) == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.json", "m.safetensors"] and not there.exists()
+    assert main(["eval", path, "--data.cache", str(tmp_path / "asked")]) == 0 and (tmp_path / "asked").is_dir()
+    assert main(["eval", path, "--data.root", str(recordings)]) == 0 and there.is_dir()
+    shutil.rmtree(there)

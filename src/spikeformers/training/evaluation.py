@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import safetensors
@@ -115,11 +115,21 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
         model.load_state_dict(weights)
     data = known.get("data")
     try:
-        data = data and data_type(data["name"])(**data)
+        data = data and _described(data_type(data["name"]), data)
     except (TypeError, KeyError) as error:
         raise ValueError(f"{path} describes its data in words that this version does not know ({error})") from None
     model.to(memory_format=torch.channels_last)
     return Trained(model.eval(), data, known.get("classes"))
+
+
+UNASKED = {"download": False, "cache": "none"}
+"""Settings of data that a checkpoint does not decide, since it may be a stranger's: whoever runs it says what is fetched and
+which folders are written."""
+
+
+def _described(kind, settings):
+    """The configuration of data that a checkpoint describes."""
+    return kind(**{**settings, **{field.name: UNASKED[field.name] for field in fields(kind) if field.name in UNASKED}})
 
 
 def save_trained(trained: Trained, path: Path):
