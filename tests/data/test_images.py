@@ -83,7 +83,11 @@ def test_mnist_files_as_torchvision_keeps_them(tmp_path):
         ({"channels": 1}, r"data.mean has 3 numbers for 1 channel"),
         ({"std": (1.0,)}, r"data.std has 1 numbers for 3 channel"),
         ({"interpolation": "cubic"}, "'cubic'; give nearest, bilinear"),
-        ({"batch_size": 0}, "must be at least 1"),
+        ({"batch_size": 0}, "data.batch_size is 0; give at least 1"),
+        ({"scale": (2, 3)}, r"data.scale is \(2, 3\); give a number above 0 and at most 1"),
+        ({"ratio": (2, 1)}, "give the smallest first"),
+        ({"crop_padding": 100_000}, "data.crop_padding is 100000; give at most 8,192"),
+        ({"crop_padding": 100}, "give at most data.img_size, which is 32"),
     ],
 )
 def test_options_that_do_not_fit(options, message):
@@ -96,8 +100,8 @@ def test_data_that_are_not_there(tmp_path):
         TrainingSet(ImageData("folder", str(tmp_path)), seed=0)
     with pytest.raises(ValueError, match=r"set data.root or fetch it: python -c .*CIFAR10\(.*download=True"):
         TestSet(ImageData("cifar10", str(tmp_path)))
-    with pytest.raises(ValueError, match="unknown data set 'cifar'; give digits, folder"):
-        TestSet(ImageData("cifar"))
+    with pytest.raises(ValueError, match="data.name is 'cifar'; give digits, folder"):
+        ImageData("cifar")
 
 
 def test_splits_must_hold_the_same_classes(tmp_path):

@@ -267,7 +267,7 @@ def test_the_name_and_wrong_settings():
         ({"photometric": -1}, "data.photometric is -1"),
         ({"size": (512,)}, "data.size is"),
         ({"ratio": (2, 1)}, "data.ratio is"),
-        ({"mean": (0.5,)}, "data.mean has 1 numbers for 3 channels"),
+        ({"mean": (0.5,)}, r"data.mean is \(0.5,\); give a list of 3 numbers"),
         ({"ignore": -1}, "data.ignore is -1"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -32,7 +32,7 @@ def test_where_it_runs_makes_no_difference(config):
         ({"epochs": 5, "schedule": "step", "decay_at": [3, 5]}, r"decay_at is \[3, 5\]; give epochs above 0 and below training.epochs \(5\)"),
         ({"epochs": 5, "freeze_norms": 5}, r"freeze_norms is 5; give epochs from 0, below training.epochs \(5\), or null"),
         ({"head_lr": 0.0}, "training.head_lr is 0.0; give a number above 0"),
-        ({"schedule": "linear"}, "training.schedule is 'linear'; give cosine or poly or step"),
+        ({"schedule": "linear"}, "training.schedule is 'linear'; give cosine, poly or step"),
     ],
 )
 def test_options_that_do_not_fit(options, message):

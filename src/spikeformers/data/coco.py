@@ -15,6 +15,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from .._options import PROBABILITY, Range, check_options
 from .loading import collate_dense, read_image
 
 LEAST_SIDE = 1.0  # pixels; an object whose box is narrower after augmentation is no longer trained on
@@ -69,15 +70,15 @@ class CocoData:
     workers: int = 0
     strict: bool = False
 
+    ranges: ClassVar = {
+        **dict.fromkeys(("hflip", "photometric", "crop"), PROBABILITY),
+        "first": Range(least=0),
+        "batch_size": Range(least=1, most=10**6),
+        "workers": Range(least=0, most=256),
+    }
+
     def __post_init__(self):
-        if self.name != "coco":
-            raise ValueError(f"data.name is {self.name!r}; give coco")
-        for key in ("hflip", "photometric", "crop"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"data.{key} is {getattr(self, key)}; it is a probability, give 0 to 1")
-        for key, least in (("first", 0), ("batch_size", 1), ("workers", 0)):
-            if getattr(self, key) < least:
-                raise ValueError(f"data.{key} is {getattr(self, key)}; give at least {least}")
+        check_options(self, "data", self.ranges)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from timm.data import create_transform
 from torchvision import datasets
 from torchvision.transforms import Compose, RandomCrop, Resize
 
+from .._options import POSITIVE, PROBABILITY, Range, check_options
 from .loading import UNREADABLE, collate
 
 
@@ -74,7 +75,23 @@ class ImageData:
     fold: int = 0
     split: str = "val"
 
+    ranges: ClassVar = {
+        "img_size": Range(least=1, most=8192),
+        **dict.fromkeys(("batch_size", "repeats", "folds"), Range(least=1, most=10**6)),
+        "fold": Range(least=0),
+        "workers": Range(least=0, most=256),
+        "mean": Range(least=-1e6, most=1e6),
+        "std": POSITIVE,
+        "crop_pct": Range(above=0, most=1),
+        "scale": Range(above=0, most=1),
+        "ratio": Range(above=0, most=1000),
+        "crop_padding": Range(least=0, most=8192),
+        "color_jitter": Range(least=0, most=10),
+        **dict.fromkeys(("hflip", "erase"), PROBABILITY),
+    }
+
     def __post_init__(self):
+        check_options(self, "data", self.ranges)
         self.mean, self.std, self.scale, self.ratio = map(tuple, (self.mean, self.std, self.scale, self.ratio))
         if self.channels not in (1, 3):
             raise ValueError(f"data.channels is {self.channels}; give 1 (grey) or 3 (colour)")
@@ -87,19 +104,13 @@ class ImageData:
             raise ValueError(
                 f"data.interpolation is {self.interpolation!r}; give nearest, bilinear, bicubic or lanczos"
             )
-        if self.img_size < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"data.img_size is {self.img_size} and data.batch_size {self.batch_size}; both must be at least 1"
-            )
-        if self.folds < 1 or not 0 <= self.fold <= self.folds:
-            raise ValueError(
-                f"data.folds is {self.folds} and data.fold {self.fold}; give at least 1 fold, and one of them or 0 for all"
-            )
-        if self.repeats < 1 or self.crop_padding < 0:
-            raise ValueError(
-                f"data.repeats is {self.repeats} and data.crop_padding {self.crop_padding}; "
-                "give at least 1 repeat, and no negative padding"
-            )
+        if self.fold > self.folds:
+            raise ValueError(f"data.folds is {self.folds} and data.fold {self.fold}; give one of the folds, or 0 for all")
+        for key, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
+            if low > high:
+                raise ValueError(f"data.{key} is {[low, high]}; give the smallest first, then the largest")
+        if self.crop_padding > self.img_size:
+            raise ValueError(f"data.crop_padding is {self.crop_padding}; give at most data.img_size, which is {self.img_size}")
 
     @property
     def shape(self) -> tuple[int, int, int]:

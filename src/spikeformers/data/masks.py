@@ -11,6 +11,7 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional as F
 
+from .._options import POSITIVE, PROBABILITY, Range, check_options
 from .loading import NOT_THE_FILE, UNREADABLE, collate_dense, read_image
 
 IGNORED = 255  # the target of pixels that count neither in the loss nor in the score
@@ -76,35 +77,28 @@ class MaskData:
     workers: int = 0
     strict: bool = False
 
+    ranges: ClassVar = {
+        **dict.fromkeys(("hflip", "photometric"), PROBABILITY),
+        "classes": Range(least=1),
+        "ignore": Range(least=0, most=LARGEST_VALUE),
+        **dict.fromkeys(("size", "img_size"), Range(least=1, most=16384)),
+        "ratio": Range(above=0, most=100),
+        "cat_max_ratio": Range(above=0, most=1),
+        "mean": Range(least=-1e6, most=1e6),
+        "std": POSITIVE,
+        "batch_size": Range(least=1, most=10**6),
+        "workers": Range(least=0, most=256),
+    }
+
     def __post_init__(self):
+        check_options(self, "data", self.ranges)
         self.size, self.ratio, self.mean, self.std = map(tuple, (self.size, self.ratio, self.mean, self.std))
         if not isinstance(self.classes, int):
             self.classes = tuple(self.classes)
         if not isinstance(self.ignore, int):
             self.ignore = tuple(self.ignore)
-        if self.name != "masks":
-            raise ValueError(f"data.name is {self.name!r}; give masks")
-        for key in ("hflip", "photometric"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"data.{key} is {getattr(self, key)}; it is a probability, give 0 to 1")
-        if not 0 < self.cat_max_ratio <= 1:
-            raise ValueError(f"data.cat_max_ratio is {self.cat_max_ratio}; it is a share, give more than 0 up to 1")
-        for key, least in (("img_size", 1), ("batch_size", 1), ("workers", 0)):
-            if getattr(self, key) < least:
-                raise ValueError(f"data.{key} is {getattr(self, key)}; give at least {least}")
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ValueError(
-                f"data.size is {self.size}; give the longest long side and the longest short side in pixels"
-            )
-        if len(self.ratio) != 2 or not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(f"data.ratio is {self.ratio}; give the smallest and the largest factor, both above 0")
-        for key in ("mean", "std"):
-            if len(getattr(self, key)) != 3:
-                raise ValueError(
-                    f"data.{key} has {len(getattr(self, key))} numbers for 3 channels; give one per channel"
-                )
-        if not all(0 <= value <= LARGEST_VALUE for value in self.ignored):
-            raise ValueError(f"data.ignore is {self.ignore}; give values of masks, 0 to {LARGEST_VALUE}")
+        if self.ratio[0] > self.ratio[1]:
+            raise ValueError(f"data.ratio is {self.ratio}; give the smallest factor first, then the largest")
 
     @property
     def shape(self) -> tuple[int, int, int]:

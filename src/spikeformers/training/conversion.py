@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from timm.data import resolve_model_data_config
@@ -19,6 +19,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
 from .._files import as_csv, write_atomically, write_json
+from .._options import PROBABILITY, Range, check_options
 from ..data import ImageData, TestSet
 from ..data.loading import collate
 from ..transforms.sta import Converted, classes_of, convert, logits_of, readable, takes_texts, with_texts
@@ -68,9 +69,17 @@ class Conversion:
     mac: float = 4.6
     ac: float = 0.9
 
+    ranges: ClassVar = {
+        "calib_samples": Range(least=1, most=10**7),
+        "samples": Range(least=0),
+        "time_steps": Range(least=1, most=10**5),
+        "levels": Range(least=1, most=10**6),
+        "potential": PROBABILITY,
+        **dict.fromkeys(("mac", "ac"), Range(least=0, most=1e6)),
+    }
+
     def __post_init__(self):
-        if self.samples < 0 or self.calib_samples < 1:
-            raise ValueError(f"samples is {self.samples} and calib_samples {self.calib_samples}; give at least 0 and 1")
+        check_options(self, "convert", self.ranges)
         check_options(self.time_steps, self.levels, self.potential, self.spiking)
 
 

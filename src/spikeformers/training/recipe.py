@@ -2,10 +2,12 @@
 
 import copy
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Literal
 
-from ..data import CocoData, EventData, ImageData, MaskData, data_type
+from .._options import NOT_NEGATIVE, POSITIVE, PROBABILITY, Range, check_options, shown
+from ..data import CocoData, EventData, ImageData, MaskData, data_names, data_type
 
 # options that say something about classifiers only
 OF_CLASSIFIERS = (
@@ -30,6 +32,9 @@ class Model:
     name: str
     kwargs: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
+
+    def __post_init__(self):
+        check_options(self, "model", {})
 
 
 @dataclass
@@ -129,14 +134,23 @@ class Training:
     checkpointing: bool = False
     compile: bool = False
 
+    ranges: ClassVar = {
+        **dict.fromkeys(("epochs", "accumulate", "decay_epochs"), Range(least=1, most=10**6)),
+        **dict.fromkeys(("cooldown_epochs", "mixup_off_epoch", "warmup_steps", "lr_batch_size"), Range(least=0, most=10**9)),
+        **dict.fromkeys(("lr", "head_lr", "neck_lr", "poly_power", "distillation_tau"), POSITIVE),
+        **dict.fromkeys(("min_lr", "warmup_lr", "warmup_epochs", "weight_decay", "clip_grad", "early_weight"), NOT_NEGATIVE),
+        **dict.fromkeys(("mixup", "cutmix"), Range(least=0, most=1000)),  # beyond it nothing but 1 : 1 is ever drawn
+        **dict.fromkeys(("mixup_prob", "distillation_alpha", "tet_lambda", "decay_rate"), PROBABILITY),
+        "ema": Range(least=0, below=1),  # an average with the decay 1 stays what the weights were at the start
+        "label_smoothing": Range(least=0, below=1),
+        "layer_decay": Range(above=0, most=1),
+        "tet_mean": Range(least=-1e6, most=1e6),
+        "decay_at": POSITIVE,
+        "freeze_norms": NOT_NEGATIVE,
+    }
+
     def __post_init__(self):
-        whole = {"epochs": 1, "accumulate": 1, "decay_epochs": 1, "cooldown_epochs": 0, "mixup_off_epoch": 0, "warmup_steps": 0}
-        for key, least in whole.items():
-            if getattr(self, key) < least:
-                raise ValueError(f"training.{key} is {getattr(self, key)}; give at least {least}")
-        for key, such_as in (("lr", "1e-3"), ("head_lr", "2"), ("neck_lr", "2"), ("poly_power", "0.9")):
-            if not getattr(self, key) > 0:
-                raise ValueError(f"training.{key} is {getattr(self, key)}; give a number above 0, such as {such_as}")
+        check_options(self, "training", self.ranges)
         if self.freeze_norms is not None and not 0 <= self.freeze_norms < self.epochs:
             raise ValueError(
                 f"training.freeze_norms is {self.freeze_norms}; give epochs from 0, below training.epochs ({self.epochs}), or null"
@@ -151,14 +165,6 @@ class Training:
             raise ValueError(f"training.decay_at is for training.schedule step, not {self.schedule}; leave it out")
         if any(not 0 < epoch < self.epochs for epoch in self.decay_at):
             raise ValueError(f"training.decay_at is {self.decay_at}; give epochs above 0 and below training.epochs ({self.epochs})")
-        if not self.early_weight >= 0:
-            raise ValueError(f"training.early_weight is {self.early_weight}; give 0 or more")
-        for key in ("ema", "label_smoothing", "mixup_prob", "distillation_alpha", "tet_lambda", "decay_rate"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"training.{key} is {getattr(self, key)}; give a number from 0 to 1")
-        for key, choices in (("schedule", ("cosine", "poly", "step")), ("loss", ("ce", "tet")), ("distillation", ("hard", "soft"))):
-            if getattr(self, key) not in choices:
-                raise ValueError(f"training.{key} is {getattr(self, key)!r}; give {' or '.join(choices)}")
 
     @property
     def all_epochs(self) -> int:
@@ -192,6 +198,18 @@ class Machine:
     deterministic: bool = False
     save_minutes: float = 10.0
 
+    ranges: ClassVar = {
+        "devices": Range(least=-1, most=1024),
+        "num_nodes": Range(least=1, most=10**5),
+        "threads": Range(least=0, most=1024),
+        "save_minutes": Range(least=0, most=10**6),
+    }
+
+    def __post_init__(self):
+        check_options(self, "trainer", self.ranges)
+        if self.devices in (0, "0"):
+            raise ValueError("trainer.devices is 0; give at least 1, or auto (-1) for all")
+
 
 @dataclass
 class Recipe:
@@ -208,6 +226,8 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not abs(self.seed) < 2**63:
+            raise ValueError(f"seed is {shown(self.seed)}; give a whole number below 2^63")
         task, training, default = self.data.task, self.training, Training()
         wrong = ["head_lr", "neck_lr"] if task == "classification" else list(OF_CLASSIFIERS) + ["label_smoothing"] * (task == "detection")
         for key in wrong:
@@ -216,20 +236,47 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, config: dict) -> "Recipe":
-        """The recipe of `as_dict`; what is left out has its default."""
+        """The recipe of `as_dict`; what is left out has its default.
+
+        Raises:
+            ValueError: it is no recipe, or holds keys or values that recipes do not have; which is said.
+        """
+        sections = {"model": Model, "data": ImageData, "training": Training, "trainer": Machine}
+        must_be_a_recipe(config, sections)
+        if unknown := [key for key in config if key not in {*sections, "seed"}]:
+            raise ValueError(f"unknown key {shown(unknown[0])}; a recipe has {', '.join(sections)} and seed")
         config = copy.deepcopy(config)
-        data = config.get("data", {})
-        return cls(
-            Model(**config["model"]),
-            data_type(data.get("name"))(**data),
-            Training(**config.get("training", {})),
-            Machine(**config.get("trainer", {})),
-            config.get("seed", 0),
-        )
+        sections["data"] = data_type(config.get("data", {}).get("name"))
+        if "name" not in config.get("model", {}):
+            raise ValueError("the recipe names no model; give model.name")
+        parts = []
+        for section, kind in sections.items():
+            given, known = config.get(section, {}), {each.name for each in fields(kind)}
+            if unknown := [f"{section}.{key}" for key in given if key not in known]:
+                raise ValueError(f"unknown key {unknown[0]}; {section} has {', '.join(sorted(known))}")
+            parts.append(kind(**given))
+        return cls(*parts, config.get("seed", 0))
 
     def as_dict(self) -> dict:
         """Nested dicts and lists of numbers and strings, for YAML, JSON and checkpoints."""
         return json.loads(json.dumps(asdict(self)))
+
+
+def must_be_a_recipe(config: Any, sections: Iterable[str] = ("model", "data", "training", "trainer")) -> None:
+    """
+    Raises:
+        ValueError: this is no dict whose sections are dicts with words as keys, or data.name is none of the data sets.
+    """
+    what = "a recipe holds the sections model, data, training and trainer, each with options as KEY: VALUE"
+    if not isinstance(config, dict):
+        raise ValueError(f"the recipe is {shown(config)}; {what}")
+    for section in sections:
+        given = config.get(section, {})
+        if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
+            raise ValueError(f"{section} is {shown(given)} in the recipe; {what}")
+    name = config.get("data", {}).get("name")
+    if name is not None and name not in data_names():
+        raise ValueError(f"data.name is {shown(name)}; give {', '.join(data_names())}")
 
 
 def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:

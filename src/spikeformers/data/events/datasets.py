@@ -20,6 +20,7 @@ from PIL import Image
 from torch.nn import functional as F
 from torchvision.datasets import utils
 
+from ..._options import PROBABILITY, Range, check_options
 from ..images import ImageData
 from ..loading import UNREADABLE, Source, collate
 from ._events import Events
@@ -125,33 +126,32 @@ class EventData:
     resize: Literal["events", "bilinear"] = "events"
     images: str = "cifar10"
 
+    ranges: ClassVar = {
+        "time_steps": Range(least=1, most=10**5),
+        "duration": Range(least=1, most=10**12),
+        **dict.fromkeys(("img_size", "sensor"), Range(least=1, most=8192)),
+        "clip": Range(least=0),
+        "hflip": PROBABILITY,
+        **dict.fromkeys(("roll", "cutout"), Range(least=0, most=8192)),
+        "rotate": Range(least=0, most=360),
+        "shear": Range(least=0, most=100),
+        **dict.fromkeys(("batch_size", "folds", "repeats"), Range(least=1, most=10**6)),
+        "workers": Range(least=0, most=256),
+        **dict.fromkeys(("fold", "limit"), Range(least=0)),
+    }
+
     def __post_init__(self):
+        check_options(self, "data", self.ranges)
         if self.sensor is not None:
             self.sensor = tuple(self.sensor)
-        if self.name not in SOURCES:
-            raise ValueError(f"data.name is {self.name!r}; give {', '.join(SOURCES)}")
         image_sets = get_args(get_type_hints(ImageData)["name"])
         if self.images not in image_sets:
             raise ValueError(f"data.images is {self.images!r}; give {', '.join(image_sets)}")
-        if self.split_by not in ("number", "time", "duration"):
-            raise ValueError(f"data.split_by is {self.split_by!r}; give number, time or duration")
-        if self.resize not in ("events", "bilinear"):
-            raise ValueError(f"data.resize is {self.resize!r}; give events or bilinear")
         if (self.split_by == "duration") != (self.duration is not None):
             raise ValueError(
                 f"data.split_by is {self.split_by!r} and data.duration {self.duration}; "
                 "the duration, in microseconds per frame, belongs to split_by duration and only there"
             )
-        least = {"time_steps": 1, "duration": 1, "img_size": 1, "batch_size": 1, "folds": 1, "repeats": 1}
-        least |= dict.fromkeys(("limit", "clip", "hflip", "roll", "rotate", "shear", "cutout", "workers"), 0)
-        for key, smallest in least.items():
-            value = getattr(self, key)
-            if value is not None and value < smallest:
-                raise ValueError(f"data.{key} is {value}; give at least {smallest}")
-        if self.hflip > 1:
-            raise ValueError(f"data.hflip is {self.hflip}; it is a probability, give 0 to 1")
-        if self.sensor is not None and (len(self.sensor) != 2 or min(self.sensor) < 1):
-            raise ValueError(f"data.sensor is {self.sensor}; give its width and height in pixels")
         if not 0 <= self.fold <= self.folds:
             raise ValueError(f"data.fold is {self.fold}; give 1 to data.folds, which is {self.folds}, or 0 for all of them")
 
