@@ -7,6 +7,7 @@ from functools import partial, reduce
 import torch
 from torch import Tensor, nn
 
+from ._arguments import Positive, Tau, checked
 from .kernels.lif import ALPHA, lif
 
 
@@ -24,8 +25,9 @@ class Neuron(nn.Module):
 
     decay_input = True
 
+    @checked
     def __init__(
-        self, v_threshold: float = 1.0, *, reset: str = "hard", surrogate: str = "sigmoid", alpha: float | None = None
+        self, v_threshold: float = 1.0, *, reset: str = "hard", surrogate: str = "sigmoid", alpha: Positive | None = None
     ):
         super().__init__()
         if surrogate not in ALPHA:
@@ -74,6 +76,7 @@ class LIF(Neuron):
         v_threshold, reset, surrogate, alpha: as for `Neuron`.
     """
 
+    @checked
     def __init__(self, tau: float = 2.0, v_threshold: float = 1.0, *, decay_input: bool = True, **kwargs):
         super().__init__(v_threshold, **kwargs)
         if not tau >= 1:
@@ -128,9 +131,10 @@ class MLF(nn.Module):
         ValueError: no threshold, or a constant that `LIF` does not take.
     """
 
+    @checked
     def __init__(
         self,
-        tau: float = 4 / 3,
+        tau: Tau = 4 / 3,
         thresholds: Sequence[float] = (0.6, 1.6, 2.6),
         *,
         decay_input: bool = False,

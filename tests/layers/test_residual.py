@@ -88,7 +88,7 @@ def test_dtype_is_kept():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 2.0])
 def test_bad_rates(rate):
-    with pytest.raises(ValueError, match=rf"drop path rate must be in \[0, 1\), not {rate}"):
+    with pytest.raises(ValueError, match=rf"rate must be .*, not {rate}"):
         DropPath(rate)
 
 

@@ -643,13 +643,13 @@ def test_dropout_before_the_classifier():
             r"num_heads=12 does not divide the 256 channels.*\[1, 2, 4, 8",
         ),
         ("meta_spikeformer_15m", {"num_heads": 7}, r"num_heads=7 does not divide the 256 channels"),
-        ("meta_spikeformer_15m", {"num_heads": 0}, "num_heads=0"),
+        ("meta_spikeformer_15m", {"num_heads": 0}, "num_heads must be at least 1, not 0"),
         ("spikingformer_cifar_2_256", {"sdsa": 5}, "sdsa must be one of 1, 2, 3, 4, not 5"),
         ("spikingformer_cifar_2_256", {"shortcut": "res"}, "shortcut must be one of ms, vs, sew, not 'res'"),
         ("spikingformer_cifar_2_256", {"embed_dim": 100}, "multiple of 8.*not 100"),
         ("spikingformer_cifar_2_256", {"pools": (True, True)}, "pools needs 4 values.*not 2"),
         ("spikingformer_cifar_2_256", {"time_steps": 0}, "time_steps must be at least 1, not 0"),
-        ("spikingformer_cifar_2_256", {"drop_path_rate": 1.0}, r"drop path rate must be in \[0, 1\), not 1.0"),
+        ("spikingformer_cifar_2_256", {"drop_path_rate": 1.0}, "drop_path_rate must be at least 0 and below 1, not 1.0"),
         ("meta_spikeformer_15m", {"qkv": "conv"}, "qkv must be one of repconv, linear, not 'conv'"),
         ("meta_spikeformer_15m", {"blocks": ("conv",) * 4 + ("mlp",)}, "blocks must be one of conv, transformer"),
         ("meta_spikeformer_15m", {"blocks": ("conv",) * 4}, "blocks needs 5 values.*not 4"),
@@ -685,7 +685,7 @@ def test_bad_inputs(family, shape, message):
 
 def test_bad_calls():
     model = TINY["meta"]()
-    with pytest.raises(ValueError, match="global_pool must be 'avg', not 'max'"):
+    with pytest.raises(ValueError, match="global_pool must be 'avg', or '' .*not 'max'"):
         model.reset_classifier(3, "max")
     with pytest.raises(ValueError, match="output_fmt must be 'NCHW'"):
         model.forward_intermediates(torch.zeros(1, 3, 8, 8), output_fmt="NLC")

@@ -198,10 +198,10 @@ def test_it_compiles_as_one_graph(name):
     ("options", "message"),
     [
         ({"dims": (16, 32, 64)}, r"dims needs 4 values of at least 1, one per stage, not \(16, 32, 64\)"),
-        ({"depths": (1, 1, 0, 1)}, "depths needs 4 values of at least 1"),
+        ({"depths": (1, 1, 0, 1)}, r"depths must be a list of whole numbers, each at least 1, not \(1, 1, 0, 1\)"),
         ({"stem": "cifar"}, "stem must be one of small, imagenet, not 'cifar'"),
         ({"neuron": "if"}, "neuron must be one of lif, mlf, not 'if'"),
-        ({"drop_path_rate": 1.0}, "drop path rate must be"),
+        ({"drop_path_rate": 1.0}, "drop_path_rate must be"),
     ],
     ids=str,
 )

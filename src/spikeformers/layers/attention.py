@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .._arguments import Count, checked
+
 OPERATORS = (1, 2, 3, 4)
 
 
@@ -61,17 +63,18 @@ class SpikingSelfAttention(nn.Module):
         scaled: whether the counts of SDSA-3 and SDSA-4 are scaled; False once `merge` has put the scale into attn_lif's threshold.
     """
 
+    @checked
     def __init__(
         self,
-        dim: int,
-        num_heads: int,
+        dim: Count,
+        num_heads: Count,
         projection: Callable[[int], nn.Module],
         neuron: Callable[[float], nn.Module],
         out_projection: Callable[[int], nn.Module] | None = None,
         operator: int = 3,
     ):
         super().__init__()
-        if num_heads < 1 or dim % num_heads:
+        if dim % num_heads:
             divisors = [n for n in range(1, dim + 1) if dim % n == 0 and n <= 64]
             raise ValueError(
                 f"num_heads={num_heads} does not divide the {dim} channels of this attention; use one of {divisors}"

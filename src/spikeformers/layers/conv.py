@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .._arguments import Count, Index, Ratio, checked
 from .residual import per_step
 from .shrink import Redistributed
 
@@ -30,14 +31,15 @@ class ConvBN(nn.Module):
             of odd kernels at stride 1 if None.
     """
 
+    @checked
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 1,
-        stride: int = 1,
-        padding: int | None = None,
-        groups: int = 1,
+        in_channels: Count,
+        out_channels: Count,
+        kernel_size: Count = 1,
+        stride: Count = 1,
+        padding: Index | None = None,
+        groups: Count = 1,
         bias: bool = False,
     ):
         super().__init__()
@@ -63,7 +65,8 @@ class RepConv(nn.Module):
         channels: C of input and output.
     """
 
-    def __init__(self, channels: int):
+    @checked
+    def __init__(self, channels: Count):
         super().__init__()
         self.expand = nn.Conv2d(channels, channels, 1, bias=False)
         self.expand_bn = nn.BatchNorm2d(channels)
@@ -104,12 +107,13 @@ class ChannelMixer(nn.Module):
         bias: whether the convolutions have biases, though a BN follows: the published MLPs do.
     """
 
+    @checked
     def __init__(
         self,
-        channels: int,
+        channels: Count,
         neuron: Callable[[], nn.Module],
-        ratio: float = 4.0,
-        kernel_size: int = 1,
+        ratio: Ratio = 4.0,
+        kernel_size: Count = 1,
         bias: bool = False,
     ):
         super().__init__()

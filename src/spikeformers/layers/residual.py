@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .._arguments import Share, checked
+
 SHORTCUTS = ("ms", "vs", "sew")
 
 
@@ -20,10 +22,9 @@ class DropPath(nn.Module):
         rate: probability that a sample's branch is dropped in training; the others are scaled by 1 / (1 - rate).
     """
 
-    def __init__(self, rate: float = 0.0):
+    @checked
+    def __init__(self, rate: Share = 0.0):
         super().__init__()
-        if not 0 <= rate < 1:
-            raise ValueError(f"the drop path rate must be in [0, 1), not {rate}")
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,7 +52,8 @@ class Residual(nn.Module):
         drop_path: rate of stochastic depth.
     """
 
-    def __init__(self, branch: nn.Module, neuron: nn.Module, shortcut: str = "ms", drop_path: float = 0.0):
+    @checked
+    def __init__(self, branch: nn.Module, neuron: nn.Module, shortcut: str = "ms", drop_path: Share = 0.0):
         super().__init__()
         if shortcut not in SHORTCUTS:
             raise ValueError(f"shortcut must be one of {', '.join(SHORTCUTS)}, not {shortcut!r}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .._arguments import checked
 from .residual import per_step
 
 TEMPORAL = ("softmax", "sum")
@@ -74,6 +75,7 @@ class TimestepShrink(nn.Module):
         ValueError: more steps than before, or no such kind.
     """
 
+    @checked
     def __init__(self, time_steps: int, shrunk: int, temporal: str = "softmax"):
         super().__init__()
         if not 1 <= shrunk <= time_steps:

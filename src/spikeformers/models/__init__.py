@@ -1,7 +1,8 @@
 """The backbones, one file per paper, and the registry that creates them by name."""
 
 from . import meta_spikeformer, spiking_resnet, spiking_vgg, spikingformer
-from ._registry import create_model, list_models, list_tasks, save_model
+from ._checkpoint import save_model
+from ._registry import create_model, list_models, list_tasks
 from .published import LoadReport, import_checkpoint, load_published
 
 __all__ = [

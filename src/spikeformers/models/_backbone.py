@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -10,6 +10,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .._arguments import Count, Index, Share, Steps, check_argument, checked, shown
 from ..layers import ConvBN, PerStep, Redistributed, RepConv, TimestepShrink, check_temporal, compact_spikes
 from ..neurons import MLF, Neuron
 
@@ -45,7 +46,8 @@ class EarlyClassifier(nn.Module):
         neuron: of this kind are its neurons.
     """
 
-    def __init__(self, channels: int, num_classes: int, neuron: nn.Module):
+    @checked
+    def __init__(self, channels: Count, num_classes: Count, neuron: nn.Module):
         super().__init__()
         self.conv_bn = ConvBN(channels, channels, 3, 2)
         self.lif = copy.deepcopy(neuron)
@@ -68,11 +70,11 @@ class SpikingBackbone(nn.Module):
     image once. State starts from rest in every call.
     """
 
-    def __init__(self, in_chans: int, time_steps: int):
+    @checked
+    def __init__(self, in_chans: Count, time_steps: Steps, global_pool: str = "avg"):
         super().__init__()
-        if time_steps < 1:
-            raise ValueError(f"time_steps must be at least 1, not {time_steps}")
         self.in_chans = in_chans
+        self.global_pool = global_pool
         self.time_steps = time_steps
         self.grad_checkpointing = False
         self.keep_compact_spikes = True
@@ -80,21 +82,39 @@ class SpikingBackbone(nn.Module):
         self.shrinks = nn.ModuleDict()  # by the index of the stage behind
         self.early = nn.ModuleDict()  # classifiers by the index of the stage before
 
+    @checked
     def build_head(
-        self, num_features: int, num_classes: int, drop_rate: float, head_lif: nn.Module, distillation: bool = False
+        self, num_features: Count, num_classes: Index, drop_rate: Share, head_lif: nn.Module, distillation: bool = False
     ) -> None:
         """The classifier on pooled features, and a second one of the same shape for distillation."""
         self.num_features = self.head_hidden_size = num_features
         self.head_lif = head_lif
         self.head_drop = nn.Dropout(drop_rate)
         self.distillation = distillation
-        self.reset_classifier(num_classes)
+        self.reset_classifier(num_classes, self.global_pool)
 
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replaces the classifier, and that for distillation if there is one; 0 classes leave pooled features."""
-        if global_pool not in (None, "avg"):
-            raise ValueError(f"global_pool must be 'avg', not {global_pool!r}: the published heads have no other")
-        self.num_classes = num_classes
+    @checked
+    def reset_classifier(self, num_classes: Index, global_pool: str | None = None) -> None:
+        """Replaces the classifier, and that for distillation if there is one.
+
+        Args:
+            num_classes: 0 leaves features: what the classifier would read, or with a global_pool of "" the last stage's map.
+            global_pool: "avg", the pooling that the papers' heads have, or "", none, which only a model without classes can do;
+                None for what it was, and for "avg" where there are classes.
+
+        Raises:
+            ValueError: another pooling, or classes without pooling.
+        """
+        if global_pool is None:
+            global_pool = "avg" if num_classes else self.global_pool
+        if global_pool not in ("avg", ""):
+            raise ValueError(
+                f"global_pool must be 'avg', or '' with num_classes=0 for the map that is not pooled, not {global_pool!r}: the "
+                "published heads have no other"
+            )
+        if num_classes and not global_pool:
+            raise ValueError(f"global_pool='' leaves the map unpooled, which no classifier reads: it needs num_classes=0, not {num_classes}")
+        self.num_classes, self.global_pool = num_classes, global_pool
         self.head = self._classifier(num_classes)
         if self.distillation:
             self.head_kd = self._classifier(num_classes)
@@ -112,6 +132,16 @@ class SpikingBackbone(nn.Module):
         nn.init.trunc_normal_(head.weight, std=0.02)
         nn.init.zeros_(head.bias)
         return head
+
+    def describe_input(self, known: Mapping[str, object]) -> None:
+        """Makes `pretrained_cfg`, timm's description of the input, say what is known; without knowing, images of other channels than the
+        architecture's have its mean values."""
+        cfg = self.pretrained_cfg
+        channels, *size = cfg["input_size"]
+        size = getattr(self, "img_size", size)
+        if channels != self.in_chans:
+            cfg |= {name: (sum(cfg[name]) / len(cfg[name]),) * self.in_chans for name in ("mean", "std")}
+        cfg |= {"input_size": (self.in_chans, *size), **known}
 
     def add_distillation_head(self) -> None:
         """Gives the model the second classifier that it would have had with distillation=True."""
@@ -163,8 +193,10 @@ class SpikingBackbone(nn.Module):
         Raises:
             ValueError: it does not fit the stages, or time steps grow.
         """
-        if not isinstance(schedule, Sequence) or not all(isinstance(steps, int) for steps in schedule):
-            raise ValueError(f"a schedule is a list of whole numbers, one for each stage, such as [8, 6, 4, 2], not {schedule!r}")
+        try:
+            schedule = check_argument("schedule", schedule, Sequence[int])
+        except ValueError:
+            raise ValueError(f"a schedule is a list of whole numbers, one for each stage, such as [8, 6, 4, 2], not {shown(schedule)}") from None
         check_temporal(temporal)
         schedule = list(schedule)
         stages = ", ".join(f"{info['module']} ({units} layers)" for info, units in zip(self.feature_info, self.units(), strict=True))
@@ -332,9 +364,13 @@ class SpikingBackbone(nn.Module):
             self.reset_classifier(0)
         return wanted
 
+    def last_map(self, x: Tensor) -> Tensor:
+        """The last stage's map [T, B, C, H, W] -> what is pooled, of the same shape."""
+        return x
+
     def pooled(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] -> what the head sees of a map, [T, B, num_features]: the mean over pixels."""
-        return x.mean((3, 4))
+        return self.last_map(x).mean((3, 4))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False, per_step: bool = False):
         """The last stage's map [T, B, C, H, W] -> logits.
@@ -346,8 +382,11 @@ class SpikingBackbone(nn.Module):
 
         Returns:
             Logits [B, classes] or [T, B, classes]; with a distillation head a pair of them in train mode and their mean in
-            eval mode.
+            eval mode. With a global_pool of "" the map that would be pooled, [B, C, H, W] or [T, B, C, H, W].
         """
+        if not self.global_pool:
+            x = self.last_map(x)
+            return x if per_step else x.mean(0)
         x = self.pooled(x)
         if isinstance(self.head_lif, nn.Identity) and not per_step:
             x = x.mean(0, keepdim=True)  # nothing fires any more, so the classifier need not run T times

@@ -4,19 +4,17 @@ import difflib
 import fnmatch
 import importlib
 import inspect
-import json
 import os
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import safetensors.torch
 import timm.models
-from safetensors import SafetensorError
 from timm.models import build_model_with_cfg
 from torch import nn
 
-from .._files import write_atomically, write_json
+from .._arguments import check_arguments
+from ._checkpoint import from_checkpoint
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {}
 _TASKS: dict[str, Callable[..., nn.Module]] = {}
@@ -43,7 +41,10 @@ def register_task(function: Callable[..., nn.Module]) -> Callable[..., nn.Module
 
 def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: dict) -> nn.Module:
     """What a registered function returns: the model with timm's configuration, and `config` to create it again."""
-    kwargs, schedule = dict(kwargs), kwargs.get("schedule")
+    own = inspect.signature(model_class).parameters
+    timms = [*inspect.signature(build_model_with_cfg).parameters, "features_only", "out_indices", "feature_cls"]
+    _must_have(variant, kwargs, [*own, "schedule", "temporal"], timms)
+    kwargs, schedule = check_arguments(model_class, kwargs), kwargs.get("schedule")
     temporal = {name: kwargs.pop(name) for name in ("schedule", "temporal") if name in kwargs}
 
     def make(**options):
@@ -54,13 +55,20 @@ def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: 
 
     features = {"feature_cls": "getter", "out_indices": None}  # all stages, however many there are
     model = build_model_with_cfg(make, variant, pretrained, feature_cfg=features, **kwargs)
-    options = inspect.signature(model_class).parameters
     # every setting, given or not, so that a saved model does not change with a default
-    settings = {name: kwargs.get(name, option.default) for name, option in options.items()}
+    settings = {name: kwargs.get(name, option.default) for name, option in own.items()}
     if schedule is not None:
         settings |= {"time_steps": schedule[0], "schedule": list(schedule), "temporal": temporal.get("temporal", "softmax")}
     model.config = {"architecture": variant, **settings}
+    if hasattr(model, "describe_input"):
+        model.describe_input({})
     return model
+
+
+def _must_have(name: str, given: Iterable[str], options: Sequence[str], others: Sequence[str] = ()) -> None:
+    unknown = [key for key in given if key not in options and key not in others]
+    if unknown:
+        raise ValueError(f"{name} has no option {', '.join(map(repr, unknown))}; it has {', '.join(options)}")
 
 
 def events_cfg(pool_size: tuple[int, int]) -> dict:
@@ -98,13 +106,15 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
             schedule, the time steps of every stage, and temporal, how they shrink; see `shrink`.
 
     Returns:
-        The model in train mode, on the CPU.
+        The model in train mode, on the CPU. Its `pretrained_cfg` says how it wants its input, as timm reads it
+        (`timm.data.resolve_model_data_config(model)`): that of a checkpoint what its run's data were, with the names of the classes
+        in `label_names`.
 
     Raises:
-        ValueError: no such model or option, or a checkpoint that does not fit.
+        ValueError: no such model or option, one of another type or out of range, or a checkpoint that does not fit or is damaged.
     """
     if checkpoint is not None:
-        return _from_checkpoint(name, Path(checkpoint), kwargs)
+        return from_checkpoint(create_model, name, Path(checkpoint), kwargs)
     if kwargs.pop("pretrained", False):
         raise ValueError("no weights are downloaded; load a file with load_published(model, path) or create_model(checkpoint=...)")
     if name is None:
@@ -116,9 +126,7 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
         hint = f"; did you mean {', '.join(sorted(close))}?" if close else ""
         raise ValueError(f"unknown model {name!r}{hint} (spikeformers list shows all)")
     options = [*inspect.signature(typing.get_type_hints(_MODELS[name])["return"]).parameters, "schedule", "temporal"]
-    unknown = [key for key in kwargs if key not in options]
-    if unknown:
-        raise ValueError(f"{name} has no option {', '.join(map(repr, unknown))}; it has {', '.join(options)}")
+    _must_have(name, kwargs, options)
     model = _MODELS[name](**kwargs)
     if model.schedule and kwargs.get("time_steps", model.time_steps) != model.time_steps:
         raise ValueError(
@@ -131,72 +139,6 @@ def _create_task(name: str, kwargs: dict) -> nn.Module:
     if "backbone" not in kwargs:
         raise ValueError(f"{name} needs a backbone, such as backbone='meta_spikeformer_15m' (spikeformers list shows all)")
     parameters = inspect.signature(_TASKS[name]).parameters
-    unknown = [] if "options" in parameters else [key for key in kwargs if key not in parameters]
-    if unknown:
-        raise ValueError(f"{name} has no option {', '.join(map(repr, unknown))}; it has {', '.join(parameters)}")
+    if "options" not in parameters:
+        _must_have(name, kwargs, list(parameters))
     return _TASKS[name](**kwargs)
-
-
-def _configuration(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
-def _from_checkpoint(name: str | None, path: Path, kwargs: dict) -> nn.Module:
-    if path.suffix != ".safetensors":
-        raise ValueError(
-            f"{path} is not a .safetensors file; a checkpoint of `spikeformers train` is read by spikeformers.training.evaluation.load_trained, "
-            f"and published weights are converted with: spikeformers import {path} OUT.safetensors"
-        )
-    for file in (path, _configuration(path)):
-        if not file.is_file():
-            raise ValueError(f"there is no file {file}; a checkpoint is a .safetensors file with a .json file of the same name")
-    try:
-        config = json.loads(_configuration(path).read_text(encoding="utf-8"))
-        state = safetensors.torch.load_file(path)
-    except (json.JSONDecodeError, SafetensorError) as error:
-        raise ValueError(f"{path} or the .json file beside it is damaged ({error}); write both again with save_model") from error
-    architecture = config.pop("architecture", None) if isinstance(config, dict) else None
-    if architecture is None:
-        raise ValueError(f"{_configuration(path)} names no architecture, so it is not a configuration of spikeformers")
-    if name not in (None, architecture):
-        raise ValueError(f"{path} holds a {architecture}, not a {name}")
-    model = create_model(architecture, **{**config, **kwargs})
-    own = model.state_dict()
-    wrong = [
-        f"{key}: {list(state[key].shape) if key in state else 'missing'} in the file, "
-        f"{list(own[key].shape) if key in own else 'missing'} in the model"
-        for key in sorted(state.keys() | own.keys())
-        if key not in state or key not in own or state[key].shape != own[key].shape
-    ]
-    if wrong:
-        shown = "\n  ".join(wrong[:10] + [f"and {len(wrong) - 10} more"] * (len(wrong) > 10))
-        raise ValueError(f"{path} does not fit {architecture} with the options given:\n  {shown}")
-    model.load_state_dict(state)
-    return model
-
-
-def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, str] | None = None) -> None:
-    """Writes PATH.safetensors and PATH.json, from which `create_model(checkpoint=PATH)` makes the same model.
-
-    Both files are written whole or not at all: under a temporary name first, then renamed. `metadata` goes into the header of
-    the .safetensors file.
-
-    Raises:
-        ValueError: the path does not end in .safetensors, or the model was not made by `create_model` or timm.
-    """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"the file must end in .safetensors, not {path.name!r}")
-    if not hasattr(model, "config"):
-        raise ValueError(
-            "this model carries no configuration; make it with create_model. A merged model has none: "
-            "save the unmerged model, and merge after loading"
-        )
-    config = dict(model.config)
-    if config["architecture"] not in _TASKS:  # what a backbone's methods can change
-        config |= {"num_classes": model.num_classes, "in_chans": model.in_chans, "time_steps": model.time_steps}
-        if model.distillation or "distillation" in config:
-            config["distillation"] = model.distillation
-    state = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items() if not key.startswith("early.")}
-    write_atomically(path, safetensors.torch.save(state, metadata))
-    write_json(_configuration(path), config)

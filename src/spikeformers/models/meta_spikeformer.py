@@ -12,6 +12,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
+from .._arguments import Count, Index, Positive, Ratio, Share, Steps, Tau, checked
 from ..layers import ChannelMixer, ConvBN, RepConv, Residual, SpikingSelfAttention, per_step
 from ..neurons import LIF
 from ._backbone import SpikingBackbone
@@ -122,33 +123,36 @@ class MetaSpikeFormer(SpikingBackbone):
             threshold.
         drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth of the last block, growing linearly from 0. The reference builds it and never applies it.
+        global_pool: "avg", or "" with num_classes=0: the last map as it is, averaged over time.
 
     Raises:
         ValueError: heads that do not divide, options that do not exist, tuples of the wrong length.
     """
 
+    @checked
     def __init__(
         self,
-        dims: Sequence[int] = (64, 128, 256, 360),
-        depths: Sequence[int] = (1, 1, 2, 6, 2),
+        dims: Sequence[Count] = (64, 128, 256, 360),
+        depths: Sequence[Index] = (1, 1, 2, 6, 2),
         blocks: Sequence[str] = ("conv", "conv", "conv", "transformer", "transformer"),
-        strides: Sequence[int] = (2, 2, 2, 2, 1),
-        stem_kernel: int = 7,
-        num_heads: int = 8,
-        mlp_ratio: float = 4.0,
+        strides: Sequence[Count] = (2, 2, 2, 2, 1),
+        stem_kernel: Count = 7,
+        num_heads: Count = 8,
+        mlp_ratio: Ratio = 4.0,
         sdsa: int = 3,
         qkv: str = "repconv",
         shortcut: str = "ms",
         distillation: bool = False,
-        num_classes: int = 1000,
-        in_chans: int = 3,
-        time_steps: int = 4,
-        tau: float = 2.0,
-        alpha: float = 4.0,
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
+        num_classes: Index = 1000,
+        in_chans: Count = 3,
+        time_steps: Steps = 4,
+        tau: Tau = 2.0,
+        alpha: Positive = 4.0,
+        drop_rate: Share = 0.0,
+        drop_path_rate: Share = 0.0,
+        global_pool: str = "avg",
     ):
-        super().__init__(in_chans, time_steps)
+        super().__init__(in_chans, time_steps, global_pool)
         for name, values, count in (("dims", dims, 4), ("depths", depths, 5), ("blocks", blocks, 5), ("strides", strides, 5)):
             if len(values) != count:
                 raise ValueError(f"{name} needs {count} values, one per stage, not {len(values)}: {tuple(values)}")

@@ -1,19 +1,18 @@
 """Weights that others published: their names translated to ours, and what does not match said aloud."""
 
-import argparse
 import contextlib
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from ._backbone import spiking_backbone
-from ._registry import create_model, list_models, list_tasks, save_model
+from ._checkpoint import save_model
+from ._reading import bad_values, opened, read_state_dict
+from ._registry import create_model, list_models, list_tasks
 from .meta_spikeformer import MetaSpikeFormer
 from .spikingformer import Spikingformer
 
@@ -118,10 +117,6 @@ _NEURONS = {
     ],
 }
 
-# wrappers around a state dict, and around its names
-_CONTAINERS = ("model", "state_dict")
-_PREFIXES = ("module.", "model.", "levels.")
-
 
 @dataclass
 class LoadReport:
@@ -133,6 +128,7 @@ class LoadReport:
         missing: our parameters that the checkpoint does not hold.
         unexpected: published parameters that this model has no place for.
         mismatched: parameters whose shapes differ, with both shapes.
+        invalid: parameters that hold no weights, such as quantised ones or values that are not finite, and why.
         notes: what else a careful user wants to know.
         not_in_weights: settings that change the outputs and that no weight reveals, with the values the model has.
     """
@@ -142,13 +138,22 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[str] = field(default_factory=list)
+    invalid: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     not_in_weights: dict[str, object] = field(default_factory=dict)
 
+    def by_kind(self) -> dict[str, list[str]]:
+        """Everything that does not match."""
+        return {
+            "in the model only": self.missing,
+            "in the checkpoint only": self.unexpected,
+            "shape": self.mismatched,
+            "no weights": self.invalid,
+        }
+
     def problems(self) -> list[str]:
         """One line for everything that does not match."""
-        kinds = {"in the model only": self.missing, "in the checkpoint only": self.unexpected, "shape": self.mismatched}
-        return [f"{kind}: {name}" for kind, names in kinds.items() for name in names]
+        return [f"{kind}: {name}" for kind, names in self.by_kind().items() for name in names]
 
     def __str__(self) -> str:
         lines = [f"{self.loaded} tensors loaded, {len(self.unused)} unused ones left out"]
@@ -160,13 +165,14 @@ class LoadReport:
 
 
 def load_published(
-    model: nn.Module, checkpoint: str | os.PathLike | Mapping[str, Tensor], strict: bool = True
+    model: nn.Module, checkpoint: str | os.PathLike | Mapping[str, Tensor], strict: bool = True, ema: bool | None = None
 ) -> LoadReport:
     """Copies published weights into a model made by `create_model`.
 
     Understands the names of Spike-driven Transformer V2 (with or without the distillation head) and of Spikingformer
-    (ImageNet, CIFAR and event variants, current and older names), wrapped in "model" or "state_dict" or not, and our own
-    names. Nothing is unpickled but tensors and plain data.
+    (ImageNet, CIFAR and event variants, current and older names), and our own names; wrapped or not, as trainers, torch.compile,
+    data parallelism and averaging leave them ("model", "state_dict", `module.`, `_orig_mod.`, `n_averaged`). Nothing is unpickled
+    but tensors and plain data.
 
     The weights do not reveal the number of time steps, of attention heads, tau or CML pooling: the report lists the values
     that the model has. A distillation head in the checkpoint is unmistakable: a Meta-SpikeFormer without one gets it.
@@ -178,18 +184,24 @@ def load_published(
 
     Args:
         model: the model to fill; its dtype is kept.
-        checkpoint: path of a .pth, .pt, .ckpt or .safetensors file, or a state dict.
+        checkpoint: path of a .pth, .pt, .ckpt or .safetensors file, of the .index.json (or its folder) of one in several files, or a
+            state dict.
         strict: raise if anything does not match; otherwise load what does and leave the rest to the report.
+        ema: whether to take weights that were averaged over training (True) or the last ones (False) where a checkpoint holds both;
+            None takes averaged ones if there are any. The report says what was taken.
 
     Returns:
         What was loaded and what was not.
 
     Raises:
-        ValueError: the file cannot be read safely, the model is of no published family, a classifier's weights are given for a
+        ValueError: the file cannot be read safely, holds quantised weights or values that are not finite, or not what `ema` asks for; the model is of no published family, a classifier's weights are given for a
             detector or segmentation network, or (strict) something does not match; the model is as before then.
     """
-    published = unwrap(checkpoint if isinstance(checkpoint, Mapping) else read_state_dict(checkpoint))
-    report = LoadReport(not_in_weights=_not_in_weights(model))
+    content = checkpoint if isinstance(checkpoint, Mapping) else read_state_dict(checkpoint)
+    published, notes, left_out = opened(content, ema, lenient=True)
+    report = LoadReport(not_in_weights=_not_in_weights(model), notes=notes)
+    if left_out:
+        report.notes.append(f"left out, since most names say that they are not the network's: {_some(left_out)}")
     body = spiking_backbone(model)
     dense = body is not model
     if dense and not _is_dense(model, published):
@@ -215,23 +227,31 @@ def load_published(
     if dense and "rpn_head.rpn_conv.weight" in published:
         report.notes.append(_DETECTOR_NOTE)
     pairs = _match(model, published, report)
+    for name, (target, value) in list(pairs.items()):
+        if wrong := bad_values({name: value}, {name: target}):
+            report.invalid += wrong
+            del pairs[name]
+    report.loaded = len(pairs)
     if strict and report.problems():
         if adds_head:
             model.remove_distillation_head()
         raise ValueError(_advice(model, published, report))
     with torch.no_grad():
-        for target, value in pairs:
+        for target, value in pairs.values():
             target.copy_(value)
     return report
 
 
-def _match(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of our tensors and the published values to copy into them; what finds no partner goes into the report."""
-    own, pairs, taken = model.state_dict(), [], {}
+def _match(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport) -> dict[str, tuple[Tensor, Tensor]]:
+    """By published name, pairs of our tensors and the values to copy into them; what finds no partner goes into the report."""
+    own, pairs, taken = model.state_dict(), {}, {}
     missing = {name for name in own if not name.endswith("num_batches_tracked")}
     for name, value in published.items():
         ours = name if name in own else _translate(model, name)
         if ours == UNUSED:
+            report.unused.append(name)
+            continue
+        if ours not in own and name.startswith("early."):  # classifiers that only our training needs
             report.unused.append(name)
             continue
         if ours not in own:
@@ -243,22 +263,24 @@ def _match(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport
         taken[ours] = name
         missing.discard(ours)
         target = own[ours]
-        if ours != name:
+        if value.layout != torch.strided:
+            report.invalid.append(f"{name} is sparse")
+            continue
+        if ours != name and value.ndim == target.ndim:
             value = _background_first(ours, value)
         if target.ndim == 4 and value.ndim == 3:  # a 1x1 convolution, published in one dimension
             value = value[..., None]
         if target.shape == value.shape:
-            pairs.append((target, value))
+            pairs[name] = target, value
         else:
             rows = " with rows for the background" if ours != name and _background_rows(ours) else ""
             report.mismatched.append(f"{name} is {list(value.shape)}{rows}, the model has {list(target.shape)}")
-    report.loaded = len(pairs)
     report.missing = sorted(missing)
     return pairs
 
 
 def import_checkpoint(
-    checkpoint: str | os.PathLike, out: str | os.PathLike, architecture: str | None = None, **kwargs
+    checkpoint: str | os.PathLike, out: str | os.PathLike, architecture: str | None = None, ema: bool | None = None, **kwargs
 ) -> LoadReport:
     """Converts published weights for good: OUT.safetensors with OUT.json beside it, for `create_model(checkpoint=OUT)`.
 
@@ -270,7 +292,8 @@ def import_checkpoint(
     Raises:
         ValueError: as `load_published` and `create_model`; several architectures fit, or none.
     """
-    published = unwrap(read_state_dict(checkpoint))
+    content = read_state_dict(checkpoint)
+    published = opened(content, ema, lenient=True)[0]
     is_task, dense = architecture in list_tasks(), _dense_sizes(published)
     if dense and not is_task:
         raise ValueError(
@@ -282,22 +305,26 @@ def import_checkpoint(
         options["backbone_kwargs"] = {"in_chans": in_chans, **options.get("backbone_kwargs", {})}
     name = architecture or _architecture_of(published, options)
     model = create_model(name, **options)
-    report = load_published(model, published)
+    report = load_published(model, content, ema=ema)
     if architecture is None:
         report.notes.insert(0, f"the shapes of the weights fit {name} and no other model")
     save_model(model, out)
     return report
 
 
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
 def _sizes(published: Mapping[str, Tensor], prefix: str = "") -> dict[str, int | bool]:
     """Options of a classifier that its published weights reveal."""
     sizes = {}
-    if f"{prefix}head.weight" in published:
+    if f"{prefix}head.weight" in published and published[f"{prefix}head.weight"].ndim == 2:
         sizes["num_classes"] = published[f"{prefix}head.weight"].shape[0]
     if f"{prefix}head_kd.weight" in published:
         sizes["distillation"] = True
     for name in ("downsample1_1.encode_conv.weight", "patch_embed.proj_conv.weight", "patch_embed.block0_conv.weight"):
-        if prefix + name in published:
+        if prefix + name in published and published[prefix + name].ndim == 4:
             sizes["in_chans"] = published[prefix + name].shape[1]
     return sizes
 
@@ -305,7 +332,7 @@ def _sizes(published: Mapping[str, Tensor], prefix: str = "") -> dict[str, int |
 def _dense_sizes(published: Mapping[str, Tensor]) -> dict[str, int]:
     """Options of a detector or segmentation network that its weights reveal; none if they are a classifier's."""
     ours = {_first_match(_DENSE, name) or name: value for name, value in published.items()}
-    return {option: ours[name].shape[axis] for name, option, axis in _DENSE_SIZES if name in ours}
+    return {option: ours[name].shape[axis] for name, option, axis in _DENSE_SIZES if name in ours and ours[name].ndim > axis}
 
 
 def _architecture_of(published: Mapping[str, Tensor], options: dict) -> str:
@@ -320,45 +347,6 @@ def _architecture_of(published: Mapping[str, Tensor], options: dict) -> str:
         return fitting[0]
     found = f"these fit the weights: {', '.join(fitting)}" if fitting else "none fits the weights as it is"
     raise ValueError(f"which model? {found}; name it (--model NAME, spikeformers list shows all)")
-
-
-def read_state_dict(path: str | os.PathLike) -> Mapping[str, object]:
-    """A checkpoint file's content, without running any code that it may hold.
-
-    Raises:
-        ValueError: no such file, not a checkpoint, or one with objects other than tensors and plain data.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"there is no checkpoint {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        # the trainers of the papers store their command line beside the weights; a Namespace is plain data
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or strange file raises any of a dozen kinds
-        reason = (str(error).splitlines() or ["the file ends too early"])[0]
-        raise ValueError(
-            f"{path} cannot be read as weights alone ({reason}); if it holds other Python objects, load it "
-            "where you trust it and save its state dict again"
-        ) from error
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not a state dict")
-    return content
-
-
-def unwrap(content: Mapping[str, object]) -> dict[str, Tensor]:
-    """The state dict inside a checkpoint, its names without the prefixes of wrappers."""
-    for container in _CONTAINERS:
-        if isinstance(content.get(container), Mapping):
-            content = content[container]
-    state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    if not state:
-        raise ValueError(f"no tensors in the checkpoint; its entries are {', '.join(map(str, list(content)[:8]))}")
-    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None):
-        state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
 
 
 def _first_match(rules: list[tuple[str, str]], name: str) -> str | None:
@@ -441,8 +429,12 @@ def _not_in_weights(model: nn.Module) -> dict[str, object]:
 def _advice(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport) -> str:
     """The error message: what does not match, and what to do in the cases that have a name."""
     hints = _dense_hints(model, published) if spiking_backbone(model) is not model else _hints(model, published)
-    problems = report.problems()
-    shown = problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20)
+    kinds = report.by_kind()
+    each = 20 // max(1, sum(bool(names) for names in kinds.values()))  # so that no kind hides another
+    shown = []
+    for kind, names in kinds.items():
+        shown += [f"{kind}: {name}" for name in names[:each]]
+        shown += [f"and {len(names) - each} more {kind}"] * (len(names) > each)
     return "\n  ".join([f"the checkpoint does not fit this {type(model).__name__}:", *shown, *hints])
 
 

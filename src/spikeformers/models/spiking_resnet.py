@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
+from .._arguments import Count, Index, Share, Steps, Tau, checked
 from ..layers import ConvBN, DropPath, Redistributed, frames_of, per_step
 from ..neurons import LIF, maker
 from ._backbone import SpikingBackbone
@@ -99,6 +100,7 @@ class ResNet(SpikingBackbone):
         surrogate: of all neurons: "rectangle", of width 1 around the threshold, "sigmoid", "atan" or "triangle".
         drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth of the last block, growing linearly from 0; not in the papers.
+        global_pool: "avg", or "" with num_classes=0: the last map as it is, averaged over time.
 
     Raises:
         ValueError: options that do not exist, tuples of the wrong length.
@@ -107,24 +109,26 @@ class ResNet(SpikingBackbone):
     block: type[nn.Module]
     adds_spikes: bool
 
+    @checked
     def __init__(
         self,
-        dims: Sequence[int] = (64, 128, 256, 512),
-        depths: Sequence[int] = (2, 2, 2, 2),
+        dims: Sequence[Count] = (64, 128, 256, 512),
+        depths: Sequence[Count] = (2, 2, 2, 2),
         stem: str = "small",
         neuron: str = "lif",
-        num_classes: int = 10,
-        in_chans: int = 2,
-        time_steps: int = 5,
-        tau: float | None = None,
+        num_classes: Index = 10,
+        in_chans: Count = 2,
+        time_steps: Steps = 5,
+        tau: Tau | None = None,
         decay_input: bool | None = None,
         surrogate: str = "rectangle",
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
+        drop_rate: Share = 0.0,
+        drop_path_rate: Share = 0.0,
+        global_pool: str = "avg",
     ):
-        super().__init__(in_chans, time_steps)
+        super().__init__(in_chans, time_steps, global_pool)
         for name, values in (("dims", dims), ("depths", depths)):
-            if len(values) != 4 or min(values) < 1:
+            if len(values) != 4:
                 raise ValueError(f"{name} needs 4 values of at least 1, one per stage, not {tuple(values)}")
         if stem not in STEMS:
             raise ValueError(f"stem must be one of {', '.join(STEMS)}, not {stem!r}")
@@ -148,9 +152,9 @@ class ResNet(SpikingBackbone):
         self.tau = next(module.tau for module in self.modules() if isinstance(module, LIF))
         self.build_head(dims[-1], num_classes, drop_rate, nn.Identity())
 
-    def pooled(self, x: Tensor) -> Tensor:
-        """[T, B, C, H, W] -> what the head sees of a map, [T, B, C]: the mean over pixels, of spikes."""
-        return super().pooled(self.last_lif(x))
+    def last_map(self, x: Tensor) -> Tensor:
+        """Potentials or integers [T, B, C, H, W] -> spikes or integers, whose means over pixels the head sees."""
+        return self.last_lif(x)
 
 
 class SpikingResNet(ResNet):

@@ -12,6 +12,7 @@ from timm.layers import make_divisible, to_2tuple
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
+from .._arguments import Count, Index, Ratio, Share, Steps, Tau, checked
 from ..layers import ConvBN, per_step
 from ..neurons import LIF, maker
 from ._backbone import SpikingBackbone
@@ -59,28 +60,29 @@ class SpikingVGG(SpikingBackbone):
         decay_input: whether the leak divides the neurons' input as well; None for what is usual for their kind.
         surrogate: of all neurons: "rectangle", of width 1 around the threshold, "sigmoid", "atan" or "triangle".
         drop_rate: dropout before the classifier.
+        global_pool: "avg", or "" with num_classes=0: the last map as it is, averaged over time.
 
     Raises:
         ValueError: images too small for four poolings, or options that do not exist.
     """
 
+    @checked
     def __init__(
         self,
-        width: float = 1.0,
-        img_size: int | tuple[int, int] = 48,
+        width: Ratio = 1.0,
+        img_size: Count | tuple[Count, Count] = 48,
         pool: str = "avg",
         neuron: str = "lif",
-        num_classes: int = 10,
-        in_chans: int = 2,
-        time_steps: int = 5,
-        tau: float | None = None,
+        num_classes: Index = 10,
+        in_chans: Count = 2,
+        time_steps: Steps = 5,
+        tau: Tau | None = None,
         decay_input: bool | None = None,
         surrogate: str = "rectangle",
-        drop_rate: float = 0.0,
+        drop_rate: Share = 0.0,
+        global_pool: str = "avg",
     ):
-        super().__init__(in_chans, time_steps)
-        if not width > 0:
-            raise ValueError(f"width multiplies the channels, so it must be positive, not {width}")
+        super().__init__(in_chans, time_steps, global_pool)
         self.img_size = to_2tuple(img_size)
         if min(self.img_size) < 16:
             raise ValueError(f"img_size must be at least 16 for four poolings, not {img_size}")

@@ -13,6 +13,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
+from .._arguments import Count, Index, Ratio, Share, Steps, Tau, checked
 from ..layers import ChannelMixer, ConvBN, Residual, SpikingSelfAttention, per_step
 from ..neurons import LIF
 from ._backbone import SpikingBackbone
@@ -82,31 +83,32 @@ class Spikingformer(SpikingBackbone):
         tau: membrane time constant of all neurons, in time steps: 2.0 for images, 1.5 (with CML 1.75) for event cameras.
         drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth of the last block, growing linearly from 0. The reference builds it and never applies it.
+        global_pool: "avg", or "" with num_classes=0: the last map as it is, averaged over time.
 
     Raises:
         ValueError: heads that do not divide D, D not a multiple of 8, options that do not exist.
     """
 
+    @checked
     def __init__(
         self,
-        embed_dim: int = 512,
-        depth: int = 8,
-        num_heads: int = 8,
-        mlp_ratio: float = 4.0,
+        embed_dim: Count = 512,
+        depth: Count = 8,
+        num_heads: Count = 8,
+        mlp_ratio: Ratio = 4.0,
         pools: Sequence[bool] = (True, True, True, True),
         cml: bool = False,
         sdsa: int = 3,
         shortcut: str = "ms",
-        num_classes: int = 1000,
-        in_chans: int = 3,
-        time_steps: int = 4,
-        tau: float = 2.0,
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
+        num_classes: Index = 1000,
+        in_chans: Count = 3,
+        time_steps: Steps = 4,
+        tau: Tau = 2.0,
+        drop_rate: Share = 0.0,
+        drop_path_rate: Share = 0.0,
+        global_pool: str = "avg",
     ):
-        super().__init__(in_chans, time_steps)
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1 block, not {depth}")
+        super().__init__(in_chans, time_steps, global_pool)
         if embed_dim % 8:
             raise ValueError(f"embed_dim must be a multiple of 8 for the tokenizer's D/8 channels, not {embed_dim}")
         if len(pools) != 4:

@@ -11,6 +11,7 @@ import difflib
 import inspect
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -24,6 +25,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.ops.poolers import LevelMapper
 
+from .._arguments import Count, Positive, Range, Tau, check_argument, checked
 from ..models._backbone import SpikingBackbone
 from ..models._registry import register_task
 from .pyramid import (
@@ -236,6 +238,15 @@ class _Detector(DenseModel):
     RoIAlign aside."""
 
     @property
+    def wants(self) -> dict:
+        """Images with values in [0, 1], whole, which the detector itself normalises and resizes."""
+        return {"mean": (0.0,) * self.in_chans, "std": (1.0,) * self.in_chans, "crop_pct": 1.0}
+
+    def describe_input(self, known) -> None:
+        """Of a run's data the classes' names: sizes are the detector's options, and it normalises images itself."""
+        super().describe_input({name: value for name, value in known.items() if name == "label_names"})
+
+    @property
     def input_size(self) -> tuple[int, int]:
         """Height and width at which the backbone sees a wide image."""
         return self._divisible((self.transform.min_size[-1], self.transform.max_size))
@@ -406,6 +417,8 @@ def _detector(
         close = difflib.get_close_matches(unknown[0], known, 3)
         hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
         raise ValueError(f"detectors have no option {', '.join(unknown)}; {hint}")
+    for name, value in options.items():
+        _check_option(name, value)
     body, made = body_of(backbone, backbone_kwargs, time_steps)
     if stages is None:
         fine = [i for i, info in enumerate(body.feature_info) if info["reduction"] >= 4] or [len(body.stages) - 1]
@@ -462,7 +475,29 @@ def _detector(
     return model
 
 
+def _check_option(name: str, value: object) -> None:
+    """torchvision checks nothing: an option of theirs must be of its default's type, shares and thresholds from 0 to 1.
+
+    Raises:
+        ValueError: it is not.
+    """
+    default = {**inspect.signature(FasterRCNN).parameters, **inspect.signature(MaskRCNN).parameters}[name].default
+    if name == "image_mean":
+        check_argument(name, value, Sequence[float] | None)
+    elif name == "image_std":
+        check_argument(name, value, Sequence[Positive] | None)
+    elif name == "bbox_reg_weights":
+        check_argument(name, value, tuple[Positive, Positive, Positive, Positive] | None)
+    elif isinstance(default, bool):
+        check_argument(name, value, bool)
+    elif isinstance(default, float):
+        check_argument(name, value, Annotated[float, Range(0, 1)])
+    elif isinstance(default, int) and name not in ("min_size", "max_size"):
+        check_argument(name, value, Count)
+
+
 @register_task
+@checked
 def mask_rcnn(
     backbone: str | SpikingBackbone,
     num_classes: int = 91,
@@ -471,7 +506,7 @@ def mask_rcnn(
     stages: Sequence[int] | None = None,
     width: int = 256,
     anchor_sizes: Sequence[int] = SIZES,
-    tau: float | None = None,
+    tau: Tau | None = None,
     norm: bool = False,
     time_steps: int | None = None,
     backbone_kwargs: dict | None = None,
@@ -504,6 +539,7 @@ def mask_rcnn(
 
 
 @register_task
+@checked
 def faster_rcnn(
     backbone: str | SpikingBackbone,
     num_classes: int = 91,
@@ -512,7 +548,7 @@ def faster_rcnn(
     stages: Sequence[int] | None = None,
     width: int = 256,
     anchor_sizes: Sequence[int] = SIZES,
-    tau: float | None = None,
+    tau: Tau | None = None,
     norm: bool = False,
     time_steps: int | None = None,
     backbone_kwargs: dict | None = None,

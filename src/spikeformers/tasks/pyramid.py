@@ -3,13 +3,15 @@
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .._arguments import Range, check_argument, shown
 from ..layers import per_step
 from ..models import create_model
 from ..models._backbone import SpikingBackbone
@@ -230,9 +232,20 @@ class DenseModel:
     def pretrained_cfg(self) -> dict:
         return {
             **self.body.pretrained_cfg,
+            **self.wants,
             "input_size": (self.in_chans, *self.input_size),
             "num_classes": self.num_classes,
+            **getattr(self, "known", {}),
         }
+
+    @property
+    def wants(self) -> dict:
+        """Of `pretrained_cfg`, what is different from the backbone's."""
+        return {}
+
+    def describe_input(self, known: Mapping[str, object]) -> None:
+        """Makes `pretrained_cfg`, timm's description of the input, say what is known."""
+        self.known = {**getattr(self, "known", {}), **known}
 
     def finish_merge(self) -> None:
         """What `merge` asks for when all parts are merged: no configuration describes the weights any more."""
@@ -284,8 +297,10 @@ def check_heads(heads: str, readout: str) -> None:
 
 
 def check_whole(name: str, value: int, least: int = 1) -> None:
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    try:
+        check_argument(name, value, Annotated[int, Range(least)])
+    except ValueError:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {shown(value)}") from None
 
 
 def last_of_each_stride(body: SpikingBackbone, least: int = 1) -> list[int]:
@@ -301,12 +316,13 @@ def check_stages(body: SpikingBackbone, stages: Sequence[int]) -> list[int]:
         ValueError: there are none, or there is no such stage.
     """
     count = len(body.stages)
-    if (
-        not isinstance(stages, Sequence)
-        or not stages
-        or not all(isinstance(i, int) and -count <= i < count for i in stages)
-    ):
-        raise ValueError(f"stages must be indices of the backbone's {count} stages, 0 to {count - 1}, not {stages!r}")
+    try:
+        check_argument("stages", stages, Sequence[Annotated[int, Range(-count, count - 1)]])
+        fits = len(stages) > 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"stages must be indices of the backbone's {count} stages, 0 to {count - 1}, not {shown(stages)}")
     return sorted({i % count for i in stages})
 
 

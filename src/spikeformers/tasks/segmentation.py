@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import FeaturePyramidNetwork
 
+from .._arguments import Share, Tau, checked
 from ..layers import ConvBN
 from ..models._backbone import SpikingBackbone
 from ..models._registry import register_task
@@ -111,6 +112,7 @@ class SemanticFPN(DenseModel, nn.Module):
 
 
 @register_task
+@checked
 def semantic_fpn(
     backbone: str | SpikingBackbone,
     num_classes: int = 150,
@@ -119,8 +121,8 @@ def semantic_fpn(
     stages: Sequence[int] | None = None,
     width: int = 128,
     head_width: int = 128,
-    drop_rate: float = 0.0,
-    tau: float | None = None,
+    drop_rate: Share = 0.0,
+    tau: Tau | None = None,
     norm: bool = False,
     time_steps: int | None = None,
     backbone_kwargs: dict | None = None,

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from ..data import TestSet, TrainingSet
 from ..data.loading import PADDING_LABEL
 from ..models import list_tasks
-from ..models.published import read_state_dict
+from ..models._reading import read_state_dict
 from .evaluation import evaluate, per_step
 from .learner import Learner
 from .parallel import at_least_float32

@@ -6,7 +6,8 @@ from pathlib import Path
 from torch import nn
 
 from ..models._backbone import spiking_backbone
-from ..models.published import LoadReport, _translate, load_published, read_state_dict, unwrap
+from ..models._reading import read_state_dict, unwrap
+from ..models.published import LoadReport, _translate, load_published
 
 
 def trained_weights(state: dict, early_classifiers: bool = False) -> dict:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...models.published import read_state_dict, unwrap
+from ...models._reading import read_state_dict, unwrap
 from .zero_shot import PROMPTS, ZeroShot, zero_shot
 
 LIBRARIES = ("timm", "torchvision", "transformers")
