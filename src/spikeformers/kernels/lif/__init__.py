@@ -1,7 +1,11 @@
 """Leaky integrate-and-fire neurons over T time steps: the public operation, and which implementation serves which device."""
 
+import math
+
 import torch
 from torch import Tensor
+from torch._decomp import register_decomposition
+from torch.autograd import forward_ad
 
 from . import native, reference
 from .reference import INTEGRATIONS, SURROGATES, Dynamics, compute_dtype
@@ -11,7 +15,7 @@ try:
 except ImportError:
     triton = None
 
-__all__ = ["ALPHA", "INTEGRATIONS", "SURROGATES", "lif", "status"]
+__all__ = ["ALPHA", "INTEGRATIONS", "SURROGATES", "decompositions", "lif", "status"]
 
 ALPHA = {"sigmoid": 4.0, "atan": 2.0, "rectangle": 1.0, "triangle": 1.0}
 """The customary sharpness of each surrogate gradient."""
@@ -37,10 +41,15 @@ def lif(
     reset is v[t] = h[t] - s[t] * v_threshold. The operations are evaluated in exactly this order on every device, so spikes
     are bit-equal across implementations. Only x and v are kept for the backward pass, which recomputes h.
 
+    A neuron whose potential is NaN does not fire, for NaN reaches no threshold, and its potential stays NaN: what was not a number before
+    it is silence behind it, on every device. Forward-mode derivatives and torch.func's transforms are computed from standard operators,
+    more slowly; second derivatives, of the surrogate, exist there alone.
+
     Args:
         x: input current [T, ...], dimensionless (units of v_threshold); float16 and bfloat16 are integrated in float32.
         v: membrane potential before the first step [...]; rest (0) if None.
-        tau: membrane time constant in time steps, >= 1; a 0-d tensor makes it learnable (PLIF); None means no leak.
+        tau: membrane time constant in time steps, >= 1; a 0-d tensor makes it learnable (PLIF); None means no leak. A tensor on a GPU
+            is not looked at, as that would wait for the GPU: there it is up to the caller (PLIF's 1 + exp(-w) is never below 1).
         v_threshold: firing threshold, > 0; reaching it exactly fires.
         decay_input: whether the leak divides the input as well.
         reset: "hard" (to 0) or "soft" (by subtraction); no gradient flows through either.
@@ -54,12 +63,7 @@ def lif(
     Raises:
         ValueError: x has no time axis, v's shape is not x's without it or its device another, or a constant is out of range.
     """
-    if x.ndim < 1 or x.shape[0] < 1 or not x.is_floating_point():
-        raise ValueError(f"x must be a floating-point tensor [T, ...] with T >= 1, not {tuple(x.shape)} of {x.dtype}")
-    if v is not None and v.shape != x.shape[1:]:
-        raise ValueError(f"v must have x's shape without the time axis, {tuple(x.shape[1:])}, not {tuple(v.shape)}")
-    if v is not None and v.device != x.device:
-        raise ValueError(f"x is on {x.device} and v on {v.device}; move v with v.to(x.device)")
+    _check_tensors(x, v)
     if reset not in ("hard", "soft"):
         raise ValueError(f"reset must be 'hard' or 'soft', not {reset!r}")
     if surrogate not in SURROGATES:
@@ -67,14 +71,18 @@ def lif(
     if not v_threshold > 0:
         raise ValueError(f"v_threshold must be positive, not {v_threshold}")
     learnable = isinstance(tau, Tensor)
-    if learnable and tau.ndim:
-        raise ValueError(f"a learnable tau must be a 0-d tensor, not {tuple(tau.shape)}")
+    if learnable:
+        _check_learnable(tau)
     if not learnable and tau is not None and not tau >= 1:
         raise ValueError(f"tau must be at least 1 time step, or None for no leak, not {tau}")
     alpha = ALPHA[surrogate] if alpha is None else alpha
-    if not alpha > 0:
-        raise ValueError(f"alpha must be positive, not {alpha}")
+    if not 0 < alpha < math.inf:
+        raise ValueError(f"alpha must be positive and finite, not {alpha}")
     integration = "perfect" if tau is None else "leaky" if decay_input else "leaky_full_input"
+    if _is_transformed(x, v, tau):
+        constants = INTEGRATIONS.index(integration), float(v_threshold), reset == "soft", SURROGATES.index(surrogate), float(alpha)
+        spikes, v = reference.composed(x, v, 1.0 if tau is None else tau, Dynamics(*constants))
+        return spikes, v if return_v else v.new_empty(0)
     return torch.ops.spikeformers.lif(
         x,
         v,
@@ -87,6 +95,16 @@ def lif(
         float(alpha),
         return_v,
     )
+
+
+def decompositions() -> dict:
+    """The table for `torch.export.ExportedProgram.run_decompositions` that leaves standard operators only, this operation's included.
+
+    `torch.onnx.export(dynamo=True)` finds this operation's by itself. T is unrolled, so it must be fixed; other axes need not be.
+    """
+    table = torch.export.default_decompositions()
+    table[torch.ops.spikeformers.lif.default] = _decomposed
+    return table
 
 
 def status() -> list[tuple[str, bool, str]]:
@@ -138,6 +156,46 @@ def _laid_out_like(tensor: Tensor | None, step: Tensor, dtype: torch.dtype) -> T
     return tensor.new_empty_strided(tensor.shape, strides, dtype=dtype).copy_(tensor)
 
 
+def _check_tensors(x: Tensor, v: Tensor | None) -> None:
+    if x.ndim < 1 or x.shape[0] < 1 or not x.is_floating_point():
+        raise ValueError(f"x must be a floating-point tensor [T, ...] with T >= 1, not {tuple(x.shape)} of {x.dtype}")
+    if v is not None and v.shape != x.shape[1:]:
+        raise ValueError(f"v must have x's shape without the time axis, {tuple(x.shape[1:])}, not {tuple(v.shape)}")
+    if v is not None and v.device != x.device:
+        raise ValueError(f"x is on {x.device} and v on {v.device}; move v with v.to(x.device)")
+    if v is not None and v.is_complex():
+        raise ValueError(f"v must be real, not {v.dtype}")
+
+
+def _check_learnable(tau: Tensor) -> None:
+    if tau.ndim or not tau.is_floating_point():
+        raise ValueError(f"a learnable tau must be a 0-d tensor of floating-point numbers, not {tuple(tau.shape)} of {tau.dtype}")
+
+
+def _check_call(x, v, tau_parameter, tau, integration, surrogate) -> None:
+    """Of the operation as torch has it, which anybody may call."""
+    _check_tensors(x, v)
+    if tau_parameter is not None:
+        _check_learnable(tau_parameter)
+        if tau_parameter.device.type == "cpu":
+            tau = float(tau_parameter)
+    if not tau >= 1:
+        raise ValueError(f"tau must be at least 1 time step, not {tau}; 1 + exp(-w) of a parameter w always is")
+    if not 0 <= integration < len(INTEGRATIONS) or not 0 <= surrogate < len(SURROGATES):
+        raise ValueError(f"there is no integration number {integration} or no surrogate number {surrogate}")
+    if any(forward_ad.unpack_dual(z).tangent is not None for z in (x, v, tau_parameter) if z is not None):
+        raise RuntimeError("torch.ops.spikeformers.lif has no forward-mode derivative; spikeformers.kernels.lif.lif has")
+
+
+def _is_transformed(x: Tensor, v: Tensor | None, tau: Tensor | float | None) -> bool:
+    """Whether torch.func or forward-mode differentiation is at work, which see through standard operators only."""
+    if torch.compiler.is_compiling():
+        return False
+    if torch._C._functorch.maybe_current_level() is not None:
+        return True
+    return any(isinstance(z, Tensor) and forward_ad.unpack_dual(z).tangent is not None for z in (x, v, tau))
+
+
 class _Reference:
     """The reference behind the interface of the fast implementations: outputs are given."""
 
@@ -171,6 +229,7 @@ def _forward_with(choose):
         alpha: float,
         return_v: bool,
     ) -> tuple[Tensor, Tensor]:
+        _check_call(x, v, tau_parameter, tau, integration, surrogate)
         x = _steps(x)
         spikes, v_last = _empty(x), _empty_v(x, return_v)
         if x.numel():
@@ -203,6 +262,10 @@ def _backward_with(choose):
         surrogate: int,
         alpha: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        _check_call(x, v, tau_parameter, tau, integration, surrogate)
+        for grad, shape in ((grad_spikes, x.shape), (grad_v, x.shape[1:])):
+            if grad is not None and (grad.shape != shape or grad.device != x.device or grad.is_complex()):
+                raise ValueError(f"a gradient is {tuple(grad.shape)} of {grad.dtype} on {grad.device}, not {tuple(shape)} on {x.device}")
         x = _steps(x)
         grad_x, grad_v0 = _empty(x), _empty_v(x, v is not None)
         grad_tau = x.new_zeros((), dtype=grad_v0.dtype)
@@ -242,6 +305,7 @@ for _op, _kernel in ((_lif, _forward_with), (_lif_backward, _backward_with)):
     _op.register_kernel("cuda", _kernel(_cuda))
 
 
+@register_decomposition(torch.ops.spikeformers.lif.default, type="meta")  # or where sizes are symbols, the decomposition would be taken
 @_lif.register_fake
 def _(x, v, tau_parameter, tau, integration, v_threshold, soft_reset, surrogate, alpha, return_v):
     x = _steps(x)
@@ -274,4 +338,20 @@ def _autograd_backward(ctx, grad_spikes, grad_v):
     )
 
 
+def _no_second_derivative(ctx, *grads):
+    raise RuntimeError(
+        "neurons have no second derivative here, since only x and v are kept for the first; torch.func (grad of grad, hessian) "
+        "differentiates their surrogate"
+    )
+
+
 _lif.register_autograd(_autograd_backward, setup_context=_setup_context)
+_lif_backward.register_autograd(_no_second_derivative)
+
+
+@register_decomposition(torch.ops.spikeformers.lif.default)
+def _decomposed(x, v, tau_parameter, tau, integration, v_threshold, soft_reset, surrogate, alpha, return_v):
+    """The operation in standard operators, for exporters. It is not differentiated."""
+    constants = Dynamics(integration, v_threshold, soft_reset, surrogate, alpha)
+    spikes, v = reference.composed(x, v, tau if tau_parameter is None else tau_parameter, constants, differentiable=False)
+    return spikes, v if return_v else v.new_empty(0)

@@ -60,7 +60,7 @@ static inline float exp_neg_f32(float a) {
     p = MULTIPLY_ADD_F32(p, r, 1.0f);
     int32_t bits;
     memcpy(&bits, &shifted, 4);
-    bits = (int32_t)((uint32_t)(bits + 127) << 23);
+    bits = (int32_t)(((uint32_t)bits + 127) << 23);
     float power;
     memcpy(&power, &bits, 4);
     return a > 87.0f ? 0.0f : p * power;
@@ -88,7 +88,7 @@ static inline double exp_neg_f64(double a) {
     p = MULTIPLY_ADD_F64(p, r, 1.0);
     int64_t bits;
     memcpy(&bits, &shifted, 8);
-    bits = (int64_t)((uint64_t)(bits + 1023) << 52);
+    bits = (int64_t)(((uint64_t)bits + 1023) << 52);
     double power;
     memcpy(&power, &bits, 8);
     return a > 708.0 ? 0.0 : p * power;
@@ -163,6 +163,17 @@ static void narrow(int dtype, const float *restrict in, uint16_t *restrict out, 
 #define TYPE f64
 #include "passes.h"
 
+enum { DONE, NO_MEMORY, REFUSED };                               /* native._REASONS */
+
+/* Whether the call makes sense in itself; that the arrays are as long as it says is for the caller to see to. */
+static int makes_sense(const LifCall *c, int backward) {
+    int64_t values;
+    if (!c || c->steps < 0 || c->n < 0 || __builtin_mul_overflow(c->steps, c->n, &values) || c->threads < 1) return 0;
+    if (c->dtype < FLOAT32 || c->dtype > FLOAT16 || c->integration < LEAKY || c->integration > PERFECT) return 0;
+    if (c->surrogate < SIGMOID || c->surrogate > TRIANGLE || (c->soft_reset & ~1)) return 0;
+    return !values || (c->x && c->out && (!backward || c->grad_s));
+}
+
 /* The neurons are split into one contiguous range per thread, in whole blocks. */
 static void range_of(const LifCall *c, int part, int parts, int64_t *from, int64_t *to) {
     const int64_t blocks = (c->n + BLOCK - 1) / BLOCK;
@@ -176,7 +187,8 @@ static int parts_for(const LifCall *c) {
     return useful < c->threads ? (int)useful : c->threads;
 }
 
-void lif_forward(const LifCall *c) {
+int lif_forward(const LifCall *c) {
+    if (!makes_sense(c, 0)) return REFUSED;
     const int parts = parts_for(c);
 #pragma omp parallel for num_threads(parts) schedule(static, 1) if (parts > 1)
     for (int part = 0; part < parts; part++) {
@@ -185,14 +197,18 @@ void lif_forward(const LifCall *c) {
         if (c->dtype == FLOAT64) forward_f64(c, from, to);
         else forward_f32(c, from, to);
     }
+    return DONE;
 }
 
-/* Returns 1 if the memory for a block of potentials could not be had; nothing is written then. */
+/* NO_MEMORY if that for a block of potentials could not be had; nothing is written then. */
 int lif_backward(const LifCall *c) {
+    if (!makes_sense(c, 1)) return REFUSED;
     const int parts = parts_for(c);
-    const size_t each = (size_t)c->steps * BLOCK * (c->dtype == FLOAT64 ? 8 : 4) * (c->grad_tau ? 3 : 2);
-    char *scratch = aligned_alloc(64, each * parts);
-    if (!scratch) return 1;
+    size_t each, all;
+    if (__builtin_mul_overflow((size_t)c->steps, (size_t)BLOCK * (c->dtype == FLOAT64 ? 8 : 4) * (c->grad_tau ? 3 : 2), &each)) return NO_MEMORY;
+    if (__builtin_mul_overflow(each, (size_t)parts, &all)) return NO_MEMORY;
+    char *scratch = aligned_alloc(64, all);
+    if (!scratch) return NO_MEMORY;
 #pragma omp parallel for num_threads(parts) schedule(static, 1) if (parts > 1)
     for (int part = 0; part < parts; part++) {
         int64_t from, to;
@@ -203,5 +219,5 @@ int lif_backward(const LifCall *c) {
         else backward_f32(c, from, to, mine, grad_tau);
     }
     free(scratch);
-    return 0;
+    return DONE;
 }

@@ -10,6 +10,7 @@ from .._library import load_library
 from .reference import Dynamics
 
 _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+_REASONS = {1: "there is no memory for the pass", 2: "the kernel does not take such a call"}
 
 
 class _Call(ctypes.Structure):
@@ -28,8 +29,8 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     """The fastest build that this processor runs and one sentence about it; None and the reason where there is none."""
     library, sentence = load_library(__file__)
     if library is not None:
-        for function, result in ((library.lif_forward, None), (library.lif_backward, ctypes.c_int)):
-            function.argtypes, function.restype = [ctypes.POINTER(_Call)], result
+        for function in (library.lif_forward, library.lif_backward):
+            function.argtypes, function.restype = [ctypes.POINTER(_Call)], ctypes.c_int
     return library, sentence
 
 
@@ -56,12 +57,18 @@ def _call(x: Tensor, v: Tensor | None, tau: float, dynamics: Dynamics, **tensors
     )
 
 
+def _carry_out(function, call: _Call) -> None:
+    if why := function(ctypes.byref(call)):
+        kind = MemoryError if why == 1 else ValueError
+        raise kind(f"{_REASONS[why]}: {call.steps} time steps of {call.n} neurons on {call.threads} threads")
+
+
 def forward(
     x: Tensor, v: Tensor | None, tau: Tensor | float, dynamics: Dynamics, spikes: Tensor, v_last: Tensor | None
 ) -> None:
     """Fills spikes [T, ...] and v_last [...], all tensors laid out like x's time steps."""
     call = _call(x, v, float(tau), dynamics, out=spikes, v_out=v_last)
-    load()[0].lif_forward(ctypes.byref(call))
+    _carry_out(load()[0].lif_forward, call)
 
 
 def backward(
@@ -76,12 +83,12 @@ def backward(
     grad_tau: Tensor | None,
 ) -> None:
     """Fills grad_x [T, ...], grad_v0 [...] and grad_tau [], all tensors laid out like x's time steps."""
-    partial = None if grad_tau is None else torch.zeros(torch.get_num_threads(), dtype=torch.float64)
     call = _call(
-        x, v, float(tau), dynamics, grad_s=grad_spikes, grad_v=grad_v, out=grad_x, v_out=grad_v0, grad_tau=partial
+        x, v, float(tau), dynamics, grad_s=grad_spikes, grad_v=grad_v, out=grad_x, v_out=grad_v0
     )
     call.grad_s_stride = grad_spikes.stride(0)
-    if load()[0].lif_backward(ctypes.byref(call)):
-        raise MemoryError(f"no memory for the backward pass of {x.shape[0]} time steps")
+    partial = None if grad_tau is None else torch.zeros(call.threads, dtype=torch.float64, device="cpu")
+    call.grad_tau = None if partial is None else partial.data_ptr()
+    _carry_out(load()[0].lif_backward, call)
     if grad_tau is not None:
         grad_tau.copy_(partial.sum())

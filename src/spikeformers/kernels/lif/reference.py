@@ -130,6 +130,60 @@ def lif_backward(
     return grad_x, grad, grad_tau
 
 
+class _Step(torch.autograd.Function):
+    """1 where h reaches the threshold, 0 elsewhere; its derivative, in both directions and of any order, is that of the surrogate."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(h, threshold, surrogate, alpha):
+        return (h >= threshold).to(h.dtype)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        h, threshold, ctx.surrogate, ctx.alpha = inputs
+        ctx.save_for_backward(h, threshold)
+        ctx.save_for_forward(h, threshold)
+
+    @staticmethod
+    def backward(ctx, grad):
+        h, threshold = ctx.saved_tensors
+        return grad * surrogate_gradient(h - threshold, ctx.surrogate, ctx.alpha), None, None, None
+
+    @staticmethod
+    def jvp(ctx, tangent, *_):
+        h, threshold = ctx.saved_tensors
+        return tangent * surrogate_gradient(h - threshold, ctx.surrogate, ctx.alpha)
+
+
+def composed(
+    x: Tensor, v: Tensor | None, tau: Tensor | float, dynamics: Dynamics, differentiable: bool = True
+) -> tuple[Tensor, Tensor]:
+    """`lif_forward` out of standard operators that nothing is written into: what torch transforms (forward-mode derivatives, vmap,
+    derivatives of derivatives), and what exporters get.
+
+    Args:
+        differentiable: whether the step has the surrogate's derivative; if not, it is a comparison.
+
+    Raises:
+        ValueError: T is a symbol, that is dynamic in an export, and cannot be unrolled.
+    """
+    if isinstance(x.shape[0], torch.SymInt):
+        raise ValueError("time steps are unrolled here, so their number must be fixed: export with a static T; other axes may be dynamic")
+    dtype = compute_dtype(x.dtype)
+    threshold = torch.full((), dynamics.v_threshold, dtype=dtype, device=x.device)
+    tau = tau.to(x.device, dtype) if isinstance(tau, Tensor) else torch.full((), tau, dtype=dtype, device=x.device)
+    v = torch.zeros_like(x[0], dtype=dtype) if v is None else v.to(dtype)
+    spikes = []
+    for current in x.unbind(0):
+        h = _charge(current.to(dtype), v, tau, dynamics.integration)
+        fires = h >= threshold
+        spike = _Step.apply(h, threshold, dynamics.surrogate, dynamics.alpha) if differentiable else fires
+        spikes.append(spike.to(x.dtype))
+        v = torch.where(fires, h - threshold if dynamics.soft_reset else torch.zeros_like(h), h)
+    return torch.stack(spikes), v
+
+
 class _LIF(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, v, tau, dynamics):

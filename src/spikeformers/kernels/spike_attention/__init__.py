@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .._library import load_library
 from ..spike_conv import Packed, aligned_room, channels_last, empty_map
-from ..spike_conv.native import DTYPES
+from ..spike_conv.native import DTYPES, must_work
 from . import reference
 
 __all__ = ["call", "run", "scratch_bytes", "spike_attention", "status"]
@@ -29,14 +29,22 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     """The fastest build that this processor runs and one sentence about it; None and the reason where there is none."""
     library, sentence = load_library(__file__)
     if library is not None:
-        library.spike_attention.argtypes, library.spike_attention.restype = [ctypes.POINTER(AttentionCall)], None
+        library.spike_attention.argtypes, library.spike_attention.restype = [ctypes.POINTER(AttentionCall)], ctypes.c_int
         library.spike_attention_scratch.argtypes = [ctypes.POINTER(AttentionCall)]
         library.spike_attention_scratch.restype = ctypes.c_int64
     return library, sentence
 
 
 def call(q: Packed, k: Packed, v: Packed, num_heads: int, out: Tensor) -> AttentionCall:
-    """The operation on these tensors for `run`, which may repeat it; all of them must be kept alive."""
+    """The operation on these tensors for `run`, which may repeat it; all of them must be kept alive.
+
+    Raises:
+        ValueError: as for `spike_attention`, or words that are not contiguous, or an `out` that is not [T, B, C, H, W], channels last
+            without gaps.
+    """
+    _check(q, k, v, num_heads, out.dtype)
+    if tuple(out.shape) != q.shape or not out.movedim(2, 4).is_contiguous() or not all(z.words.is_contiguous() for z in (q, k, v)):
+        raise ValueError(f"words must be contiguous, and counts {q.shape}, channels last without gaps, not {tuple(out.shape)}")
     _, t, b, h, w, words = q.words.shape
     return AttentionCall(
         q=q.words.data_ptr(), k=k.words.data_ptr(), v=v.words.data_ptr(), out=out.data_ptr(), maps=t * b, tokens=h * w,
@@ -46,12 +54,25 @@ def call(q: Packed, k: Packed, v: Packed, num_heads: int, out: Tensor) -> Attent
 
 def scratch_bytes(given: AttentionCall) -> int:
     """How much memory `given.scratch` must point to, from an address that 64 divides."""
-    return load()[0].spike_attention_scratch(ctypes.byref(given)) * given.threads
+    return must_work(load()[0].spike_attention_scratch(ctypes.byref(given))) * given.threads
 
 
 def run(given: AttentionCall) -> None:
     """Carries out what `call` prepared, with `given.scratch` set."""
-    load()[0].spike_attention(ctypes.byref(given))
+    must_work(load()[0].spike_attention(ctypes.byref(given)))
+
+
+def _check(q: Packed, k: Packed, v: Packed, num_heads: int, dtype: torch.dtype) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"counts are in float32 or float64, not {dtype}")
+    if not isinstance(num_heads, int) or num_heads < 1 or q.channels < 1 or q.channels % num_heads or q.channels // num_heads > 2**24:
+        raise ValueError(f"num_heads={num_heads} does not divide the {q.channels} channels of the queries, or heads have more than 2^24")
+    if not q.shape == k.shape == v.shape or any(len(z.words) != 1 for z in (q, k, v)):
+        raise ValueError(
+            f"expected binary spikes of one shape, not {q.shape}, {k.shape}, {v.shape} in {[len(z.words) for z in (q, k, v)]} planes"
+        )
+    if any(z.words.device.type != "cpu" for z in (q, k, v)):
+        raise ValueError("event-driven kernels run on the CPU; move the spikes there")
 
 
 def spike_attention(q: Packed, k: Packed, v: Packed, num_heads: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -68,14 +89,7 @@ def spike_attention(q: Packed, k: Packed, v: Packed, num_heads: int, dtype: torc
     Raises:
         ValueError: heads that do not divide, shapes that differ, spikes that are not binary, another dtype.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"counts are in float32 or float64, not {dtype}")
-    if num_heads < 1 or q.channels % num_heads:
-        raise ValueError(f"num_heads={num_heads} does not divide the {q.channels} channels of the queries")
-    if not q.shape == k.shape == v.shape or any(len(z.words) != 1 for z in (q, k, v)):
-        raise ValueError(
-            f"expected binary spikes of one shape, not {q.shape}, {k.shape}, {v.shape} in {[len(z.words) for z in (q, k, v)]} planes"
-        )
+    _check(q, k, v, num_heads, dtype)
     if load()[0] is None or not q.words.numel():
         return channels_last(reference.spike_attention(q, k, v, num_heads, dtype))
     t, b, c, h, w = q.shape

@@ -19,8 +19,20 @@ enum { FLOAT32, FLOAT64 };
 
 static int64_t padded(int64_t d) { return (d + 15) / 16 * 16; }
 
-/* Bytes of scratch memory for each thread: the bits of k and v by channel, and K^T V of one head. */
+#define MOST ((int64_t)1 << 24) /* channels of a head, and tokens per channel: the scratch memory's size stays a number */
+
+/* Whether the call makes sense in itself; that the arrays are as long as it says is for the caller to see to. */
+static int makes_sense(const AttentionCall *c) {
+    int64_t size, each;
+    if (!c || c->threads < 1 || (c->dtype != FLOAT32 && c->dtype != FLOAT64) || c->maps < 0 || c->tokens < 0 || c->channels < 1) return 0;
+    if (c->heads < 1 || c->channels % c->heads || c->channels / c->heads > MOST || c->words != (c->channels - 1) / 64 + 1) return 0;
+    if (__builtin_mul_overflow(c->maps, c->tokens, &size) || __builtin_mul_overflow(size, c->channels * 8, &size)) return 0;
+    return !__builtin_mul_overflow(c->tokens, c->channels / c->heads + 64, &each) && !__builtin_mul_overflow(c->maps, c->heads, &size);
+}
+
+/* Bytes of scratch memory for each thread: the bits of k and v by channel, and K^T V of one head; -1 for a call that makes no sense. */
 int64_t spike_attention_scratch(const AttentionCall *c) {
+    if (!makes_sense(c)) return -1;
     const int64_t d = c->channels / c->heads, blocks = (c->tokens + 63) / 64, rows = (d + 63) / 64 * 64;
     return (2 * rows * blocks * 8 + d * padded(d) * 8 + 127) / 64 * 64;
 }
@@ -71,7 +83,9 @@ static void by_channel(const uint64_t *words, const AttentionCall *c, int64_t fi
 #define TYPE f64
 #include "passes.h"
 
-void spike_attention(const AttentionCall *c) {
+/* Returns 0, or -1 for a call that makes no sense, of which nothing is done. */
+int spike_attention(const AttentionCall *c) {
+    if (!makes_sense(c) || !c->q || !c->k || !c->v || !c->out || !c->scratch || (uintptr_t)c->scratch % 64) return -1;
     const int64_t units = c->maps * c->heads, each = spike_attention_scratch(c);
     const int parts = units < c->threads ? (int)units : c->threads;
 #pragma omp parallel for num_threads(parts) schedule(static, 1) if (parts > 1)
@@ -80,4 +94,5 @@ void spike_attention(const AttentionCall *c) {
             if (c->dtype == FLOAT64) head_f64(c, unit / c->heads, unit % c->heads, c->scratch + part * each);
             else head_f32(c, unit / c->heads, unit % c->heads, c->scratch + part * each);
         }
+    return 0;
 }

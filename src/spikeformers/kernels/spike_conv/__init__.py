@@ -63,7 +63,6 @@ class Weight:
     Attributes:
         tiles: bytes [tile][row][lanes], from an address that 64 divides: a row for every tap and input channel (for every tap where
             depthwise), a tile for every 64 output channels, its lanes filled up to a multiple of 16.
-        slabs: where each tile begins, in bytes.
         scale: [C'] what the rows of int8 are to be multiplied by, or None.
         shape: (C', C / groups, kh, kw)
         dtype: of the sums.
@@ -71,7 +70,6 @@ class Weight:
     """
 
     tiles: Tensor
-    slabs: Tensor
     scale: Tensor | None
     shape: tuple[int, int, int, int]
     dtype: torch.dtype
@@ -86,12 +84,13 @@ class Weight:
     def dense(self) -> Tensor:
         """The weight [C', C / groups, kh, kw] that the tiles stand for, in the type of the sums; made anew."""
         outputs, inputs, kh, kw = self.shape
-        parts = []
-        for first, start in zip(range(0, outputs, TILE), self.slabs.tolist(), strict=True):
+        parts, start = [], 0
+        for first in range(0, outputs, TILE):
             wanted = min(TILE, outputs - first)
             lanes = -(-wanted // LANES) * LANES
             size = kh * kw * inputs * lanes * self.stored.itemsize
             parts.append(self.tiles[start : start + size].view(self.stored).view(-1, lanes)[:, :wanted].to(self.dtype))
+            start += size
         rows = torch.cat(parts, 1)
         rows = rows if self.scale is None else rows * self.scale
         return rows.view(kh, kw, inputs, outputs).permute(3, 2, 0, 1).contiguous()
@@ -139,15 +138,12 @@ def prepare(weight: Tensor, groups: int = 1, precision: torch.dtype | None = Non
             scale = (rows.abs().amax(0) / 127).clamp_min(torch.finfo(torch.float32).tiny)
             rows = (rows / scale).round_().clamp_(-127, 127)
         rows = rows.to(precision)
-    tiles, slabs, at = [], [], 0
+    tiles = []
     for part in rows.split(TILE, 1):
         lanes = -(-part.shape[1] // LANES) * LANES
         tile = torch.nn.functional.pad(part, (0, lanes - part.shape[1])).contiguous().flatten().view(torch.uint8)
         tiles.append(tile)
-        slabs.append(at)
-        at += tile.numel()
-    slabs = torch.tensor(slabs, device="cpu")
-    return Weight(aligned(torch.cat(tiles)), slabs, scale, tuple(weight.shape), weight.dtype, rows.dtype, kind)
+    return Weight(aligned(torch.cat(tiles)), scale, tuple(weight.shape), weight.dtype, rows.dtype, kind)
 
 
 def signed(weight: Tensor) -> Tensor:
@@ -163,6 +159,8 @@ def pack_signed(x: Tensor, levels: int) -> tuple[Packed, int]:
     The channels are C rounded up to a multiple of 64, for numbers above 0, and as many again for those below: see `signed`. Numbers
     beyond the levels are clipped.
     """
+    if x.ndim != 5 or not isinstance(levels, int) or not 1 <= levels < 2**15:
+        raise ValueError(f"expected whole numbers [T, B, C, H, W] and from 1 to {2**15 - 1} levels, not {tuple(x.shape)} and {levels}")
     t, b, c, h, w = x.shape
     library, half = native.load()[0], -(-c // 64)
     if library is None or x.dtype not in native.DTYPES or not x.numel():
@@ -174,7 +172,7 @@ def pack_signed(x: Tensor, levels: int) -> tuple[Packed, int]:
         planes=levels, maps=t * b, height=h, width=w, channels=c, words=2 * half, dtype=native.DTYPES[x.dtype],
         threads=torch.get_num_threads(),
     )  # fmt: skip
-    units = library.spike_pack(ctypes.byref(given), x.data_ptr(), words.data_ptr())
+    units = native.must_work(library.spike_pack(ctypes.byref(given), x.data_ptr(), words.data_ptr()))
     return Packed(words, 128 * half), units
 
 
@@ -227,25 +225,25 @@ def call(
 
     Without spikes, `like` is the shape of the potentials [T, B, C, H, W] and their type. Addends that are None can be set in the call
     later. `count` [threads] (int64) receives how many neurons fired.
+
+    Raises:
+        ValueError: shapes, types or memory formats that do not fit; `spike_conv` changes memory formats where it must, this does not.
     """
-    threads = torch.get_num_threads()
+    shape, dtype = _check_call(spikes, weight, bias, stride, padding, addends, like, out, neuron, fired, v, v_out)
+    threads = torch.get_num_threads() if count is None else len(count)
     given = native.MapCall(threads=threads, planes=1, kernel_height=1, kernel_width=1, stride_height=1, stride_width=1)
     if spikes is not None:
         given.planes, given.steps, given.batch, given.height, given.width, given.in_words = spikes.words.shape
         given.spikes, given.channels = spikes.words.data_ptr(), spikes.channels
-        outputs, _, given.kernel_height, given.kernel_width = weight.shape
+        _, _, given.kernel_height, given.kernel_width = weight.shape
         given.stride_height, given.stride_width = stride
         given.padding_height, given.padding_width = padding
-        given.out_height = out_size(given.height, given.kernel_height, stride[0], padding[0])
-        given.out_width = out_size(given.width, given.kernel_width, stride[1], padding[1])
-        given.out_channels, given.weights = outputs, weight.kind
-        given.weight, given.slabs = weight.tiles.data_ptr(), weight.slabs.data_ptr()
+        given.weights, given.weight = weight.kind, weight.tiles.data_ptr()
         given.scale = None if weight.scale is None else weight.scale.data_ptr()
-        given.dtype = native.DTYPES[weight.dtype]
     else:
-        shape, dtype = like
-        given.steps, given.batch, given.out_channels, given.out_height, given.out_width = shape
-        given.dtype, given.weights = native.DTYPES[dtype], native.WEIGHTS["none"]
+        given.weights = native.WEIGHTS["none"]
+    given.steps, given.batch, given.out_channels, given.out_height, given.out_width = shape
+    given.dtype = native.DTYPES[dtype]
     given.out_words = -(-given.out_channels // 64)
     for name, tensor in (("bias", bias), ("v", v), ("v_out", v_out)):
         setattr(given, name, None if tensor is None else tensor.data_ptr())
@@ -262,12 +260,12 @@ def call(
 
 def scratch_bytes(given: native.MapCall) -> int:
     """How much memory `given.scratch` must point to, from an address that 64 divides."""
-    return native.load()[0].spike_map_scratch(ctypes.byref(given)) * given.threads
+    return native.must_work(native.load()[0].spike_map_scratch(ctypes.byref(given))) * given.threads
 
 
 def run(given: native.MapCall) -> None:
     """Carries out what `call` prepared, with `given.scratch` set."""
-    native.load()[0].spike_map(ctypes.byref(given))
+    native.must_work(native.load()[0].spike_map(ctypes.byref(given)))
 
 
 def spike_conv(
@@ -339,17 +337,77 @@ def spike_conv(
     return x, fired, v_out
 
 
+def _check_windows(kernel, stride, padding) -> None:
+    numbers = (*kernel, *stride, *padding)
+    whole = all(isinstance(n, int) and n < 2**20 for n in numbers)  # as much as the native code takes
+    if len(numbers) != 6 or not whole or min((*kernel, *stride)) < 1 or min(padding) < 0:
+        raise ValueError(
+            f"kernel, stride and padding must be two whole numbers each, from 1 and for padding from 0, not {kernel}, {stride}, {padding}"
+        )
+
+
+def _check_weight(weight: Weight) -> None:
+    """That a weight is such as `prepare` makes."""
+    outputs, inputs, kh, kw = weight.shape if len(weight.shape) == 4 else (0, 0, 0, 0)
+    kinds = {native.WEIGHTS["depthwise"]} if inputs == 1 else set()
+    kinds |= {native.WEIGHTS[weight.stored]} if weight.stored in PRECISIONS else set()
+    own = weight.stored == weight.dtype or (weight.dtype == torch.float32 and weight.stored in (torch.bfloat16, torch.int8))
+    fine = all(isinstance(n, int) and n > 0 for n in (outputs, inputs, kh, kw)) and weight.kind in kinds and own and weight.dtype in native.DTYPES and weight.tiles.dtype == torch.uint8
+    fine = fine and (not weight.depthwise or weight.stored == weight.dtype) and inputs * kh * kw <= MOST_ROWS
+    if fine:
+        size = -(-outputs // LANES) * LANES * inputs * kh * kw * weight.stored.itemsize
+        fine = weight.tiles.ndim == 1 and weight.tiles.is_contiguous() and weight.tiles.numel() >= size + 64  # with the room behind them
+        fine = fine and not weight.tiles.data_ptr() % 64
+    if fine and weight.stored == torch.int8:
+        scale = weight.scale
+        fine = scale is not None and scale.shape == (outputs,) and scale.dtype == torch.float32 and scale.is_contiguous()
+    if not fine:
+        raise ValueError(f"this weight {weight.shape} was not made by prepare, or was changed since")
+
+
+def _is_map(x: Tensor) -> bool:
+    """Whether [..., C, H, W] lies channels last without any gaps."""
+    return x.movedim(-3, -1).is_contiguous()
+
+
+def _check_call(
+    spikes, weight, bias, stride, padding, addends, like, out, neuron, fired, v, v_out
+) -> tuple[tuple[int, ...], torch.dtype]:
+    """That the native code may be let loose on these: it knows addresses only. The potentials' shape and type."""
+    if len(addends) > 2:
+        raise ValueError(f"expected at most two addends, not {len(addends)}")
+    if spikes is None:
+        if like is None or weight is not None:
+            raise ValueError("without spikes there is no convolution: say with `like` which potentials are wanted, and give no weight")
+        shape, dtype = tuple(like[0]), like[1]
+        if len(shape) != 5 or dtype not in native.DTYPES or not all(isinstance(n, int) and n >= 0 for n in shape):
+            raise ValueError(f"expected potentials [T, B, C, H, W] in float32 or float64, not {shape} of {dtype}")
+    else:
+        shape, dtype = _check(spikes, weight, None, stride, padding, ())
+        if not spikes.words.is_contiguous():
+            raise ValueError("words of spikes must be contiguous")
+    t, b, c, h, w = shape
+    state = (b, c, h, w)
+    wanted = [(bias, (c,)), (out, shape), (v, state), (v_out, state), *((addend, shape) for addend in addends)]
+    for tensor, size in wanted:
+        if tensor is not None and (tuple(tensor.shape) != size or tensor.dtype != dtype or tensor.device.type != "cpu"):
+            raise ValueError(f"expected {size} of {dtype} on the CPU, not {tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}")
+    if (bias is not None and not bias.is_contiguous()) or any(x is not None and not _is_map(x) for x in (v, v_out)):
+        raise ValueError("the bias must be contiguous, and potentials of neurons channels last without gaps")
+    if (neuron is None) != (fired is None):
+        raise ValueError("neurons need a place for their spikes, and that needs neurons")
+    if fired is not None and (
+        fired.words.shape != (1, t, b, h, w, -(-c // 64)) or fired.channels != c or not fired.words.is_contiguous() or not fired.words.device.type == "cpu"
+    ):
+        raise ValueError(f"the place for spikes of {shape} is {tuple(fired.words.shape)} for {fired.channels} channels")
+    return shape, dtype
+
+
 def _check(spikes, weight, bias, stride, padding, addends) -> tuple[tuple[int, ...], torch.dtype]:
     """The shape of the potentials, and their type."""
-    given = [spikes and spikes.words, weight and weight.tiles, bias, *addends]
+    given = [spikes and spikes.words, weight and weight.tiles, weight and weight.scale, bias, *addends]
     if any(tensor is not None and tensor.device.type != "cpu" for tensor in given):
         raise ValueError("event-driven kernels run on the CPU; move what they take there")
-    if spikes is not None and (
-        spikes.words.dtype != torch.int64 or spikes.words.shape[-1] != -(-spikes.channels // 64)
-    ):
-        raise ValueError(
-            f"{spikes.channels} channels of spikes take int64 words, {-(-spikes.channels // 64)} for each pixel; use pack"
-        )
     if spikes is None:
         if weight is not None or not addends:
             raise ValueError("without spikes there is no convolution: give addends, and no weight")
@@ -357,6 +415,8 @@ def _check(spikes, weight, bias, stride, padding, addends) -> tuple[tuple[int, .
     else:
         if weight is None:
             raise ValueError("spikes need a weight: see prepare")
+        _check_weight(weight)
+        _check_windows(weight.shape[2:], stride, padding)
         t, b, c, h, w = spikes.shape
         outputs, inputs, kh, kw = weight.shape
         if c != (outputs if weight.depthwise else inputs):
@@ -379,18 +439,27 @@ def _check(spikes, weight, bias, stride, padding, addends) -> tuple[tuple[int, .
     return shape, dtype
 
 
-def unpacked_into(spikes: Packed, out: Tensor) -> native.BitsCall:
-    """The call of `spike_unpack` that fills `out` [T, B, C, H, W], channels last without gaps."""
+def unpacked_into(spikes: Packed, out: Tensor | torch.dtype) -> native.BitsCall:
+    """The call of `spike_unpack` that fills `out` [T, B, C, H, W], channels last without gaps; of a type alone, `out` is to be set in it."""
     planes, t, b, h, w, words = spikes.words.shape
+    dtype, to = (out, None) if isinstance(out, torch.dtype) else (out.dtype, out.data_ptr())
+    if not spikes.words.is_contiguous() or dtype not in native.DTYPES:
+        raise ValueError(f"words of spikes must be contiguous and numbers float32 or float64, not {dtype}")
+    if to is not None and (tuple(out.shape) != spikes.shape or not _is_map(out)):
+        raise ValueError(f"{spikes.shape} spikes do not go into {tuple(out.shape)}, or that is not channels last without gaps")
     return native.BitsCall(
-        spikes=spikes.words.data_ptr(), out=out.data_ptr(), planes=planes, maps=t * b, height=h, width=w, channels=spikes.channels,
-        words=words, dtype=native.DTYPES[out.dtype], threads=torch.get_num_threads(),
+        spikes=spikes.words.data_ptr(), out=to, planes=planes, maps=t * b, height=h, width=w, channels=spikes.channels,
+        words=words, dtype=native.DTYPES[dtype], threads=torch.get_num_threads(),
     )  # fmt: skip
 
 
 def pooled_into(spikes: Packed, kernel: int, stride: int, padding: int, out: Packed) -> native.BitsCall:
     """The call of `spike_pool` that fills `out`."""
-    _, t, b, h, w, words = spikes.words.shape
+    planes, t, b, h, w, words = spikes.words.shape
+    _check_windows((kernel, kernel), (stride, stride), (padding, padding))
+    size = out_size(h, kernel, stride, padding), out_size(w, kernel, stride, padding)
+    if planes != 1 or out.words.shape != (1, t, b, *size, words) or not (spikes.words.is_contiguous() and out.words.is_contiguous()):
+        raise ValueError(f"spikes {tuple(spikes.words.shape)} do not go into {tuple(out.words.shape)}, or either is not contiguous")
     return native.BitsCall(
         spikes=spikes.words.data_ptr(), out=out.words.data_ptr(), planes=1, maps=t * b, height=h, width=w, channels=spikes.channels,
         words=words, out_height=out.words.shape[3], out_width=out.words.shape[4], kernel=kernel, stride=stride, padding=padding,
@@ -406,6 +475,7 @@ def pool(spikes: Packed, kernel: int, stride: int, padding: int = 0) -> Packed:
     """
     if len(spikes.words) != 1:
         raise ValueError(f"only binary spikes can be pooled as bits, and these have {len(spikes.words)} planes")
+    _check_windows((kernel, kernel), (stride, stride), (padding, padding))
     if 2 * padding > kernel or min(spikes.shape[3:]) + 2 * padding < kernel:
         raise ValueError(
             f"windows of {kernel} with padding {padding} do not fit a map of {spikes.shape[3]} x {spikes.shape[4]}"
@@ -417,7 +487,7 @@ def pool(spikes: Packed, kernel: int, stride: int, padding: int = 0) -> Packed:
     size = out_size(h, kernel, stride, padding), out_size(w, kernel, stride, padding)
     out = Packed(torch.empty(1, t, b, *size, words, dtype=torch.int64, device="cpu"), spikes.channels)
     spikes = Packed(spikes.words.contiguous(), spikes.channels)
-    library.spike_pool(ctypes.byref(pooled_into(spikes, kernel, stride, padding, out)))
+    native.must_work(library.spike_pool(ctypes.byref(pooled_into(spikes, kernel, stride, padding, out))))
     return out
 
 

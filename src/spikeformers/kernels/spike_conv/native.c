@@ -30,8 +30,7 @@ typedef struct {
 
 typedef struct {
     const uint64_t *spikes;      /* [planes, T, B, height, width, in_words], or NULL with weights NONE */
-    const void *weight;          /* [tile][kernel_height * kernel_width * channels][lanes]; depthwise [tile][taps][lanes] */
-    const int64_t *slabs;        /* where each tile begins, in bytes */
+    const void *weight;          /* [tile][kernel_height * kernel_width * channels][lanes]; depthwise [tile][taps][lanes]; 64 lanes but in the last tile */
     const void *scale;           /* [out_channels] of int8 weights */
     const void *bias;            /* [out_channels] or NULL */
     Values addend[2], out;       /* residual and accumulators to add; where the potentials go */
@@ -117,6 +116,7 @@ INLINE uint16_t *join(Positions *positions, Joined *j, uint64_t word, int64_t le
 INLINE void lists_with(Positions *positions, const MapCall *c, int64_t from, int64_t count, Lists *lists) {
     const int64_t pixels = c->out_height * c->out_width, plane = c->steps * c->batch * c->height * c->width * c->in_words;
     const int64_t last = c->channels - 64 * (c->in_words - 1);
+    const uint64_t known = ~(uint64_t)0 >> (64 - last);                /* what is set behind the last channel is no spike */
     uint16_t *to = lists->index;
     for (int64_t p = 0; p < count; p++) {
         const int64_t at = from + p, b = at / pixels, pixel = at % pixels;
@@ -139,7 +139,7 @@ INLINE void lists_with(Positions *positions, const MapCall *c, int64_t from, int
                     Joined joined = {0, 0, base};
                     for (int64_t kx = first_x; kx < last_x; kx++) {
                         for (int64_t k = 1; k < c->in_words; k++) to = join(positions, &joined, *words++, 64, to);
-                        to = join(positions, &joined, *words++, last, to);
+                        to = join(positions, &joined, *words++ & known, last, to);
                     }
                     if (joined.fill) to = positions(joined.bits, joined.base, to);
                 }
@@ -162,6 +162,36 @@ static void make_lists(const MapCall *c, int64_t from, int64_t count, Lists *lis
     lists_with(positions, c, from, count, lists);
 }
 
+/* Whether the sizes are none below 0 and their product, in bytes, is a number. */
+static int countable(int count, const int64_t *sizes) {
+    int64_t product = 8;
+    for (int i = 0; i < count; i++)
+        if (sizes[i] < 0 || __builtin_mul_overflow(product, sizes[i] ? sizes[i] : 1, &product)) return 0;
+    return 1;
+}
+#define COUNTABLE(...) countable(sizeof((int64_t[]){__VA_ARGS__}) / 8, (int64_t[]){__VA_ARGS__})
+#define MOST (1 << 20)       /* of kernels, strides and paddings: sums of their products stay numbers */
+
+static int fits(int64_t size, int64_t kernel, int64_t stride, int64_t padding, int64_t out) {
+    if (kernel < 1 || stride < 1 || padding < 0 || kernel > MOST || stride > MOST || padding > MOST || size > INT64_MAX / 4) return 0;
+    return out == (size + 2 * padding < kernel ? 0 : (size + 2 * padding - kernel) / stride + 1);
+}
+
+/* Whether the call makes sense in itself; that the arrays are as long as it says is for the caller to see to. */
+static int makes_sense(const MapCall *c) {
+    if (!c || c->threads < 1 || c->dtype < FLOAT32 || c->dtype > FLOAT64 || c->weights < NONE || c->weights > DEPTHWISE) return 0;
+    if (!COUNTABLE(c->steps, c->batch, c->out_height, c->out_width, c->out_channels) || c->out_words != (c->out_channels + 63) / 64) return 0;
+    if (c->fired && (c->neuron.mode < LEAKY || c->neuron.mode > PERFECT || (c->neuron.soft_reset & ~1))) return 0;
+    if (c->weights == NONE) return 1;
+    if (!c->spikes || !c->weight || (c->weights == INT8 && !c->scale) || (c->dtype == FLOAT64 && (c->weights == BF16 || c->weights == INT8))) return 0;
+    if (!COUNTABLE(c->planes, c->steps, c->batch, c->height, c->width, c->channels) || c->channels < 1 || c->in_words != (c->channels + 63) / 64) return 0;
+    if (!fits(c->height, c->kernel_height, c->stride_height, c->padding_height, c->out_height)) return 0;
+    if (!fits(c->width, c->kernel_width, c->stride_width, c->padding_width, c->out_width)) return 0;
+    if (c->weights == DEPTHWISE) return c->channels == c->out_channels;
+    return c->channels <= 65535 && c->kernel_height * c->kernel_width <= 65535 / c->channels && /* rows that an index can name */
+           COUNTABLE(c->planes, c->steps, c->channels, c->kernel_height, c->kernel_width, BLOCK);
+}
+
 /* Output pixels at a time: as many as keep the lists within four megabytes, at most BLOCK. */
 static int64_t block_of(const MapCall *c) {
     if (c->weights == NONE || c->weights == DEPTHWISE) return BLOCK;
@@ -170,8 +200,9 @@ static int64_t block_of(const MapCall *c) {
     return fit < 1 ? 1 : fit > BLOCK ? BLOCK : fit;
 }
 
-/* Bytes of scratch memory for each thread. */
+/* Bytes of scratch memory for each thread; -1 for a call that makes no sense. */
 int64_t spike_map_scratch(const MapCall *c) {
+    if (!makes_sense(c)) return -1;
     const int64_t block = block_of(c), starts = (block * c->steps + 1) * 8;
     const int lists = c->weights != NONE && c->weights != DEPTHWISE;
     const int64_t entries = lists ? block * c->steps * c->planes * c->kernel_height * c->kernel_width * c->channels + 32 : 0;
@@ -257,8 +288,9 @@ INLINE void gather_bf16(const uint16_t *restrict w, const uint16_t *restrict ind
 
 static int at_most(int64_t wanted, int most) { return wanted < most ? (int)wanted : most; }
 
-/* Potentials, and the spikes of neurons if c->fired. */
-void spike_map(const MapCall *call) {
+/* Potentials, and the spikes of neurons if c->fired. Returns 0, or -1 for a call that makes no sense, of which nothing is done. */
+int spike_map(const MapCall *call) {
+    if (!makes_sense(call) || !call->scratch || (uintptr_t)call->scratch % 64) return -1;
     const int64_t total = call->batch * call->out_height * call->out_width, block = block_of(call);
     const int64_t blocks = (total + block - 1) / block, tiles = (call->out_channels + 63) / 64;
     const int64_t scratch = spike_map_scratch(call);
@@ -291,6 +323,7 @@ void spike_map(const MapCall *call) {
     }
     if (call->count)
         for (int part = parts; part < call->threads; part++) call->count[part] = 0;
+    return 0;
 }
 
 typedef struct {
@@ -300,8 +333,16 @@ typedef struct {
     int32_t dtype, threads;
 } BitsCall;
 
-/* Spikes as numbers: the sum over planes. */
-void spike_unpack(const BitsCall *c) {
+static int64_t words_for(int64_t channels) { return channels < 1 ? 0 : (channels - 1) / 64 + 1; }
+
+static int bits_make_sense(const BitsCall *c, int64_t words) {
+    return c && c->threads >= 1 && (c->dtype == FLOAT32 || c->dtype == FLOAT64) && c->words == words &&
+           COUNTABLE(c->planes, c->maps, c->height, c->width, c->words) && COUNTABLE(c->maps, c->height, c->width, c->channels);
+}
+
+/* Spikes as numbers: the sum over planes. Returns 0, or -1 for a call that makes no sense. */
+int spike_unpack(const BitsCall *c) {
+    if (!c || !bits_make_sense(c, words_for(c->channels)) || !c->spikes || !c->out) return -1;
     const int64_t pixels = c->maps * c->height * c->width, plane = pixels * c->words;
     const int parts = pixels * c->channels < 32768 ? 1 : c->threads;
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
@@ -311,11 +352,13 @@ void spike_unpack(const BitsCall *c) {
             if (c->dtype == FLOAT64) expand_f64(c->spikes + p * c->words + k, plane, c->planes, (double *)c->out + p * c->channels + k * 64, lanes);
             else expand_f32(c->spikes + p * c->words + k, plane, c->planes, (float *)c->out + p * c->channels + k * 64, lanes);
         }
+    return 0;
 }
 
 /* Signed whole numbers [pixels, channels] as bits: plane q says where a number is above q, in the first half of the words, and where it is
- * below -q, in the second. Returns the sum of their magnitudes, as far as there are planes. */
+ * below -q, in the second. Returns the sum of their magnitudes, as far as there are planes, or -1 for a call that makes no sense. */
 int64_t spike_pack(const BitsCall *c, const void *numbers, uint64_t *to) {
+    if (!c || !bits_make_sense(c, 2 * words_for(c->channels)) || !numbers || !to) return -1;
     const int64_t pixels = c->maps * c->height * c->width, half = c->words / 2;
     const int parts = pixels * c->channels < 32768 ? 1 : c->threads;
     int64_t units = 0;
@@ -332,8 +375,13 @@ int64_t spike_pack(const BitsCall *c, const void *numbers, uint64_t *to) {
     return units;
 }
 
-/* Maximum over windows of one plane: whether any of a window's pixels fired. Returns how many windows and channels did. */
+/* Maximum over windows of one plane: whether any of a window's pixels fired. Returns how many windows and channels did, or
+ * -1 for a call that makes no sense. */
 int64_t spike_pool(const BitsCall *c) {
+    if (!c || !bits_make_sense(c, words_for(c->channels)) || c->planes != 1 || c->channels < 1 || !c->spikes || !c->out) return -1;
+    if (!fits(c->height, c->kernel, c->stride, c->padding, c->out_height) || !fits(c->width, c->kernel, c->stride, c->padding, c->out_width)) return -1;
+    if (!COUNTABLE(c->maps, c->out_height, c->out_width, c->words)) return -1;
+    const uint64_t known = ~(uint64_t)0 >> (c->words * 64 - c->channels);
     const int64_t pixels = c->maps * c->out_height * c->out_width;
     const int parts = pixels * c->words < 4096 ? 1 : c->threads;
     int64_t fired = 0;
@@ -346,6 +394,7 @@ int64_t spike_pool(const BitsCall *c) {
         for (int64_t y = y0 < 0 ? 0 : y0; y < y0 + c->kernel && y < c->height; y++)
             for (int64_t x = x0 < 0 ? 0 : x0; x < x0 + c->kernel && x < c->width; x++)
                 for (int64_t k = 0; k < c->words; k++) to[k] |= c->spikes[((map * c->height + y) * c->width + x) * c->words + k];
+        to[c->words - 1] &= known;
         for (int64_t k = 0; k < c->words; k++) fired += __builtin_popcountll(to[k]);
     }
     return fired;

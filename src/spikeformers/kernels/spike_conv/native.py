@@ -36,7 +36,7 @@ class MapCall(ctypes.Structure):
     """`MapCall` of native.c."""
 
     _fields_ = (
-        [(name, ctypes.c_void_p) for name in ("spikes", "weight", "slabs", "scale", "bias")]
+        [(name, ctypes.c_void_p) for name in ("spikes", "weight", "scale", "bias")]
         + [("addend", Values * 2), ("out", Values)]
         + [(name, ctypes.c_void_p) for name in ("fired", "v", "v_out", "count", "scratch")]
         + [(name, ctypes.c_int64) for name in ("planes", "steps", "batch", "height", "width", "channels", "in_words")]
@@ -63,11 +63,8 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     """The fastest build that this processor runs and one sentence about it; None and the reason where there is none."""
     library, sentence = load_library(__file__)
     if library is not None:
-        for function, call in (
-            (library.spike_map, MapCall),
-            (library.spike_unpack, BitsCall),
-        ):
-            function.argtypes, function.restype = [ctypes.POINTER(call)], None
+        for function, call in ((library.spike_map, MapCall), (library.spike_unpack, BitsCall)):
+            function.argtypes, function.restype = [ctypes.POINTER(call)], ctypes.c_int
         library.spike_pool.argtypes, library.spike_pool.restype = [ctypes.POINTER(BitsCall)], ctypes.c_int64
         library.spike_pack.argtypes = [ctypes.POINTER(BitsCall), ctypes.c_void_p, ctypes.c_void_p]
         library.spike_pack.restype = ctypes.c_int64
@@ -78,11 +75,28 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     return library, sentence
 
 
+def type_of(given: MapCall) -> torch.dtype:
+    """The type of the potentials."""
+    return next(dtype for dtype, number in DTYPES.items() if number == given.dtype)
+
+
+def must_work(result: int) -> int:
+    """What a native function returned, if it did anything.
+
+    Raises:
+        ValueError: the call made no sense, and nothing was done.
+    """
+    if result < 0:
+        raise ValueError("the native kernel does not take such a call: make it as this package does, and set its memory")
+    return result
+
+
 def values(tensor: Tensor | None) -> Values:
     """A map [T, B, C, H, W] for C code: its channels are contiguous, and pixels lie in rows without gaps between them."""
     if tensor is None:
         return Values()
     t, b, c, h, w = tensor.stride()
     rows = h == w * tensor.shape[4] or 1 in tensor.shape[3:]
-    assert (c == 1 or tensor.shape[2] == 1) and rows, "not channels_last"
+    if not ((c == 1 or tensor.shape[2] == 1) and rows):
+        raise ValueError(f"a map {tuple(tensor.shape)} with strides {tensor.stride()} is not channels last without gaps in its rows")
     return Values(tensor.data_ptr(), t, b, w if tensor.shape[4] > 1 else h)

@@ -11,13 +11,20 @@ class Packed:
     """Spikes of a map, or of tokens (W = 1), as bits.
 
     Attributes:
-        words: int64 [planes, T, B, H, W, ceil(C / 64)]; bit c % 64 of word c // 64 is channel c. Bits behind the last channel are 0.
-            A value is the sum of its bits over the planes: one plane for binary spikes, more for whole numbers.
+        words: int64 [planes, T, B, H, W, ceil(C / 64)]; bit c % 64 of word c // 64 is channel c; what is behind the last channel is
+            no spike, whatever it is. A value is the sum of its bits over the planes: one plane for binary spikes, more for whole numbers.
         channels: C.
     """
 
     words: Tensor
     channels: int
+
+    def __post_init__(self):
+        if self.words.ndim != 6 or self.words.dtype != torch.int64 or self.words.shape[5] * 64 - self.channels not in range(64):
+            raise ValueError(
+                f"{self.channels} channels of spikes take int64 words [planes, T, B, H, W, {-(-self.channels // 64)}], not "
+                f"{tuple(self.words.shape)} of {self.words.dtype}; use pack"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -70,7 +70,9 @@ INLINE void NAME(tile)(const MapCall *c, int64_t from, int64_t count, int64_t ti
     for (int j = 0; j < NV; j++) bias[j] = scale[j] = (NAME(vec)){0};
     if (c->bias) NAME(get)((const REAL *)c->bias + first, lanes, bias, NV);
     if (c->scale) NAME(get)((const REAL *)c->scale + first, lanes, scale, NV);
-    const char *slab = c->weight ? (const char *)c->weight + c->slabs[tile] : NULL;
+    const int64_t rows = c->kernel_height * c->kernel_width * (c->weights == DEPTHWISE ? 1 : c->channels);
+    const int64_t each = c->weights == BF16 ? 2 : c->weights == INT8 ? 1 : (int64_t)sizeof(REAL);
+    const char *slab = c->weights == NONE ? NULL : (const char *)c->weight + first * rows * each;
     int64_t fired = 0;
     for (int64_t p = 0; p < count; p++) {
         const int64_t at = from + p, b = at / pixels, pixel = at % pixels;

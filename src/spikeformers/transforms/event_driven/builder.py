@@ -394,16 +394,14 @@ class Builder:
             self.neurons[-1].calls += [event.call, rest.call]
         room, numbers = self.room, t * b * h * w * c
         room.numel = max(room.numel, numbers)
-        unpack = spike_conv.unpacked_into(
-            source.packed, torch.empty(0, dtype=self.dtype)
-        )  # where to is set in every run
+        unpack = spike_conv.unpacked_into(source.packed, self.dtype)  # where to is set in every run
         made: list[Tensor] = []  # the weight for torch, as soon as the layer runs dense for the first time
         run_unpack = spike_conv.native.load()[0].spike_unpack
 
         def dense(env):
             x = room.tensor[:numbers].view(t * b, h, w, c)
             unpack.out = x.data_ptr()
-            run_unpack(ctypes.byref(unpack))
+            spike_conv.native.must_work(run_unpack(ctypes.byref(unpack)))
             if not made:
                 made.append(prepared.dense.to(memory_format=torch.channels_last))
             if linear:
@@ -579,7 +577,7 @@ class Builder:
         bits = self.values[node] = Bits(packed, (ctypes.c_int64 * 1)(), t * b * c * h * w)
 
         def step(env, _alive=(call, value, packed)):
-            bits.count[0] = library.spike_pool(pointer)
+            bits.count[0] = spike_conv.native.must_work(library.spike_pool(pointer))
 
         self._add_step(step, None)
 
@@ -630,7 +628,7 @@ class Builder:
         run, pointer = spike_attention.load()[0].spike_attention, ctypes.pointer(call)
 
         def step(env, _alive=(call, q, k, v, out)):
-            run(pointer)
+            spike_conv.native.must_work(run(pointer))
 
         self._add_step(step, None, (out,))
         back = self._only_user(node, aliases=False)
@@ -676,7 +674,7 @@ class Builder:
         run, pointer = spike_conv.native.load()[0].spike_unpack, ctypes.pointer(call)
 
         def step(env, _alive=(call, bits, out)):
-            run(pointer)
+            spike_conv.native.must_work(run(pointer))
             if bits.scale != 1:
                 out.mul_(bits.scale)
 

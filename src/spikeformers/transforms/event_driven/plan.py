@@ -84,6 +84,8 @@ class MapStep:
 
     def __init__(self, call, made_anew: list[tuple[int, int]], alive: tuple):
         self.call, self.made_anew, self.alive = call, made_anew, alive
+        self.shape = call.steps, call.batch, call.out_channels, call.out_height, call.out_width
+        self.dtype = spike_conv.native.type_of(call)
         self.carry_out, self.pointer = spike_conv.native.load()[0].spike_map, ctypes.pointer(call)
 
     def __call__(self, env: list, sums: Tensor | None = None) -> None:
@@ -91,8 +93,10 @@ class MapStep:
             self.call.addend[0] = spike_conv.native.values(sums)
         maps = [(index, as_map(env[slot])) for index, slot in self.made_anew]  # alive until the call returns
         for index, addend in maps:
+            if tuple(addend.shape) != self.shape or addend.dtype != self.dtype:
+                raise ValueError(f"a step adds {self.shape} of {self.dtype} and got {tuple(addend.shape)} of {addend.dtype}")
             self.call.addend[index] = spike_conv.native.values(addend)
-        self.carry_out(self.pointer)
+        spike_conv.native.must_work(self.carry_out(self.pointer))
 
 
 @dataclass
