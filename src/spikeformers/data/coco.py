@@ -3,6 +3,7 @@
 
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,17 @@ from torchvision.transforms.v2 import functional as F
 
 from .._options import PROBABILITY, Range, check_options
 from .loading import collate_dense, read_image
+from .reading import regular_file, stored_image, upright, upright_array, upright_boxes
 
 LEAST_SIDE = 1.0  # pixels; an object whose box is narrower after augmentation is no longer trained on
 CROP_SHORT_SIDES = (400, 500, 600)  # pixels; the second branch of DETR's augmentation
 CROP_SIDES = (384, 600)
+LONGEST_CROPPED = 16 * max(CROP_SHORT_SIDES)  # pixels of the long side before the cut, which matters for strips only
+FARTHEST = 1e6  # pixels; a coordinate beyond is a mistake, and the library that draws outlines reckons with 32-bit integers
+LONGEST_OUTLINE = 2e6  # pixels along an object's polygons; drawing takes some 300 bytes for each
+LARGEST_MASKS = 2**32  # bytes of an image's masks, one per pixel and object
+LOOKED_AT = 50  # images among which an object to train on must have a mask with a pixel
+RUN_CHARACTERS = 10  # in COCO's string; 7 hold 32 bits
 
 
 @dataclass
@@ -107,16 +115,22 @@ class CocoData:
 
 
 class Coco:
-    """The images of one split, by ascending id, each with a target for the image as it lies in the file:
+    """The images of one split, by ascending id, each upright as the camera says, with a target:
 
     boxes: float32 [N, 4]; labels: int64 [N], 1 to K in the order of the categories' ids; masks: uint8 [N, H, W], where
     `CocoData.masks` asks for them; area: float32 [N], as annotated; iscrowd: int64 [N]; image_id: int.
 
+    Annotations are taken for those of the upright photo, as most tools show it, where the file states its width and height; where
+    it states those of the photo as it is stored, lying on its side, they are turned with it. Which of the two cannot be told by
+    square photos and such as stand upside down: they are taken for upright.
+
     Objects whose boxes have no width or no height are left out; `left_out_boxes` counts them. Crowd regions are left out in
-    training. The annotations are kept in a few arrays, which worker processes share; masks are drawn when asked for.
+    training. The annotations are kept in a few arrays, which worker processes share; masks are drawn when asked for. A category
+    without any object in the file is told of in a warning; `absent` are their names.
 
     Raises:
-        ValueError: the file is missing or is not in COCO's format, naming the entry that is not.
+        ValueError: the file is missing or is not in COCO's format, naming the entry that is not; coordinates lie millions of pixels
+            away or an outline is that long; or nothing is left to train on.
     """
 
     def __init__(self, data: CocoData, training: bool):
@@ -140,6 +154,7 @@ class Coco:
             self._entries(content, "annotations", "annotation", ("image_id", "category_id", "bbox")), images
         )
         self._keep(images, objects, 0 if data.empty or not training else 1, data.first)
+        self._say_what_is_missing(objects, data)
 
     def _entries(self, content, key, kind, needed):
         """The entries of the list `key` by their ids."""
@@ -165,8 +180,8 @@ class Coco:
 
     def _check_sizes(self, images):
         for image in images:
-            if not all(type(image[key]) is int and image[key] > 0 for key in ("width", "height")):
-                given = f"{image['width']!r} x {image['height']!r}"
+            if not all(type(image[key]) is int and 0 < image[key] <= FARTHEST for key in ("width", "height")):
+                given = f"{image['width']!r:.40} x {image['height']!r:.40}"
                 raise ValueError(f"{self.file}: image {image['id']} has the size {given}; give whole numbers of pixels")
 
     def _objects(self, annotations, images):
@@ -184,9 +199,13 @@ class Coco:
         image = _known(images, annotation["image_id"], "image_id", "images")
         label = _known(labels, annotation["category_id"], "category_id", "categories")
         left, top, width, height = _numbers(annotation["bbox"], 4, "bbox", "[left, top, width, height]")
-        (area,) = _numbers([annotation.get("area", width * height)], 1, "area", "the object's pixels")
+        if max(abs(left), abs(top), abs(left + width), abs(top + height)) > FARTHEST:
+            raise ValueError(f"has the bbox {annotation['bbox']}, which lies more than {FARTHEST:,.0f} pixels away")
+        (area,) = _numbers([annotation.get("area", max(0, width) * max(0, height))], 1, "area", "the object's pixels")
+        if not 0 <= area <= FARTHEST**2:
+            raise ValueError(f"has the area {area:g}; give the object's pixels")
         crowd = annotation.get("iscrowd", 0)
-        if crowd not in (0, 1):
+        if not isinstance(crowd, int) or crowd not in (0, 1):
             raise ValueError(f"has the iscrowd {crowd!r}; give 0 or 1")
         if width <= 0 or height <= 0:  # what outline such an object has does not matter
             return image["id"], None, label, area, crowd, None
@@ -199,13 +218,15 @@ class Coco:
 
     def _keep(self, images, objects, least, first):
         """Keeps the first images that have at least `least` objects to train on, and their objects, sorted by image."""
+        self._all_sizes = {key: (image["height"], image["width"]) for key, image in images.items()}
         shown = dict.fromkeys(images, 0)
         for image, box, _, _, crowd, _ in objects:
             shown[image] += box is not None and not crowd
         self.ids = [key for key in sorted(images) if shown[key] >= least][: first or None]
         if not self.ids:
+            why = f" to train on ({self._why_left_out(objects)})" if least and objects else ""
             raise ValueError(
-                f"{self.file} has no images" + " with objects" * least + "; data.train and data.val name the splits"
+                f"{self.file} has no images" + " with objects" * least + why + "; data.train and data.val name the splits"
             )
         self.sizes = [(images[key]["height"], images[key]["width"]) for key in self.ids]
         self.names = [str(images[key]["file_name"]) for key in self.ids]
@@ -227,6 +248,68 @@ class Coco:
         self._crowds = np.array([item[4] for item in objects], np.int64)
         self._outlines = Outlines([item[5] for item in objects]) if self.masks else None
 
+    def _why_left_out(self, objects):
+        """What becomes of annotations, in numbers, for people."""
+        crowds = sum(item[1] is not None and item[4] for item in objects)
+        without_area = sum(item[1] is None for item in objects)
+        thin = sum(item[1] is not None and not item[4] and not self._visible(item) for item in objects)
+        parts = [
+            f"{crowds:,} are crowd regions (iscrowd 1), which are not trained on" * (crowds > 0),
+            f"{without_area:,} have boxes without area" * (without_area > 0),
+            f"{thin:,} have less than {LEAST_SIDE:g} pixel of their boxes in the image; boxes are in pixels, not in shares of the image"
+            * (thin > 0),
+        ]
+        return f"of {len(objects):,} annotations " + ", ".join(part for part in parts if part)
+
+    def _visible(self, item):
+        """Whether training keeps an object by its box, if it is not cut off."""
+        height, width = self._all_sizes[item[0]]
+        left, top, right, bottom = item[1]
+        return min(right, width) - max(left, 0) >= LEAST_SIDE and min(bottom, height) - max(top, 0) >= LEAST_SIDE
+
+    def _say_what_is_missing(self, objects, data):
+        """Filters and mistakes that leave nothing to train on, or nothing of a class, do not pass in silence.
+
+        Raises:
+            ValueError: there is nothing to train on.
+        """
+        kept = [item for item in objects if item[1] is not None and not item[4] and self._visible(item)]
+        chosen = set(self.ids)
+        if not any(item[0] in chosen for item in kept):
+            if kept:
+                why = f"the {len(kept):,} objects are in other images than the first {len(self.ids)} (data.first)"
+            else:
+                why = self._why_left_out(objects) if objects else "it has no annotations"
+            text = f"{self.file} has no object to {'train on' if self.training else 'find'}: {why}"
+            if self.training:
+                raise ValueError(text)
+            if objects:
+                warnings.warn(f"{text}; average precision is not defined", stacklevel=2)
+        elif self.training and self.masks and not self._some_mask_has_pixels():
+            raise ValueError(
+                f"{self.file} has no object to train on: the masks of the first {LOOKED_AT} images with objects have no pixel in "
+                "them; the points of polygons are in pixels, not in shares of the image"
+            )
+        there = {item[2] for item in kept}
+        self.absent = [name for label, name in enumerate(self.classes, 1) if label not in there]
+        if self.training and self.absent:
+            names = ", ".join(self.absent[:5]) + ", ..." * (len(self.absent) > 5)
+            warnings.warn(
+                f"{self.file} has no object of {len(self.absent)} of its {len(self.classes)} categories: {names}", stacklevel=2
+            )
+
+    def _some_mask_has_pixels(self):
+        looked_at = 0
+        for index, (height, width) in enumerate(self.sizes):
+            own = range(*self._starts[index : index + 2])
+            if own and height * width * len(own) <= LARGEST_MASKS:
+                if self._outlines.masks(own, height, width).any():
+                    return True
+                looked_at += 1
+                if looked_at == LOOKED_AT:
+                    break
+        return not looked_at
+
     @property
     def summary(self) -> str:
         """What the split holds, in one line."""
@@ -239,17 +322,17 @@ class Coco:
         return len(self.ids)
 
     def __getitem__(self, index):
-        with Image.open(self.folder / self.names[index]) as image:
-            image = image.convert("RGB")
-        height, width = self.sizes[index]
-        if image.size != (width, height):
+        stored, orientation = stored_image(self.folder / self.names[index])
+        image, stated = upright(stored, orientation), self.sizes[index][::-1]
+        if stated not in (image.size, stored.size):
             raise ValueError(
-                f"it has {image.width}x{image.height} pixels, but image {self.ids[index]} in {self.file} {width}x{height}"
+                f"it has {image.width}x{image.height} pixels, but image {self.ids[index]} in {self.file} {stated[0]}x{stated[1]}"
             )
-        return (image, self.target(index)), 0
+        target = self.target(index)
+        return (image, target if stated == image.size else turned(target, orientation, *stated)), 0
 
     def target(self, index: int) -> dict:
-        """The objects of image `index`, see the class."""
+        """The objects of image `index` as the file states them."""
         own = slice(*self._starts[index : index + 2])
         target = {
             "boxes": torch.from_numpy(self._boxes[own].copy()),
@@ -264,6 +347,15 @@ class Coco:
 
     def where(self, index):
         return str(self.folder / self.names[index])
+
+
+def turned(target: dict, orientation: int, width: int, height: int) -> dict:
+    """A target of a photo as it is stored, `width` x `height`, turned with it as EXIF's orientation asks."""
+    boxes = upright_boxes(target["boxes"].numpy(), orientation, width, height)
+    target = {**target, "boxes": torch.from_numpy(boxes)}
+    if "masks" in target:
+        target["masks"] = torch.from_numpy(upright_array(target["masks"].numpy(), orientation))
+    return target
 
 
 class Outlines:
@@ -281,7 +373,14 @@ class Outlines:
         self.runs = np.array([runs for _, runs in outlines], bool)
 
     def masks(self, objects: Sequence[int], height: int, width: int) -> np.ndarray:
-        """The masks [N, H, W] of objects of one image, uint8 with 1 inside."""
+        """The masks [N, H, W] of objects of one image, uint8 with 1 inside.
+
+        Raises:
+            ValueError: they take more than LARGEST_MASKS bytes.
+        """
+        if len(objects) * height * width > LARGEST_MASKS:
+            size = f"{len(objects):,} objects on {width}x{height} pixels"
+            raise ValueError(f"the masks of its {size} take {len(objects) * height * width / 2**30:.0f} GiB; give --data.masks false")
         library = _mask_library()
         encoded = []
         for index in objects:
@@ -316,7 +415,7 @@ class Augment:
         if hflip:
             steps.append(v2.RandomHorizontalFlip(hflip))
         if crop:
-            steps.append(v2.RandomApply([v2.RandomShortestSize(CROP_SHORT_SIDES), RandomSizeCrop(*CROP_SIDES)], crop))
+            steps.append(v2.RandomApply([RandomShortestSize(CROP_SHORT_SIDES), RandomSizeCrop(*CROP_SIDES)], crop))
         steps += [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(LEAST_SIDE, labels_getter=_per_object)]
         self.steps = v2.Compose(steps)
 
@@ -339,6 +438,16 @@ class Augment:
         if not left.all():
             target = {key: value[left] if torch.is_tensor(value) else value for key, value in target.items()}
         return _in_unit_range(image.as_subclass(torch.Tensor)), target
+
+
+class RandomShortestSize(v2.RandomShortestSize):
+    """Torchvision's, with at least one pixel and at most LONGEST_CROPPED."""
+
+    def __init__(self, short_sides: Sequence[int]):
+        super().__init__(short_sides, LONGEST_CROPPED)
+
+    def make_params(self, flat_inputs):
+        return {"size": [max(1, side) for side in super().make_params(flat_inputs)["size"]]}
 
 
 class RandomSizeCrop(v2.Transform):
@@ -369,7 +478,7 @@ def parse_segmentation(segmentation: list | dict, height: int, width: int) -> tu
         height: the image's, in pixels.
         width: the image's, in pixels.
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is none of these, or its points lie millions of pixels away or apart.
     """
     if isinstance(segmentation, dict):
         return [_run_lengths(segmentation, height, width)], True
@@ -381,7 +490,20 @@ def parse_segmentation(segmentation: list | dict, height: int, width: int) -> tu
         if count < 6 or count % 2:
             raise ValueError(f"has a polygon of {count} numbers; give x and y of at least 3 points")
         polygons.append(_numbers(polygon, count, "polygon", "x and y of each point"))
+    # no coordinate is larger than the root of the sum of squares, no side longer than twice that: cheap, and enough for most
+    bounds = [math.sqrt(polygon @ polygon) for polygon in polygons]
+    if max(bounds, default=0) > FARTHEST or sum(map(lambda b, p: b * len(p), bounds, polygons)) > LONGEST_OUTLINE:
+        _check_outline(polygons)
     return polygons, False
+
+
+def _check_outline(polygons):
+    farthest = max(np.abs(polygon).max() for polygon in polygons)
+    if farthest > FARTHEST:
+        raise ValueError(f"has a polygon with the coordinate {farthest:g}, more than {FARTHEST:,.0f} pixels away")
+    length = sum(np.abs(polygon - np.roll(polygon, 2)).sum() for polygon in polygons)
+    if length > LONGEST_OUTLINE:
+        raise ValueError(f"has an outline of {length:,.0f} pixels, which is more than {LONGEST_OUTLINE:,.0f}")
 
 
 def _run_lengths(segmentation, height, width):
@@ -392,6 +514,8 @@ def _run_lengths(segmentation, height, width):
         counts = uncompressed(counts)
     if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError("has run lengths (RLE) whose counts are neither COCO's string nor a list of whole numbers")
+    if max(counts, default=0) > height * width:
+        raise ValueError(f"has run lengths (RLE) with a run longer than its image, which has {height * width:,} pixels")
     if sum(counts) != height * width:
         raise ValueError(f"has run lengths (RLE) of {sum(counts):,} pixels in all; its image has {height * width:,}")
     return np.array(counts, np.float64)
@@ -413,6 +537,8 @@ def uncompressed(counts: str) -> list[int]:
             raise ValueError(f"has run lengths (RLE) with the character {character!r}; COCO's string has none such")
         number |= (bits & 31) << shift
         shift += 5
+        if shift > 5 * RUN_CHARACTERS:
+            raise ValueError(f"has run lengths (RLE) with a number of more than {RUN_CHARACTERS} characters")
         if not bits & 32:
             if bits & 16:
                 number -= 1 << shift
@@ -425,7 +551,8 @@ def uncompressed(counts: str) -> list[int]:
 
 def _content(file, data):
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        with regular_file(file) as opened:
+            return json.loads(opened.read().decode("utf-8-sig"))
     except FileNotFoundError:
         before, _, after = data.annotations.partition("{split}")
         pattern = Path(data.root, before + "*" + after)
@@ -434,13 +561,15 @@ def _content(file, data):
             f"no annotations {file}; COCO's layout is ROOT/{data.annotations} beside the images ROOT/{data.images}/*, with "
             f"data.train and data.val as {{split}}; found {', '.join(found) or 'none such'}"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is no valid JSON ({error}); check that it is complete") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{file} is no valid JSON ({error or 'it is too large'}); check that it is complete") from None
+    except OSError as error:
+        raise ValueError(f"cannot read the annotations {file} ({error.strerror or error})") from None
 
 
 def _known(entries, key, name, where):
-    if not isinstance(key, int) or key not in entries:
-        raise ValueError(f"has the {name} {key!r}, which is none of the {where}")
+    if type(key) is not int or key not in entries:
+        raise ValueError(f"has the {name} {str(key)[:100] if not isinstance(key, str) else repr(key[:100])}, which is none of the {where}")
     return entries[key]
 
 
@@ -448,7 +577,7 @@ def _numbers(values, count, name, expected):
     """`count` finite numbers as float64 array."""
     try:
         numbers = np.array(values, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         numbers = np.zeros(0)
     # for a handful of numbers, their product is several times faster than numpy.isfinite
     if numbers.shape != (count,) or not math.isfinite(numbers @ numbers):

@@ -7,13 +7,17 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
-from timm.data import create_transform
+from PIL import Image, ImageOps
+from timm.data import auto_augment, create_transform
 from torchvision import datasets
 from torchvision.transforms import Compose, RandomCrop, Resize
 
 from .._options import POSITIVE, PROBABILITY, Range, check_options
-from .loading import UNREADABLE, collate
+from .loading import collate, read_image
+from .reading import UNREADABLE, class_folders, files_in, image_header, stored_image, tell_left_out, upright_image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+LONGEST = 16  # times its width is the part of a strip that a test looks at
 
 
 @dataclass
@@ -150,7 +154,7 @@ class ImageData:
             "std": self.std,
         }
         if not training:
-            return Compose([Convert(self.mode), create_transform(**shared, crop_pct=self.crop_pct)])
+            return Compose([Convert(self.mode), Shorten(), create_transform(**shared, crop_pct=self.crop_pct)])
         policy = (self.auto_augment or "rand").split("-")[0]
         if policy not in ("rand", "augmix", "3a", "original", "originalr", "v0", "v0r"):
             raise ValueError(
@@ -167,6 +171,8 @@ class ImageData:
             re_prob=self.erase,
             re_mode="pixel",
         ).transforms
+        for step in augment:
+            mend_posterize(step)
         if self.crop_padding:
             size = (self.img_size, self.img_size)
             augment[:1] = [Resize(size, augment[0].interpolation), RandomCrop(size, self.crop_padding)]
@@ -178,15 +184,7 @@ class ImageData:
         Raises:
             ValueError: the file is missing or is no image.
         """
-        try:
-            with Image.open(path) as image:
-                return self.transform(training=False)(image)
-        except FileNotFoundError:
-            raise ValueError(f"no image file {path}; check the path") from None
-        except UnidentifiedImageError:
-            raise ValueError(f"{path} is not an image that Pillow can read; give a PNG, JPEG, WebP or the like") from None
-        except UNREADABLE as error:
-            raise ValueError(f"cannot read the image {path} ({error}); check that it is a complete image file") from None
+        return self.transform(training=False)(read_image(path))
 
 
 class Convert:
@@ -197,6 +195,33 @@ class Convert:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         return image.convert(self.mode)
+
+
+class Shorten:
+    """Of a strip more than LONGEST times as long as wide, its middle. A test image is cut from there, but resized as a whole before:
+    1 x 60,000 pixels would become 224 x 13 million."""
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        most = LONGEST * min(image.size)
+        if max(image.size) <= most:
+            return image
+        left, top = (max(0, side - most) // 2 for side in image.size)
+        return image.crop((left, top, left + min(image.width, most), top + min(image.height, most)))
+
+
+def mend_posterize(transform) -> None:
+    """Lets timm's policies, within the transforms of a training image, keep one bit where they ask for none: `PosterizeIncreasing`
+    does so at its highest level, and Pillow refuses it."""
+    policy = getattr(transform, "policy", ())  # of AutoAugment lists of operations, of the others one list
+    operations = [*getattr(transform, "ops", ()), *(operation for several in policy for operation in several)]
+    for operation in operations:
+        if operation.aug_fn is auto_augment.posterize:
+            operation.aug_fn = posterize
+
+
+def posterize(image: Image.Image, bits: int, **_) -> Image.Image:
+    """timm's operation: only the highest `bits` of each value stay, at least one."""
+    return image if bits >= 8 else ImageOps.posterize(image, max(1, bits))
 
 
 class Digits:
@@ -252,20 +277,36 @@ class Torchvision:
 
 
 class Folder:
-    """Images in folders named after their classes: ROOT/SPLIT/CLASS/*."""
+    """Images in folders named after their classes, ROOT/SPLIT/CLASS/*, and in folders below; upright. Folders that are hidden or
+    that tools leave (see `reading.of_a_tool`) are no classes, and files of other names are left out with a warning."""
 
     def __init__(self, root: Path, split: str):
+        layout = f"image folders look like {root}/train/CLASS/1.jpg and {root}/val/CLASS/1.jpg; set data.root"
         try:
-            self.images = datasets.ImageFolder(root / split)
-        except FileNotFoundError as error:
-            layout = f"image folders look like {root}/train/CLASS/1.jpg and {root}/val/CLASS/1.jpg; set data.root"
-            raise ValueError(f"no images in {root / split} ({error}); {layout}") from None
-        self.classes, self.labels = self.images.classes, self.images.targets
+            self.classes = class_folders(root / split)
+        except OSError as error:
+            raise ValueError(f"no images in {root / split} ({error.strerror or error}); {layout}") from None
+        self.files, self.labels, others = [], [], []
+        outside, _ = files_in(root / split, SUFFIXES)
+        tell_left_out(root / split, outside, SUFFIXES, "that lie in no class's folder")
+        for label, name in enumerate(self.classes):
+            files, passed_over = files_in(root / split / name, SUFFIXES, deep=True)
+            self.files += files
+            self.labels += [label] * len(files)
+            others += passed_over
+        held = set(self.labels)
+        if empty := [name for label, name in enumerate(self.classes) if label not in held]:
+            found = f"; there are files of other names, such as {others[0]}" if others else ""
+            which = f"the class folders {', '.join(empty[:5])}{', ...' * (len(empty) > 5)} hold none{found}"
+            raise ValueError(f"no images in {root / split} ({which}; images end in {', '.join(SUFFIXES)}); {layout}")
+        if not self.classes:
+            raise ValueError(f"no images in {root / split} (there is no class folder in it); {layout}")
+        tell_left_out(root / split, others, SUFFIXES)
         if split == "." and {"train", "val"} <= set(self.classes):
             raise ValueError(f"{root / split} holds the folders train and val, not classes; say which it is by data.split val")
         other = root / ("val" if split == "train" else "train")
         if other.is_dir():
-            classes = sorted(entry.name for entry in other.iterdir() if entry.is_dir())
+            classes = class_folders(other)
             if classes != self.classes:
                 differ = ", ".join(sorted(set(classes) ^ set(self.classes)))
                 raise ValueError(f"{root}/train and {root}/val must hold the same class folders; these differ: {differ}")
@@ -274,10 +315,10 @@ class Folder:
         return len(self.labels)
 
     def __getitem__(self, index):
-        return self.images[index]
+        return upright_image(self.files[index]), self.labels[index]
 
     def where(self, index):
-        return self.images.samples[index][0]
+        return str(self.files[index])
 
 
 class Mosaics:
@@ -296,21 +337,33 @@ class Mosaics:
                 self.labels = labels[f"y_{split}"].tolist()
                 self.classes = [str(name) for name in labels["classes"]]
                 tile = int(labels["tile"]) if "tile" in labels else None
-        except (*UNREADABLE, KeyError) as error:
+        except Exception as error:  # of damaged archives NumPy and zipfile raise many kinds
             raise ValueError(f"cannot read {root / 'labels.npz'} ({error}); {layout}") from None
+        if not isinstance(self.labels, list):
+            raise ValueError(f"y_{split} in {root / 'labels.npz'} is a single number; give a label per tile")
         if not self.sheets:
             raise ValueError(f"no sheet {split}_* in {root}; {layout}")
         sizes = set()
         for path in self.sheets:
-            with contextlib.suppress(*UNREADABLE), Image.open(path) as sheet:  # who asks for a tile of it will see why
+            with contextlib.suppress(*UNREADABLE), image_header(path) as sheet:  # who asks for a tile of it will see why
                 sizes.add(sheet.size)
         if len(sizes) != 1:
             raise ValueError(f"the sheets {split}_* in {root} must be images of one size, not of {sorted(sizes)}")
         self.width, self.height = sizes.pop()
+        if tile is not None and not 1 <= tile <= min(self.width, self.height):
+            raise ValueError(
+                f"{root / 'labels.npz'} says that tiles have a side of {tile} pixels, but the sheets have {self.width}x{self.height}"
+            )
         self.tile = tile or self._side()
         self.per_sheet = (self.width // self.tile) * (self.height // self.tile)
         if len(self.labels) > self.per_sheet * len(self.sheets):
             raise ValueError(f"{root} has {len(self.labels)} {split} labels for {self.per_sheet * len(self.sheets)} tiles")
+        for label in self.labels:
+            if type(label) is not int or not 0 <= label < len(self.classes):
+                raise ValueError(
+                    f"{root / 'labels.npz'} has the {split} label {str(label)[:40]}; give whole numbers from 0 to "
+                    f"{len(self.classes) - 1}, one per tile, as there are {len(self.classes)} classes"
+                )
         self.tiles = [self._decoded(path) for path in self.sheets]
 
     def _side(self):
@@ -331,8 +384,9 @@ class Mosaics:
             return None
 
     def _decode(self, path):
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        pixels = np.asarray(stored_image(path)[0])
+        if pixels.shape[:2] != (self.height, self.width):
+            raise ValueError(f"it has {pixels.shape[1]}x{pixels.shape[0]} pixels, other sheets {self.width}x{self.height}")
         rows, columns = self.height // self.tile, self.width // self.tile
         pixels = pixels[: rows * self.tile, : columns * self.tile].reshape(rows, self.tile, columns, self.tile, 3)
         return pixels.swapaxes(1, 2).reshape(-1, self.tile, self.tile, 3)

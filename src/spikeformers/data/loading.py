@@ -4,29 +4,24 @@ Configurations (`ImageData`, `EventData`) say which samples there are and how th
 """
 # Shapes: T time steps, B batch, C channels, H W pixels.
 
-import errno
 import hashlib
 import math
 import random
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .reading import NO_IMAGE, NOT_THE_FILE, UNREADABLE, upright_image
+
 PADDING_LABEL = -100  # torch's cross_entropy leaves such samples out; so must whoever counts
-# what decoders raise at broken files
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, BadZipFile, Image.DecompressionBombError)
-NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM)  # the machine's trouble, which no sample is to blame for
 
 
 class Source(Protocol):
@@ -143,8 +138,12 @@ class _Samples(Dataset):
         broken = self.unreadable.nonzero().flatten().tolist()
         if not broken:
             return ""
-        names = ", ".join(self.source.where(self.indices[index]) for index in broken[:3])
+        names = ", ".join(self.where(index) for index in broken[:3])
         return f"{len(broken)} of {len(self):,} could not be read and were left out: {names}" + ", ..." * (len(broken) > 3)
+
+    def where(self, index: int) -> str:
+        """The file of sample `index`, for people."""
+        return self.source.where(self.indices[index])
 
     def read(self, index: int) -> tuple[object, int, bool]:
         """Sample `index`, its label and True; for a broken file the next that can be read, its label and False.
@@ -166,16 +165,17 @@ class _Samples(Dataset):
             except UNREADABLE as error:
                 if getattr(error, "errno", None) in NOT_THE_FILE:
                     raise
-                where = self.source.where(self.indices[place])
+                where = self.where(place)
                 if isinstance(error, UnidentifiedImageError):
-                    error = "no image that Pillow can read"
+                    error = NO_IMAGE
+                elif isinstance(error, MemoryError):
+                    error = f"it takes more memory than there is, {error}".removesuffix(", ")
                 if self.data.strict:
                     raise ValueError(f"cannot read {where} ({error}); mend it, or leave data.strict (--strict) out") from None
                 why = f" ({error})"
                 warnings.warn(f"cannot read {where}{why}; it is left out", stacklevel=2)
                 self.unreadable[place] = True
-        where = self.source.where(self.indices[index])
-        raise ValueError(f"none of the {len(self)} samples can be read, such as {where}{why}")
+        raise ValueError(f"none of the {len(self)} samples can be read, such as {self.where(index)}{why}")
 
 
 class TrainingSet(_Samples):
@@ -324,19 +324,18 @@ def collate_dense(samples: Sequence[tuple[tuple[torch.Tensor, object], int]]) ->
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """An image file in RGB, as its pixels are stored: the camera's orientation (EXIF) is not applied.
+    """An image file in RGB, upright as the camera says (EXIF), see `reading.stored_image`.
 
     Raises:
         ValueError: the file is missing or is no image.
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        return upright_image(path)
     except FileNotFoundError:
         raise ValueError(f"no image file {path}; check the path") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"{path} is not an image that Pillow can read; give a PNG, JPEG, WebP or the like") from None
     except UNREADABLE as error:
+        if str(error) == NO_IMAGE:
+            raise ValueError(f"{path} is not an image that Pillow can read; give a PNG, JPEG, WebP or the like") from None
         raise ValueError(f"cannot read the image {path} ({error}); check that it is a complete image file") from None
 
 

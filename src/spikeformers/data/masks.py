@@ -1,6 +1,7 @@
 """Images with a class for every pixel: folders of images and masks, for semantic segmentation."""
 # Shapes: H W pixels, K classes.
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -12,12 +13,25 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional as F
 
 from .._options import POSITIVE, PROBABILITY, Range, check_options
-from .loading import NOT_THE_FILE, UNREADABLE, collate_dense, read_image
+from .loading import collate_dense, read_image
+from .reading import (
+    NOT_THE_FILE,
+    UNREADABLE,
+    files_in,
+    image_header,
+    image_orientation,
+    stored_image,
+    tell_left_out,
+    upright,
+    upright_array,
+)
 
 IGNORED = 255  # the target of pixels that count neither in the loss nor in the score
 LARGEST_VALUE = 2**16 - 1  # of a pixel of a mask
+GREYS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the values of PNG files of 2 and 4 bits by
 CROPS = 11  # one, and 10 more if a class covers too much of it
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+LOOKED_AT = 200  # masks, evenly spread, in which all classes are looked for when a split is opened
 
 
 @dataclass
@@ -26,7 +40,8 @@ class MaskData:
 
     Args:
         name: masks, a folder of images and one of masks for each split. A mask is a PNG file of the image's name and size with
-            the class of each pixel: grey of 8 or 16 bits, or with a palette, which is not looked at.
+            the class of each pixel: grey of 1 to 16 bits, or with a palette, which is not looked at. Photos are turned upright
+            as the camera says, and a mask that has the size of the photo as it is stored is turned with it.
         root: folder that holds the data.
         train: the split that is trained on.
         val: the split that is tested on.
@@ -137,8 +152,12 @@ class MaskData:
 class Masks:
     """The images of one split, in the order of their names, with the class of each pixel, 0 to K - 1 or IGNORED.
 
+    Some masks are looked at when the split is opened: `absent` are the classes of which none has a pixel, and of which a warning
+    tells.
+
     Raises:
-        ValueError: there are no images, their masks have colours instead of classes, or nothing states the classes.
+        ValueError: there are no images, their masks have colours instead of classes, nothing states the classes, or the pixels
+            looked at are all ignored, or for training all of one class or ignored.
     """
 
     def __init__(self, data: MaskData, training: bool):
@@ -146,7 +165,8 @@ class Masks:
         folder = Path(data.root, data.images.replace("{split}", split))
         self.folder = Path(data.root, data.masks.replace("{split}", split))
         self.classes = class_names(data)
-        self.files = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+        self.files, others = files_in(folder, SUFFIXES) if folder.is_dir() else ([], [])
+        tell_left_out(folder, others, SUFFIXES)
         if not self.files:
             raise ValueError(
                 f"no images in {folder}; the layout is ROOT/{data.images}/1.jpg with masks ROOT/{data.masks}/1.png, which "
@@ -160,15 +180,54 @@ class Masks:
         self.meaning[first : self.values.stop] = range(len(self.classes))
         self.meaning[[*data.ignored, *range(first)]] = IGNORED
         self._check_first_mask()
+        self.absent = self._look_for_classes(data, training)
 
     def _check_first_mask(self):
         """Masks of colours are a mistake in the whole data set, which need not be told for each of its files."""
         try:
-            with Image.open(self.mask_file(0)) as mask:
+            with image_header(self.mask_file(0)) as mask:
                 mode = mask.mode
         except UNREADABLE:  # whoever asks for it will see why
             return
         _check_mode(mode, self.mask_file(0))
+
+    def _look_for_classes(self, data, training):
+        """The names of the classes that no mask looked at has a pixel of.
+
+        A network learns such a class never, and a score over the classes that occur hides it: 0 and 255, as most tools save two
+        classes, are one class and the ignored value.
+        """
+        count = min(len(self.files), LOOKED_AT)
+        pixels, looked_at = np.zeros(IGNORED + 1, np.int64), 0
+        for index in (place * len(self.files) // count for place in range(count)):
+            try:
+                classes = self._classes_of(self._mask_values(index), self.mask_file(index))
+            except UNREADABLE:  # whoever asks for it will see why
+                continue
+            pixels += np.bincount(classes.ravel(), minlength=IGNORED + 1)
+            looked_at += 1
+            if pixels[: len(self.classes)].all():
+                return []
+        if not looked_at:
+            return []
+        absent = [name for name, number in zip(self.classes, pixels, strict=False) if not number]
+        masks = f"the {looked_at} masks" if looked_at == len(self.files) else f"{looked_at} of the {len(self.files):,} masks"
+        values = ", ".join(map(str, data.ignored)) + " and 0" * data.reduce_zero
+        ignored = f"{pixels[IGNORED] / pixels.sum():.1%} of their pixels have an ignored value (data.ignore: {values})"
+        text = (
+            f"no pixel in {masks} looked at in {self.folder} is of {', '.join(absent[:5])}{', ...' * (len(absent) > 5)} "
+            f"({len(absent)} of {len(self.classes)} classes); {ignored if pixels[IGNORED] else 'none is ignored'}"
+        )
+        if pixels[IGNORED]:
+            text += (
+                f". If an ignored value stands for a class, write the class's value, {self.values.start} to "
+                f"{self.values.stop - 1}, into the masks instead, or give another data.ignore"
+            )
+        only_ignored = not pixels[: len(self.classes)].any()
+        if only_ignored or training and pixels[IGNORED] and len(absent) == len(self.classes) - 1 > 0:
+            raise ValueError(text)
+        warnings.warn(text, stacklevel=2)
+        return absent
 
     def mask_file(self, index: int) -> Path:
         """The file of the mask of image `index`."""
@@ -178,37 +237,58 @@ class Masks:
         return len(self.files)
 
     def __getitem__(self, index):
-        with Image.open(self.files[index]) as image:
-            image = image.convert("RGB")
-        return (image, self.mask(index, image.size)), 0
+        stored, orientation = stored_image(self.files[index])
+        image = upright(stored, orientation)
+        return (image, self.mask(index, image.size, orientation)), 0
 
-    def mask(self, index: int, size: tuple[int, int]) -> torch.Tensor:
-        """The classes uint8 [H, W] of the pixels of image `index`, whose width and height are `size`."""
+    def mask(self, index: int, size: tuple[int, int], orientation: int = 1) -> torch.Tensor:
+        """The classes uint8 [H, W] of the pixels of image `index`, whose width and height are `size` once it is turned upright from
+        the `orientation` in which it is stored."""
+        file = self.mask_file(index)
+        values = self._mask_values(index)
+        if values.shape == size and values.shape != size[::-1] and orientation in (5, 6, 7, 8):
+            values = upright_array(values, orientation)  # drawn on the photo as it is stored
+        if values.shape != size[::-1]:
+            raise ValueError(f"it has {size[0]}x{size[1]} pixels, but its mask {file} {values.shape[1]}x{values.shape[0]}")
+        return torch.from_numpy(self._classes_of(values, file))
+
+    def _mask_values(self, index):
+        """The values [H, W] in the mask of image `index`."""
         file = self.mask_file(index)
         try:
-            with Image.open(file) as mask:
-                values = np.asarray(mask)
+            with image_header(file) as mask:
+                _check_mode(mask.mode, file)
+                raw = mask.tile[0][3] if mask.format == "PNG" and mask.tile else ""
+                mask.load()
+                values = upright_array(np.asarray(mask), image_orientation(mask))
         except FileNotFoundError:
             raise ValueError(f"it has no mask {file}") from None
         except UNREADABLE as error:
             if getattr(error, "errno", None) in NOT_THE_FILE:
                 raise
+            if str(error).startswith("the mask "):  # of another pixel format
+                raise
             raise ValueError(f"its mask {file} cannot be read: {error}") from None
-        _check_mode(mask.mode, file)
-        if mask.size != size:
-            raise ValueError(f"it has {size[0]}x{size[1]} pixels, but its mask {file} {mask.width}x{mask.height}")
         if values.dtype == bool:
             values = values.astype(np.uint8)
-        largest = values.max()
-        classes = None if largest > LARGEST_VALUE else self.meaning[values]
+        return values // GREYS.get(raw, 1)
+
+    def _classes_of(self, values, file):
+        """The classes uint8 [H, W] that values stand for.
+
+        Raises:
+            ValueError: one stands for none.
+        """
+        outside = (values < 0) | (values > LARGEST_VALUE)
+        classes = None if outside.any() else self.meaning[values]
         if classes is None or classes.min() < 0:
-            value = largest if classes is None else values[classes < 0][0]
+            value = values[outside][0] if classes is None else values[classes < 0][0]
             allowed = f"{self.values.start} to {self.values.stop - 1} for the {len(self.classes)} classes"
             raise ValueError(
                 f"its mask {file} has the value {value}; allowed are {allowed} and ignored ones; see data.classes, "
                 f"data.ignore{self.hint}"
             )
-        return torch.from_numpy(classes.astype(np.uint8))
+        return classes.astype(np.uint8)
 
     def where(self, index):
         return str(self.files[index])

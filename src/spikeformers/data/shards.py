@@ -12,24 +12,34 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import tarfile
 import tempfile
+import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 from PIL import Image
 
 from .._files import umask, write_atomically
 from .loading import Source
+from .reading import UNREADABLE, of_a_tool, regular_file, upright_image
 
 __all__ = ["ShardImages", "write_shards"]
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+LONGEST_LABEL = 64  # bytes
 SPLITS = {"train": ("train",), "val": ("val", "validation", "test")}  # the first whose shards exist is taken
 INDEX_VERSION = 1
 
@@ -99,6 +109,7 @@ class ShardImages:
         return shard, index - self._ends[shard] + self.shards[shard]
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """The image in RGB, upright as the camera says, and its label."""
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} images")
         shard, place = self._place(index)
@@ -107,9 +118,7 @@ class ShardImages:
         with open(self.files[shard], "rb", buffering=0) as file:
             file.seek(found.offsets[place])
             content = file.read(found.sizes[place])
-        image = Image.open(BytesIO(content))
-        image.load()
-        return image, int(self.labels[index])
+        return upright_image(BytesIO(content)), int(self.labels[index])
 
     def where(self, index: int) -> str:
         """The sample's shard and member, for people."""
@@ -127,7 +136,7 @@ def find_shards(root: Path, split: str) -> list[Path]:
         raise ValueError(f"unknown split {split!r}; give {' or '.join(SPLITS)}")
     for name in SPLITS[split]:
         for pattern in (f"{name}-*.tar", f"*-{name}-*.tar", f"{name}/*.tar"):
-            files = sorted(root.glob(pattern))
+            files = sorted(file for file in root.glob(pattern) if not of_a_tool(file.name))
             if files:
                 return files
     return []
@@ -164,13 +173,17 @@ def index_of(shard: Path) -> ShardIndex:
         stat = shard.stat()
     except OSError as error:
         raise ValueError(f"cannot read the shard {shard} ({error}); check the file") from None
+    if not S_ISREG(stat.st_mode):
+        raise ValueError(f"cannot read the shard {shard} (it is no regular file); check the file")
     made_from = {"version": INDEX_VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     cache = shard.with_name(f"{shard.name}.index.json")
     try:
         saved = json.loads(cache.read_bytes())
         if {key: saved[key] for key in made_from} == made_from:
-            return _arrays(*(saved[key] for key in ("names", "offsets", "sizes", "labels")))
-    except (OSError, ValueError, KeyError, TypeError):
+            index = _arrays(*(saved[key] for key in ("names", "offsets", "sizes", "labels")))
+            _check_index(index, stat.st_size)
+            return index
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, MemoryError):
         pass  # there is none, or it was damaged
     samples = scan(shard)
     columns = [list(column) for column in zip(*samples, strict=True)] or [[], [], [], []]
@@ -178,6 +191,13 @@ def index_of(shard: Path) -> ShardIndex:
     with contextlib.suppress(OSError):  # a read-only or full disk: the index serves this process only
         write_atomically(cache, json.dumps(entry).encode())
     return _arrays(*columns)
+
+
+def _check_index(index, size):
+    """Raises ValueError where an index points out of its shard, or a label is no class number."""
+    inside = (index.offsets >= 0) & (index.sizes >= 0) & (index.sizes <= size) & (index.offsets <= size - index.sizes)
+    if not (inside & (index.labels >= 0) & (index.labels <= 999_999)).all():
+        raise ValueError("an entry is not of this shard")
 
 
 def _arrays(names, offsets, sizes, labels):
@@ -211,6 +231,8 @@ def scan(shard: Path) -> list[tuple[str, int, int, int]]:
         ) from None
     except OSError as error:
         raise ValueError(f"cannot read the shard {shard} ({error}); check the file") from None
+    except (OverflowError, RecursionError, MemoryError, KeyError, IndexError, EOFError, TypeError) as error:
+        raise ValueError(f"{shard} is damaged ({type(error).__name__}: {error}); fetch or write it again") from None
 
 
 def _key_and_extension(name):
@@ -233,7 +255,10 @@ def _sample(shard, tar, key, members):
             f"with one label {key}.cls beside it"
         )
     (image,), (label,) = images, labels
-    text = tar.extractfile(label).read()
+    for member in (image, label):
+        if member.sparse is not None:  # its bytes do not lie in the file one after the other
+            raise ValueError(f"{shard}: {member.name} is stored with holes (a sparse file); write the shard again without them")
+    text = tar.extractfile(label).read(LONGEST_LABEL) if label.size <= LONGEST_LABEL else b"(%d bytes)" % label.size
     if not text.strip().isdigit() or len(text.strip()) > 6:  # more would be a billion classes by mistake
         raise ValueError(
             f"{shard}: {label.name} holds {text[:40]!r}, not a class number; write one of 0 to 999999 in ASCII digits"
@@ -281,7 +306,9 @@ def write_shards(
     order = np.random.default_rng(0).permutation(len(source)).tolist()
     starts = range(0, len(order), images_per_shard)
     root.mkdir(parents=True, exist_ok=True)
+    _clear_up(root, split)
     folder = Path(tempfile.mkdtemp(dir=root, prefix=f".{split}."))
+    lock = _locked(folder)
     try:
         for number, start in enumerate(starts):
             with tarfile.open(folder / f"{split}-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -294,9 +321,42 @@ def write_shards(
             write_atomically(root / "classes.txt", "".join(f"{name}\n" for name in classes).encode())
         os.rename(folder, root / split)
     except BaseException:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
     return find_shards(root, split)
+
+
+def _clear_up(root, split):
+    """Removes the hidden folders that a writer who was killed has left. One who is still at work holds a lock on its own."""
+    for folder in root.glob(f".{split}.*"):
+        inside = re.compile(rf"{re.escape(split)}-\d{{6}}\.tar")
+        if not folder.is_dir() or folder.is_symlink() or not all(inside.fullmatch(entry.name) for entry in folder.iterdir()):
+            continue
+        lock = _locked(folder)
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+    for file in root.glob(".classes.txt.*"):  # of `write_atomically`, which takes no time at all
+        with contextlib.suppress(OSError):
+            if time.time() - file.stat().st_mtime > 60:
+                file.unlink()
+
+
+def _locked(folder):
+    """A handle that holds the lock on a folder until it is closed or its process ends; None if another holds it, or there are no
+    locks here."""
+    if fcntl is None:
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return handle
+    except OSError:
+        os.close(handle)
+        return None
 
 
 def _encoded(source, index, paths):
@@ -307,10 +367,10 @@ def _encoded(source, index, paths):
         else:
             extension = Path(paths[index]).suffix[1:].lower()
             if extension in IMAGE_EXTENSIONS:
-                return Path(paths[index]).read_bytes(), extension
-            with Image.open(paths[index]) as opened:
-                image = opened.copy()
-    except OSError as error:
+                with regular_file(paths[index]) as file:
+                    return file.read(), extension
+            image = upright_image(paths[index])
+    except UNREADABLE as error:
         raise ValueError(f"cannot read the image {source.where(index)} ({error}); mend it or take it out") from error
     content = BytesIO()
     (image if image.mode in ("1", "L", "P", "RGB", "RGBA") else image.convert("RGB")).save(content, "PNG")

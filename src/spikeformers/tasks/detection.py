@@ -16,11 +16,13 @@ from typing import Annotated
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.ops.poolers import LevelMapper
@@ -220,6 +222,29 @@ def _quiet(layer: nn.Module, std: float) -> nn.Module:
     nn.init.normal_(layer.weight, std=std)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+class Resizing(GeneralizedRCNNTransform):
+    """torchvision's, but of a strip much longer than max_size times its width at least one pixel is left.
+
+    Raises:
+        ValueError: an image without pixels.
+    """
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        height, width = image.shape[-2:]
+        if not height or not width:
+            raise ValueError(f"an image of {width}x{height} pixels has nothing to look at")
+        scale = self.max_size / max(height, width)
+        if self.fixed_size is not None or min(height, width) * scale >= 1:
+            return super().resize(image, target)
+        size = [max(1, int(side * scale)) for side in (height, width)]
+        image = interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
+        if target is not None:
+            target = {**target, "boxes": resize_boxes(target["boxes"], (height, width), size)}
+            if "masks" in target:
+                target["masks"] = interpolate(target["masks"][:, None].float(), size)[:, 0].byte()
+        return image, target
 
 
 class _Detector(DenseModel):
@@ -467,6 +492,9 @@ def _detector(
     defaults = {**normal, "size_divisible": max(32, *strides)}
     maps = Maps(body, stages, neck, width, readout, keep_time=spiking)
     model = kind(maps, rpn_anchor_generator=rpn_anchors, **parts, **{**defaults, **options})
+    theirs = model.transform
+    settings = {name: getattr(theirs, name) for name in ("image_mean", "image_std", "size_divisible", "fixed_size", "_skip_resize")}
+    model.transform = Resizing(theirs.min_size, theirs.max_size, **settings)
     model.num_classes = num_classes
     if made:
         given = {"num_classes": num_classes, "heads": heads, "readout": readout, "stages": stages, "width": width}

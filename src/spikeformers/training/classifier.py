@@ -85,6 +85,7 @@ class Classifier(Learner):
             "accuracy_per_step": result.accuracy_per_step,
             "last_accuracy": last["val_accuracy"],
             "test_samples": result.samples,
+            "not_finite": result.not_finite,
             "firing_rate": result.firing_rate,
             "firing_rates": result.firing_rates,
         }

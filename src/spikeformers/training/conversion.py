@@ -15,13 +15,14 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
 from .._files import as_csv, write_atomically, write_json
 from .._options import PROBABILITY, Range, check_options
 from ..data import ImageData, TestSet
+from ..data.images import SUFFIXES
 from ..data.loading import collate
+from ..data.reading import files_in, tell_left_out
 from ..transforms.sta import Converted, classes_of, convert, logits_of, readable, takes_texts, with_texts
 from ..transforms.sta.convert import check_options
 from ..transforms.sta.zero_shot import PROMPTS
@@ -213,11 +214,12 @@ def _calibration(settings: Conversion, data: ImageData) -> Tensor:
         source, transform = data.source(training=True), data.transform(training=False)
         places = pick.sample(range(len(source)), min(settings.calib_samples, len(source)))
         return torch.stack([transform(source[place][0]) for place in places])
-    files = sorted(path for path in Path(settings.calib).rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    files, others = files_in(Path(settings.calib), SUFFIXES, deep=True)
+    tell_left_out(settings.calib, others, SUFFIXES)
     if not files:
         raise ValueError(f"there are no images in the folder {settings.calib}")
     images = []
-    for path in pick.sample(files, len(files)):
+    for path in pick.sample(sorted(files), len(files)):
         try:
             images.append(data.read(path))
         except ValueError as error:

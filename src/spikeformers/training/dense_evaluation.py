@@ -17,7 +17,16 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
 from ..data import TestSet, test_loader
 from ..data.masks import IGNORED
-from .evaluation import Evaluation, MeanFiringRate, Trained, evaluate, firing_rates, must_have_read
+from .evaluation import (
+    Evaluation,
+    MeanFiringRate,
+    NotFinite,
+    Trained,
+    evaluate,
+    firing_rates,
+    must_have_read,
+    not_finite_text,
+)
 
 LARGE_PHOTO = 2**21  # pixels
 PIXELS_AT_ONCE = 4 * 512**2
@@ -126,6 +135,10 @@ class SegmentationScore:
             if target is not None:
                 target = target.to(image.device)
                 found, counted = class_map(image, target.shape), target != IGNORED
+                undefined = ~image.isfinite().all(0)
+                if undefined.any():  # whose class nobody has said: wrong wherever they reach
+                    reached = F.interpolate(undefined[None, None].float(), size=tuple(target.shape), mode="bilinear")[0, 0] > 0
+                    found = torch.where(reached, (target + 1) % self.num_classes, found)
                 pairs = target[counted] * self.num_classes + found[counted]
                 self.counts += torch.bincount(pairs, minlength=self.num_classes**2).view_as(self.counts).cpu()
 
@@ -133,7 +146,8 @@ class SegmentationScore:
         """Of the images of all processes: `ious`, for each class the pixels that are of it and found to be, over those that are
         or are found to be, nan for a class without either; `miou`, their mean over the other classes (one that is found but never
         there counts as 0, as in mmsegmentation); `accuracy`, the share of pixels whose class is found; `class_accuracy`,
-        that share for each class, averaged over the classes that are there. Numbers in [0, 1], nan without a pixel."""
+        that share for each class, averaged over the classes that are there. Numbers in [0, 1], nan without a pixel. `pixels`, for
+        each class those that are of it."""
         counts = sum(_of_all_processes(self.counts)).double()
         correct, there, found = counts.diag(), counts.sum(1), counts.sum(0)
         ious = correct / (there + found - correct)  # 0 / 0 is nan
@@ -142,6 +156,7 @@ class SegmentationScore:
             "accuracy": (correct.sum() / counts.sum()).item(),
             "class_accuracy": (correct / there).nanmean().item(),
             "ious": ious.tolist(),
+            "pixels": there.long().tolist(),
         }
 
 
@@ -162,11 +177,14 @@ def class_map(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 @dataclass
 class DetectionEvaluation(MeanFiringRate):
-    """What `DetectionScore.compute` says, number of images, and firing rates as in `Evaluation`."""
+    """What `DetectionScore.compute` says, number of images, firing rates and what is `not_finite` as in `Evaluation`, and the names
+    of the classes without an object, of which the scores, means over the others, say nothing."""
 
     scores: dict[str, float]
     samples: int
     firing_rates: dict[str, float]
+    not_finite: str = ""
+    absent: Sequence[str] = ()
 
     def as_text(self, data: str) -> str:
         """A table for the terminal; `data` is the data set's name."""
@@ -178,31 +196,46 @@ class DetectionEvaluation(MeanFiringRate):
                 lines.append(
                     f"{'boxes' if kind == 'box' else 'masks':11}" + "".join(f"{percent(value):>9}" for value in values)
                 )
-        return "\n".join([*lines, self.firing_text()])
+        lines += [*absent_text(self.absent, "an object"), self.firing_text(), *not_finite_text(self.not_finite)]
+        return "\n".join(lines)
 
 
 @dataclass
 class SegmentationEvaluation(MeanFiringRate):
-    """What `SegmentationScore.compute` says, the classes' names, number of images, and firing rates as in `Evaluation`."""
+    """What `SegmentationScore.compute` says, the classes' names, number of images, firing rates and what is `not_finite` as in
+    `Evaluation`."""
 
     scores: dict
     classes: list[str]
     samples: int
     firing_rates: dict[str, float]
+    not_finite: str = ""
+
+    @property
+    def absent(self) -> list[str]:
+        """The classes without a pixel, of which mIoU, the mean over those that occur or are found, may say nothing."""
+        return [name for name, pixels in zip(self.classes, self.scores["pixels"], strict=True) if not pixels]
 
     def as_text(self, data: str) -> str:
         """Lines for the terminal, the last ones with the classes' IoU; `data` is the data set's name."""
         lines = [
             f"mIoU         {percent(self.scores['miou'])} of {self.samples:,} test images ({data})",
             f"accuracy     {percent(self.scores['accuracy'])} of the pixels, {percent(self.scores['class_accuracy'])} averaged over classes",
+            *absent_text(self.absent, "a pixel"),
             self.firing_text(),
+            *not_finite_text(self.not_finite),
             "IoU",
         ]
         width = max(map(len, self.classes))
-        lines += [
-            f"  {name:{width}}  {percent(iou):>7}" for name, iou in zip(self.classes, self.scores["ious"], strict=True)
-        ]
+        for name, iou, pixels in zip(self.classes, self.scores["ious"], self.scores["pixels"], strict=True):
+            lines.append(f"  {name:{width}}  {percent(iou):>7}" + "  absent" * (not pixels))
         return "\n".join(lines)
+
+
+def absent_text(names: Sequence[str], what: str) -> list[str]:
+    """A line for the terminal that names the classes without `what`, or none."""
+    some = ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
+    return [f"absent       no test image has {what} of {some}; the scores say nothing of them"] if names else []
 
 
 def evaluate_any(
@@ -222,16 +255,50 @@ def evaluate_detection(model: nn.Module, samples: TestSet, device: str | torch.d
         ValueError: torchmetrics or faster_coco_eval is not installed, or no image could be read.
     """
     model.to(device).eval()
-    score, count = None, 0
+    score, count, broken, there = None, 0, NotFinite(samples), set()
     with firing_rates(model) as rates:
-        for images, targets in _readable(samples):
-            outputs = model([image.to(device) for image in images])
+        for images, targets in test_loader(samples):
+            real = [place for place, target in enumerate(targets) if target is not None]
+            if not real:
+                broken.add([True] * len(targets))
+                continue
+            images, wanted = [images[place].to(device) for place in real], [targets[place] for place in real]
+            outputs, finite = _detected(model, images)
+            broken.add([place not in real or finite[real.index(place)] for place in range(len(targets))])
             if score is None:
-                score = DetectionScore("masks" in targets[0] and "masks" in outputs[0])
-            score.update(outputs, targets)
+                score = DetectionScore("masks" in wanted[0] and "masks" in outputs[0])
+            score.update(outputs, wanted)
+            there.update(label for target in wanted for label in target["labels"][target["iscrowd"] == 0].tolist())
             count += len(images)
     must_have_read(count)
-    return DetectionEvaluation(score.compute(), count, dict(rates()))
+    absent = [name for label, name in enumerate(samples.classes, 1) if label not in there]
+    return DetectionEvaluation(score.compute(), count, dict(rates()), broken.text(), absent)
+
+
+def _detected(model, images):
+    """What a detector answers to images, and whether each and what its heads say of it are finite; nothing counts as found where they
+    are not. A detector answers NaN with no objects at all."""
+    undefined = []
+
+    def look(module, inputs, output):
+        tensors = [value for part in output for value in (part if isinstance(part, list) else [part])]
+        undefined.append(not all(value.isfinite().all() for value in tensors))
+
+    parts = [module for name, module in model.named_modules() if name in ("rpn.head", "roi_heads.box_predictor")]
+    hooks = [part.register_forward_hook(look) for part in parts]
+    try:
+        outputs = model(images)
+        finite = [bool(image.isfinite().all()) for image in images]
+        if any(undefined) and all(finite):  # which one was it?
+            for place, image in enumerate(images):
+                undefined.clear()
+                model([image])
+                finite[place] = not any(undefined)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    fine = zip(outputs, finite, strict=True)
+    return [output if good else {name: value[:0] for name, value in output.items()} for output, good in fine], finite
 
 
 @torch.no_grad()
@@ -245,15 +312,24 @@ def evaluate_segmentation(
         ValueError: no image could be read.
     """
     model.to(device).eval()
-    score, count = SegmentationScore(len(samples.classes)), 0
+    score, count, broken = SegmentationScore(len(samples.classes)), 0, NotFinite(samples)
     with firing_rates(model) as rates:
-        for images, targets in _readable(samples):
-            for alike in equally_large(images):
-                logits = model(torch.stack([images[index] for index in alike]).to(device))
-                score.update(logits, [targets[index] for index in alike])
-            count += len(images)
+        for images, targets in test_loader(samples):
+            real = [place for place, target in enumerate(targets) if target is not None]
+            finite = [True] * len(targets)
+            for alike in equally_large([images[place] for place in real]):
+                places = [real[index] for index in alike]
+                x = torch.stack([images[place] for place in places]).to(device)
+                logits = model(x)
+                fine = x.isfinite().all((1, 2, 3)) & logits.isfinite().all((1, 2, 3))
+                logits[~x.isfinite().all((1, 2, 3))] = math.nan  # a spiking network may answer NaN with finite numbers
+                for place, good in zip(places, fine.tolist(), strict=True):
+                    finite[place] = good
+                score.update(logits, [targets[place] for place in places])
+            broken.add(finite)
+            count += len(real)
     must_have_read(count)
-    return SegmentationEvaluation(score.compute(), list(samples.classes), count, dict(rates()))
+    return SegmentationEvaluation(score.compute(), list(samples.classes), count, dict(rates()), broken.text())
 
 
 def equally_large(images: Sequence[Tensor]) -> list[list[int]]:
@@ -296,14 +372,6 @@ def segment(trained: Trained, image: Image.Image, device: str | torch.device = "
     seen = trained.data.transform(training=False).image(image.convert("RGB"))
     logits = trained.model.to(device).eval()(seen[None].to(device))
     return class_map(logits[0], (image.height, image.width)).cpu()
-
-
-def _readable(samples):
-    """The batches without what is padding or could not be read."""
-    for images, targets in test_loader(samples):
-        kept = [pair for pair in zip(images, targets, strict=True) if pair[1] is not None]
-        if kept:
-            yield tuple(zip(*kept, strict=True))
 
 
 def _of_all_processes(value):

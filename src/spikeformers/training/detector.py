@@ -5,7 +5,7 @@ import math
 import torch
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
-from .dense_evaluation import DetectionScore, evaluate_detection, percent
+from .dense_evaluation import DetectionScore, absent_text, evaluate_detection, percent
 from .learner import Learner, dense_options, dense_summary
 from .parallel import at_least_float32
 
@@ -77,7 +77,7 @@ class Detector(Learner):
             f"{_of_kind(best, kind)} after the best ({summary['best_epoch']})"
             for kind in ("box", "mask")
             if f"{kind}_ap" in best
-        ]
+        ] + absent_text(summary["absent"], "an object")
 
     @staticmethod
     def score(row):

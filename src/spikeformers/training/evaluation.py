@@ -1,19 +1,20 @@
 """What a trained model answers: accuracy, firing rates, and the classes of single images. Needs no Lightning."""
 
 import json
-from collections.abc import Iterator
+import math
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import safetensors
 import torch
-from PIL import ImageOps
 from torch import nn
 from torch.nn import functional as F
 
 from ..data import CocoData, EventData, ImageData, MaskData, TestSet, data_type, test_loader
-from ..data.loading import PADDING_LABEL, collate, read_image
+from ..data.loading import PADDING_LABEL, collate
 from ..models import create_model, save_model
 from ..neurons import Neuron
 from ..transforms.event_driven import EventDriven
@@ -40,13 +41,15 @@ class MeanFiringRate:
 class Evaluation(MeanFiringRate):
     """Accuracy in [0, 1] of the logits averaged over time, and of those averaged over the first 1, 2, ..., T steps only; mean
     cross-entropy in nats, number of samples, and each neuron layer's firing rate in [0, 1] by module name: spikes per neuron
-    and time step, averaged over all of them and the samples."""
+    and time step, averaged over all of them and the samples. Samples that are `not_finite`, or whose logits are not, count as wrong,
+    and in the loss not at all."""
 
     accuracy: float
     accuracy_per_step: list[float]
     loss: float
     samples: int
     firing_rates: dict[str, float]
+    not_finite: str = ""
 
     def as_text(self, data: str) -> str:
         """Lines for the terminal; `data` is the data set's name."""
@@ -55,7 +58,39 @@ class Evaluation(MeanFiringRate):
             f"by step      {per_step(self.accuracy_per_step)}",
             f"loss         {self.loss:.4f}",
         ]
-        return "\n".join([*lines, self.firing_text()])
+        return "\n".join([*lines, self.firing_text(), *not_finite_text(self.not_finite)])
+
+
+class NotFinite:
+    """Counts the test samples that hold numbers that are not finite, or lead to such, and keeps the first names. A spiking network
+    may answer NaN with finite logits, since NaN never fires."""
+
+    def __init__(self, samples: TestSet):
+        self.samples, self.count, self.names, self.seen = samples, 0, [], 0
+
+    def add(self, finite: Sequence[bool]):
+        """The next samples of `test_loader`, in its order."""
+        for place in [place for place, fine in enumerate(finite) if not fine]:
+            self.count += 1
+            if len(self.names) < 3:
+                self.names.append(self.samples.where(self.seen + place))
+        self.seen += len(finite)
+
+    def text(self) -> str:
+        """For people; empty if there were none. Warns if there were some."""
+        if not self.count:
+            return ""
+        text = (
+            f"{self.count:,} samples hold or lead to numbers that are not finite (NaN or infinite) and count as wrong: "
+            + ", ".join(self.names) + ", ..." * (self.count > len(self.names))
+        )
+        warnings.warn(text, stacklevel=3)
+        return text
+
+
+def not_finite_text(text: str) -> list[str]:
+    """A line for the terminal, or none."""
+    return [f"not finite   {text}"] if text else []
 
 
 @dataclass
@@ -152,20 +187,25 @@ def evaluate(model: nn.Module, samples: TestSet, device: str | torch.device = "c
         ValueError: no sample could be read.
     """
     model.to(device).eval()
-    correct, loss, count = 0, 0.0, 0
+    correct, loss, count, broken = 0, 0.0, 0, NotFinite(samples)
     with firing_rates(model) as rates:
         for x, labels in test_loader(samples):
-            logits, labels = model(x.to(device), per_step=True).float(), labels.to(device)
+            x, labels = x.to(device), labels.to(device)
+            logits = model(x, per_step=True).float()
             real = labels != PADDING_LABEL
-            logits, labels = logits[:, real], labels[real]
-            loss += F.cross_entropy(logits.mean(0), labels, reduction="sum").item()
+            own = [axis for axis in range(x.ndim) if axis != x.ndim - 4]  # all but the samples', [B, C, H, W] or [T, B, C, H, W]
+            finite = x.isfinite().all(own) & logits.isfinite().all((0, 2))
+            broken.add((finite | ~real).tolist())
+            logits, labels, finite = logits[:, real], labels[real], finite[real]
+            loss += F.cross_entropy(logits.mean(0)[finite], labels[finite], reduction="sum").item()
             so_far = logits.cumsum(0) / torch.arange(1, len(logits) + 1, device=device).view(-1, 1, 1)
             so_far[-1] = logits.mean(0)  # rounded as everywhere else
-            correct = correct + (so_far.argmax(-1) == labels).sum(1)
+            correct = correct + ((so_far.argmax(-1) == labels) & finite).sum(1)
             count += len(labels)
     must_have_read(count)
     accuracies = [number / count for number in correct.tolist()]
-    return Evaluation(accuracies[-1], accuracies, loss / count, count, dict(rates()))
+    loss = loss / (count - broken.count) if count > broken.count else math.nan
+    return Evaluation(accuracies[-1], accuracies, loss, count, dict(rates()), broken.text())
 
 
 def must_have_read(samples: int):
@@ -227,11 +267,7 @@ def predict(trained: Trained, path: str | Path, top: int = 5) -> list[tuple[str,
     """
     if trained.data is None:
         raise ValueError("this checkpoint does not say how its images are prepared; use one that `train` wrote")
-    if isinstance(trained.data, ImageData):
-        sample = trained.data.transform(training=False)(ImageOps.exif_transpose(read_image(path)))
-    else:
-        sample = trained.data.read(path)
-    x, _ = collate([(sample, 0)])
+    x, _ = collate([(trained.data.read(path), 0)])
     probabilities = trained.model.eval()(x, per_step=True).mean(0)[0].softmax(-1)
     best, classes = probabilities.topk(min(top, len(probabilities))), trained.classes
     return [(classes[index] if classes else f"class {index}", value) for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)]

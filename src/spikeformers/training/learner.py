@@ -291,6 +291,8 @@ def dense_summary(result, last_scores: dict) -> dict:
         "scores": result.scores,
         "last_scores": last_scores,
         "test_samples": result.samples,
+        "not_finite": result.not_finite,
+        "absent": result.absent,
         "firing_rate": result.firing_rate,
         "firing_rates": result.firing_rates,
     }

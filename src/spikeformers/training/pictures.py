@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
@@ -17,6 +17,7 @@ from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from .._files import write_atomically, write_json
 from ..data.loading import read_image
+from ..data.reading import files_in, image_suffixes, tell_left_out
 from .dense_evaluation import detect, segment
 from .evaluation import Trained
 
@@ -228,7 +229,7 @@ def predict(
     files = images_among(paths)
     folder = Folder(out, files)
     for path in files:
-        image = ImageOps.exif_transpose(read_image(path))
+        image = read_image(path)
         if trained.data.task == "detection":
             seen, result = detect(trained.model, image, device)
             yield write_detection(folder, path, seen, result, trained.classes, threshold, image.size)
@@ -243,13 +244,13 @@ def images_among(paths: Iterable[str | Path]) -> list[Path]:
     Raises:
         ValueError: a folder without images.
     """
-    Image.init()
     files = []
     for path in map(Path, paths):
         if not path.is_dir():
             files.append(path)
             continue
-        inside = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in Image.EXTENSION)
+        inside, others = files_in(path, image_suffixes())
+        tell_left_out(path, others, image_suffixes())
         if not inside:
             raise ValueError(f"there is no image in the folder {path}; give image files or a folder that holds some")
         files += inside

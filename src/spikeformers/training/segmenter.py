@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..data.masks import IGNORED
 from ..tasks.segmentation import SemanticFPN
-from .dense_evaluation import SegmentationScore, equally_large, evaluate_segmentation, percent
+from .dense_evaluation import SegmentationScore, absent_text, equally_large, evaluate_segmentation, percent
 from .evaluation import must_have_read
 from .learner import Learner, dense_options, dense_summary
 from .parallel import at_least_float32
@@ -55,7 +55,7 @@ class Segmenter(Learner):
             f"mIoU         {percent(last['miou'])} of {summary['test_samples']:,} test samples after the last epoch, "
             f"{percent(best['miou'])} after the best ({summary['best_epoch']})",
             f"accuracy     {percent(last['accuracy'])} of the pixels, {percent(best['accuracy'])} after the best epoch",
-        ]
+        ] + absent_text(summary["absent"], "a pixel")
 
     @staticmethod
     def score(row):

@@ -16,13 +16,13 @@ from typing import ClassVar, Literal, get_args, get_type_hints
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn import functional as F
 from torchvision.datasets import utils
 
 from ..._options import PROBABILITY, Range, check_options
 from ..images import ImageData
 from ..loading import UNREADABLE, Source, collate
+from ..reading import class_folders, files_in, tell_left_out, upright_image
 from ._events import Events
 from .augment import Augment
 from .cache import BROKEN, FrameCache, ImageFrameCache
@@ -217,8 +217,7 @@ class EventData:
         if self.name != "cifar10_saccades" or str(path).lower().endswith(SUFFIXES):
             return read_events(path)
         try:
-            with Image.open(path) as image:
-                return self.saccades(image)
+            return self.saccades(upright_image(path))
         except UNREADABLE as error:
             raise ValueError(f"cannot read the image {path} ({error}); give an image file, or a recording") from None
 
@@ -403,8 +402,7 @@ def pictures(folder: Path, count: int) -> list[Events]:
         raise ValueError(f"no images in {folder}")
     result = []
     for index in range(count):
-        with Image.open(files[index * len(files) // count]) as image:
-            grey = np.asarray(image.convert("L")) / 255
+        grey = np.asarray(upright_image(files[index * len(files) // count]).convert("L")) / 255
         off, on = grey < 0.12, (grey > 0.3) & (grey <= 0.78)
         y, x = np.nonzero(off | on)
         result.append(Events(np.zeros(len(y), np.int64), x, y, on[y, x].astype(np.uint8), *grey.shape[::-1]))
@@ -618,22 +616,22 @@ def _there(data, *names):
 
 
 def _subfolders(folder):
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name != "frames_cache")
+    return [name for name in class_folders(folder) if name != "frames_cache"]
 
 
 def _files(folder, suffixes):
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.name.lower().endswith(suffixes))
+    return files_in(folder, suffixes)[0] if folder.is_dir() else []
 
 
 def _by_class(root, classes, suffixes):
-    found = [[Recording(path, label) for path in _files(root / name, suffixes)] for label, name in enumerate(classes)]
+    listed = [files_in(root / name, suffixes) if (root / name).is_dir() else ([], []) for name in classes]
+    found = [[Recording(path, label) for path in files] for label, (files, _) in enumerate(listed)]
     missing = [str(root / name) for name, files in zip(classes, found, strict=True) if not files]
     if missing or not found:
         others = f" and {len(missing) - 1} more folders" if len(missing) > 1 else ""
         where = f"{missing[0]}{others}" if missing else f"the folders of {root}"
         raise ValueError(f"no event files ({', '.join(suffixes)}) in {where}; set data.root")
+    tell_left_out(root, [path for _, others in listed for path in others], suffixes)
     return [recording for files in found for recording in files]
 
 

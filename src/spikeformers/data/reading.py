@@ -1,0 +1,295 @@
+"""Reading what a stranger's folders hold: the one way to open an image file, and which names are no data."""
+# Shapes: H W pixels.
+
+import errno
+import os
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Collection, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+# what decoders raise at broken files; a file that stands for more memory than there is is one of them
+UNREADABLE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    BadZipFile,
+    Image.DecompressionBombError,
+)
+NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM)  # the machine's trouble, which no sample is to blame for
+
+# Of Pillow's formats those of photos and masks. Others are recognised by their content, whatever the file is called: EPS would
+# start Ghostscript, and formats without a mark at their beginning take damaged files for pictures.
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "DIB")
+TURNS = {  # what EXIF's orientation asks for
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
+LARGEST_16 = 2**16 - 1
+TOOLS = {  # folders and files that file managers, NAS, archivers and notebook servers leave; in lower case
+    "@eadir",
+    "__macosx",
+    "__pycache__",
+    "#recycle",
+    "@recycle",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "thumbs.db",
+    "desktop.ini",
+    "icon\r",
+}
+
+
+def of_a_tool(name: str) -> bool:
+    """Whether a file or folder of that name is hidden or lies there for a program's sake, and so is neither data nor a class."""
+    return name.startswith(".") or name.lower() in TOOLS
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The names of the folders in `folder` that are classes, sorted. What `of_a_tool` leaves out is said if there are files in it.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    found = sorted(entry.name for entry in Path(folder).iterdir() if entry.is_dir())
+    left_out = [name for name in found if of_a_tool(name) and any((Path(folder) / name).iterdir())]
+    if left_out:
+        warnings.warn(
+            f"{folder}: {_some(left_out)} {'is' if len(left_out) == 1 else 'are'} no class: names that begin with a dot, and "
+            "those that tools give to their folders, are left out",
+            stacklevel=2,
+        )
+    return [name for name in found if not of_a_tool(name)]
+
+
+def files_in(folder: Path, suffixes: Collection[str], deep: bool = False) -> tuple[list[Path], list[Path]]:
+    """The files whose names end in one of `suffixes` (in lower case), sorted, and those that do not; without those of tools.
+
+    Args:
+        deep: also in folders below, each folder once.
+    """
+    found, others, seen = [], [], set()
+    for place, folders, names in sorted(os.walk(folder, followlinks=deep)) if deep else _flat(folder):
+        folders[:] = [name for name in folders if not of_a_tool(name)]
+        real = os.path.realpath(place)
+        if real in seen or any(of_a_tool(part) for part in Path(place).relative_to(folder).parts):
+            continue
+        seen.add(real)
+        for name in sorted(names):
+            if not of_a_tool(name):
+                (found if name.lower().endswith(tuple(suffixes)) else others).append(Path(place, name))
+    return found, others
+
+
+def _flat(folder):
+    with os.scandir(folder) as entries:
+        return [(folder, [], [entry.name for entry in entries if not entry.is_dir()])]
+
+
+def tell_left_out(where: str | Path, files: Sequence[Path], suffixes: Collection[str], why: str = "by their names") -> None:
+    """Warns of files that are not read, with their number and the first names; of none if there are none."""
+    if files:
+        warnings.warn(
+            f"{where}: {len(files):,} file{'s are' if len(files) > 1 else ' is'} left out {why} ({_some([str(file) for file in files])}); "
+            f"what is read ends in {', '.join(sorted(suffixes))}",
+            stacklevel=3,
+        )
+
+
+def _some(names):
+    return ", ".join(names[:3]) + f" and {len(names) - 3:,} more" * (len(names) > 3)
+
+
+@contextmanager
+def regular_file(path: str | Path):
+    """Opens a file to read bytes. Pipes, devices and folders, which may never end or never begin, are refused.
+
+    Raises:
+        ValueError: it is no regular file.
+        OSError: it is missing, or may not be read.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb", closefd=True) if _is_regular(handle) else _refused(handle, path) as file:
+        yield file
+
+
+def _is_regular(handle):
+    return stat.S_ISREG(os.fstat(handle).st_mode)
+
+
+def _refused(handle, path):
+    kind = "a folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "a pipe or a device"
+    os.close(handle)
+    raise ValueError(f"{path} is {kind}, not a file")
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Those of FORMATS that this Pillow reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """The endings of their files, such as ".png"."""
+    Image.init()
+    return frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in (*formats(), "MPO"))
+
+
+@contextmanager
+def image_header(source: str | Path | BytesIO):
+    """The image in a file of one of FORMATS, or in its bytes, of which only size and mode are read yet; in whatever mode it is stored.
+
+    Raises:
+        ValueError: it is none, it is damaged, it stands for too many pixels, or it is no regular file.
+        OSError: it is missing, or the machine cannot read it.
+    """
+    try:
+        opened = nullcontext(source) if isinstance(source, BytesIO) else regular_file(source)
+        with opened as file, Image.open(file, formats=formats()) as image:
+            yield image
+    except UnidentifiedImageError:
+        raise ValueError(NO_IMAGE) from None
+    except OSError as error:
+        if error.errno is None:  # Pillow's own, such as "image file is truncated"
+            raise ValueError(str(error)) from None
+        raise
+    except ValueError:
+        raise
+    except Exception as error:  # all that a decoder raises is about the file: KeyError, IndexError and others at damaged ones
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+NO_IMAGE = "no image that Pillow can read"
+
+
+@contextmanager
+def decoded(source: str | Path | BytesIO):
+    """`image_header` with the pixels loaded."""
+    with image_header(source) as image:
+        image.load()
+        yield image
+
+
+def stored_image(source: str | Path | BytesIO) -> tuple[Image.Image, int]:
+    """An image in RGB as it lies in the file, and EXIF's orientation, 1 to 8: how it has to be turned to be upright.
+
+    More than 8 bits are scaled to 8, as are floating-point numbers, instead of cut off; transparency is left away.
+
+    Raises:
+        ValueError: see `image_header`; or nobody can say which of its values is white, or some are no numbers.
+        OSError: see `image_header`.
+    """
+    with decoded(source) as image:
+        orientation = image_orientation(image)
+        if image.mode.startswith("I") or image.mode == "F":
+            pixels = Image.fromarray(_eight_bits(image)).convert("RGB")
+        else:
+            known = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)  # premultiplied, of which Pillow makes no RGB
+            pixels = (image.convert(known) if known else image).convert("RGB")
+    pixels.info = {}  # what was true of the file, such as its orientation, need not be of what is made of it
+    return pixels, orientation
+
+
+def upright_image(source: str | Path | BytesIO) -> Image.Image:
+    """`stored_image`, turned upright as the camera says: what training, tests and predictions see alike."""
+    image, orientation = stored_image(source)
+    return upright(image, orientation)
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """An image turned as EXIF's orientation asks."""
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+
+
+def upright_array(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """The same of an array [..., H, W]."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(-1, -2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[..., ::-1, :]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[..., ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def upright_boxes(boxes: np.ndarray, orientation: int, width: float, height: float) -> np.ndarray:
+    """The same of boxes [N, 4] (left, top, right, bottom) in an image whose stored `width` and `height` are given."""
+    left, top, right, bottom = boxes.T
+    if orientation in (5, 6, 7, 8):
+        left, top, right, bottom, width, height = top, left, bottom, right, height, width
+    if orientation in (3, 4, 7, 8):
+        top, bottom = height - bottom, height - top
+    if orientation in (2, 3, 6, 7):
+        left, right = width - right, width - left
+    return np.stack([left, top, right, bottom], 1)
+
+
+def image_orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8, of a loaded image; 1 where it is damaged."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF, at which Pillow raises many kinds, says nothing
+        return 1
+    return value if type(value) is int and value in TURNS else 1
+
+
+def _eight_bits(image):
+    """The pixels uint8 [H, W] of an image of mode I;16 (and its relatives), I or F."""
+    values = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})
+    black, white = _range(image, values, tags)
+    if tags.get(PHOTOMETRIC) == 0 and image.mode != "F":  # white is zero; Pillow turns only images of 8 bits
+        black, white = white, black
+    result = np.empty(values.shape, np.uint8)
+    for row in range(0, len(values), 64):  # a few rows at a time: ten times the image's memory would be taken otherwise
+        part = (values[row : row + 64].astype(np.float64) - black) * (255 / (white - black))
+        result[row : row + 64] = part.round().clip(0, 255)
+    return result
+
+
+def _range(image, values, tags):
+    """The values that are black and white."""
+    if image.mode.startswith("I;16"):
+        bits = tags.get(BITS_PER_SAMPLE, (16,))
+        return 0, 2 ** (bits[0] if isinstance(bits, tuple) and bits else 16) - 1
+    low, high = values.min(), values.max()
+    if image.mode == "I" and low >= 0:
+        if image.format == "PPM" or 255 < high <= LARGEST_16:  # Pillow scales PPM's to 16 bits
+            return 0, LARGEST_16
+        if high <= 255:
+            return 0, 255
+    if image.mode == "F":
+        if broken := int((~np.isfinite(values)).sum()):
+            raise ValueError(f"{broken:,} of its {values.size:,} pixels are no finite numbers (NaN or infinite)")
+        if low >= -1e-3 and high <= 1 + 1e-3:
+            return 0, 1
+        if low >= 0 and 16 < high <= 255:  # between 1 and 16, both an image in 0..1 with highlights and a dark one are likely
+            return 0, 255
+    kind = "32-bit numbers" if image.mode == "I" else "floating-point numbers"
+    raise ValueError(
+        f"its pixels are {kind} from {low:g} to {high:g}, which do not say what is white; give 8 or 16 bits, or floating-point "
+        "numbers from 0 to 1"
+    )
