@@ -16,6 +16,7 @@ from timm.models import build_model_with_cfg
 from torch import nn
 
 from .._files import write_atomically, write_json
+from .shipped import must_ship, shipped_options
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {}
 _TASKS: dict[str, Callable[..., nn.Module]] = {}
@@ -35,6 +36,10 @@ def register_task(function: Callable[..., nn.Module]) -> Callable[..., nn.Module
 
 def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: dict) -> nn.Module:
     """What a registered function returns: the model with timm's configuration, and `config` to create it again."""
+    tag = kwargs.get("pretrained_cfg")  # where timm puts it; who gives a whole configuration has weights elsewhere
+    if pretrained and (tag is None or isinstance(tag, str)):
+        key = must_ship(f"{variant}.{tag}" if tag else variant)
+        kwargs = {**shipped_options(key), **kwargs, "pretrained_cfg": key.partition(".")[2]}
     kwargs, schedule = dict(kwargs), kwargs.get("schedule")
     temporal = {name: kwargs.pop(name) for name in ("schedule", "temporal") if name in kwargs}
 
@@ -80,12 +85,16 @@ def list_tasks() -> list[str]:
     return sorted(_TASKS)
 
 
-def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | None = None, **kwargs) -> nn.Module:
+def create_model(
+    name: str | None = None, *, checkpoint: str | os.PathLike | None = None, pretrained: bool = False, **kwargs
+) -> nn.Module:
     """A model by name, or the one that a checkpoint holds.
 
     Args:
         name: one of `list_models()`, or of `list_tasks()`, which need a backbone; may be left out if a checkpoint is given.
         checkpoint: a .safetensors file with its JSON configuration beside it, as `save_model` and `spikeformers import` write.
+        pretrained: with the weights that ship with the library (`spikeformers list --pretrained`), by NAME or NAME.TAG; a classifier for
+            other classes is left out. Nothing is downloaded.
         kwargs: options of the model's class such as num_classes, in_chans, time_steps; with a checkpoint they overrule it. Of any model:
             schedule, the time steps of every stage, and temporal, how they shrink; see `shrink`.
 
@@ -93,14 +102,14 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
         The model in train mode, on the CPU.
 
     Raises:
-        ValueError: no such model or option, or a checkpoint that does not fit.
+        ValueError: no such model or option, a checkpoint that does not fit, or weights that do not ship or are damaged.
     """
     if checkpoint is not None:
         return _from_checkpoint(name, Path(checkpoint), kwargs)
-    if kwargs.pop("pretrained", False):
-        raise ValueError("no weights are downloaded; load a file with load_published(model, path) or create_model(checkpoint=...)")
     if name is None:
         raise ValueError("create_model needs a name (see list_models()) or a checkpoint")
+    if pretrained:
+        name, _, tag = must_ship(name).partition(".")
     if name in _TASKS:
         return _create_task(name, kwargs)
     if name not in _MODELS:
@@ -111,7 +120,7 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
     unknown = [key for key in kwargs if key not in options]
     if unknown:
         raise ValueError(f"{name} has no option {', '.join(map(repr, unknown))}; it has {', '.join(options)}")
-    model = _MODELS[name](**kwargs)
+    model = _MODELS[name](pretrained=True, pretrained_cfg=tag, **kwargs) if pretrained else _MODELS[name](**kwargs)
     if model.schedule and kwargs.get("time_steps", model.time_steps) != model.time_steps:
         raise ValueError(
             f"the schedule {kwargs['schedule']} begins with {model.time_steps} time steps, not with time_steps={kwargs['time_steps']}; give one"

@@ -10,7 +10,7 @@ from ..data import CocoData, EventData, ImageData, MaskData, data_type
 # options that say something about classifiers only
 OF_CLASSIFIERS = (
     *("loss", "tet_lambda", "tet_mean", "mixup", "cutmix", "mixup_prob", "mixup_off_epoch", "teacher", "teacher_weights"),
-    *("distillation", "distillation_alpha", "distillation_tau", "early_classifiers", "early_weight"),
+    *("rate_penalty", "rate_target", "distillation", "distillation_alpha", "distillation_tau", "early_classifiers", "early_weight"),
 )
 WHEREABOUTS = ("data.root", "data.workers", "data.strict", "data.cache", "data.download", "training.teacher_weights")
 
@@ -73,10 +73,14 @@ class Training:
         mixup_off_epoch: the first epoch (from 0) without mixing; 0 mixes to the end.
         teacher: a model of timm whose answers are learned besides the labels (knowledge distillation), such as
             caformer_b36.sail_in22k_ft_in1k. A model with a distillation head learns them there, another with its only head.
-        teacher_weights: a safetensors file of the teacher's weights; without it timm downloads them.
+        teacher_weights: a safetensors file of the teacher's weights; without it timm downloads them. Without training.teacher it is
+            a network of this library: best.ckpt of a run, or a .safetensors file with its .json beside it. Images are normalised
+            anew for a teacher that is used to another mean and standard deviation (timm's pretrained_cfg, the run's data).
         distillation: hard, the teacher's likeliest class, or soft, its probabilities.
         distillation_alpha: weight of the teacher's part in the loss, in [0, 1].
         distillation_tau: temperature of soft distillation.
+        rate_penalty: weight of the firing rate in the loss: the mean over layers of neurons, of what exceeds rate_target. 0: none.
+        rate_target: firing rate of a layer, spikes per neuron and time step, up to which it costs nothing.
         early_classifiers: true for a classifier behind every stage but the last, shared for one that all stages share (SSNN, AAAI
             2024). They learn with the model and are neither tested nor exported.
         early_weight: weight lambda of each of their losses.
@@ -122,6 +126,8 @@ class Training:
     distillation: Literal["hard", "soft"] = "hard"
     distillation_alpha: float = 0.5
     distillation_tau: float = 1.0
+    rate_penalty: float = 0.0
+    rate_target: float = 0.0
     early_classifiers: bool | Literal["shared"] = False
     early_weight: float = 0.5
     freeze_norms: int | None = None
@@ -151,9 +157,10 @@ class Training:
             raise ValueError(f"training.decay_at is for training.schedule step, not {self.schedule}; leave it out")
         if any(not 0 < epoch < self.epochs for epoch in self.decay_at):
             raise ValueError(f"training.decay_at is {self.decay_at}; give epochs above 0 and below training.epochs ({self.epochs})")
-        if not self.early_weight >= 0:
-            raise ValueError(f"training.early_weight is {self.early_weight}; give 0 or more")
-        for key in ("ema", "label_smoothing", "mixup_prob", "distillation_alpha", "tet_lambda", "decay_rate"):
+        for key in ("early_weight", "rate_penalty"):
+            if not getattr(self, key) >= 0:
+                raise ValueError(f"training.{key} is {getattr(self, key)}; give 0 or more")
+        for key in ("rate_target", "ema", "label_smoothing", "mixup_prob", "distillation_alpha", "tet_lambda", "decay_rate"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ValueError(f"training.{key} is {getattr(self, key)}; give a number from 0 to 1")
         for key, choices in (("schedule", ("cosine", "poly", "step")), ("loss", ("ce", "tet")), ("distillation", ("hard", "soft"))):

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torchvision.datasets import utils
 
 from ..images import ImageData
-from ..loading import UNREADABLE, Source, collate
+from ..loading import UNREADABLE, Source, check_holdout, collate
 from ._events import Events
 from .augment import Augment
 from .cache import BROKEN, FrameCache, ImageFrameCache
@@ -90,6 +90,8 @@ class EventData:
             one more.
         resize: how img_size is reached: events, they are scaled before they are counted, so that counts are preserved, or
             bilinear, frames as large as the sensor are interpolated (between pixels' centres, without smoothing).
+        holdout: so many training recordings, evenly spread over the classes, are not trained on but tested after every epoch, so
+            that the test recordings choose nothing: they are tested once, at the end.
         images: for cifar10_saccades, which of the image data sets lies in root: cifar10, mosaics, folder or another (see
             `ImageData`).
     """
@@ -124,6 +126,7 @@ class EventData:
     limit: int = 0
     resize: Literal["events", "bilinear"] = "events"
     images: str = "cifar10"
+    holdout: int = 0
 
     def __post_init__(self):
         if self.sensor is not None:
@@ -152,6 +155,7 @@ class EventData:
             raise ValueError(f"data.hflip is {self.hflip}; it is a probability, give 0 to 1")
         if self.sensor is not None and (len(self.sensor) != 2 or min(self.sensor) < 1):
             raise ValueError(f"data.sensor is {self.sensor}; give its width and height in pixels")
+        check_holdout(self)
         if not 0 <= self.fold <= self.folds:
             raise ValueError(f"data.fold is {self.fold}; give 1 to data.folds, which is {self.folds}, or 0 for all of them")
 
