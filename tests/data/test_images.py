@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from torch.testing import assert_close
+from torchvision import transforms
 
 from spikeformers.data import ImageData, TestSet, TrainingSet, train_loader
 from spikeformers.data.images import Digits
@@ -209,3 +210,23 @@ def test_shards_of_webdataset(tmp_path):
     images, labels = next(iter(train_loader(training)))
     assert images.shape == (4, 1, 8, 8) and labels.max() < 2
     assert len(TestSet(data)) == 12
+
+
+@pytest.mark.parametrize("channels, size, padding", [(3, 32, 4), (1, 32, 4), (3, 32, 0), (3, 24, 2)])
+def test_cropping_and_normalising_are_those_of_torchvision(channels, size, padding):
+    mean, std = (0.4914, 0.4822, 0.4465)[:channels], (0.2470, 0.2435, 0.2616)[:channels]
+    data = ImageData(img_size=size, channels=channels, mean=mean, std=std, crop_padding=padding)
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    image = Image.fromarray(pixels).convert(data.mode)
+    ours = data.transform(training=True)
+    theirs = [step for step in ours.transforms]
+    if padding:
+        theirs[2] = transforms.RandomCrop(size, padding)
+    theirs[-1:] = [transforms.ToTensor(), transforms.Normalize(mean, std)]
+    for seed in range(20):
+        torch.manual_seed(seed)
+        got = ours(image)
+        torch.manual_seed(seed)
+        assert torch.equal(got, transforms.Compose(theirs)(image)) or not padding
+    plain = transforms.Compose([transforms.Resize(size, transforms.InterpolationMode.BICUBIC), *theirs[-2:]])
+    assert torch.equal(data.transform(training=False)(image), plain(image))

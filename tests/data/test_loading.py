@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from spikeformers.data import EventData, ImageData, TestSet, TrainingSet, data_type, test_loader, train_loader
-from spikeformers.data.loading import PADDING_LABEL, Shared, Shuffled, collate, fold_of
+from spikeformers.data.loading import PADDING_LABEL, Shared, Shuffled, collate, fold_of, held_out_of
 
 GREY = {"channels": 1, "mean": (0.5,), "std": (0.25,)}
 
@@ -39,6 +39,12 @@ def test_augmentation_leaves_the_random_numbers_of_training_alone(digits):
     random.seed(0), np.random.seed(0), torch.manual_seed(0)
     images[0, 0]
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == want
+
+
+def test_a_batch_of_items_is_its_items(digits):
+    images, keys = TrainingSet(digits, seed=1), [(5, 2), (9, 0), (5, 3)]
+    for (image, label), key in zip(images.__getitems__(keys), keys, strict=True):
+        assert torch.equal(image, images[key][0]) and label == images[key][1]
 
 
 def test_batches_do_not_depend_on_the_number_of_workers(digits):
@@ -164,6 +170,28 @@ def test_folds_divide_the_training_samples():
     for training, test in sets:
         assert sorted([*training.indices, *test.indices]) == list(range(1437))
     assert sets[0][1][0][1] == sets[0][0].source[sets[0][1].indices[0]][1]
+
+
+def test_samples_are_held_out_evenly_and_tested_once():
+    data = ImageData(holdout=100, **GREY)
+    training, held_out, test = TrainingSet(data, 0), TestSet(data, held_out=True), TestSet(data)
+    assert sorted([*training.indices, *held_out.indices]) == list(range(1437))
+    counts = np.bincount([held_out.source.labels[index] for index in held_out.indices])
+    assert counts.tolist() == [10] * 10
+    assert len(test) == 360 and torch.equal(test[3][0], TestSet(ImageData(**GREY))[3][0])
+    assert torch.equal(held_out[0][0], data.transform(training=False)(training.source[held_out.indices[0]][0]))
+
+
+def test_how_many_are_held_out():
+    labels = [0] * 50 + [1] * 5
+    chosen = held_out_of(labels, 7)
+    assert np.bincount(np.array(labels)[chosen]).tolist() in ([4, 3], [3, 4])
+    assert held_out_of(labels, 7).tolist() == chosen.tolist() and held_out_of(labels, 54).sum() == 54
+    with pytest.raises(ValueError, match="data.holdout is 55, and there are only 55 training samples"):
+        held_out_of(labels, 55)
+    for options, message in (({"holdout": -1}, "data.holdout is -1"), ({"holdout": 5, "folds": 2}, "leave out data.holdout")):
+        with pytest.raises(ValueError, match=message):
+            ImageData(**options, **GREY)
 
 
 @pytest.fixture

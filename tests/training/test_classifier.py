@@ -19,12 +19,12 @@ from spikeformers.training.classifier import (
     distillation_loss,
     mix,
     one_hot,
-    teacher_of,
 )
 from spikeformers.training.evaluation import load_trained
 from spikeformers.training.learner import lr_factor, peak_lr
 from spikeformers.training.recipe import Recipe, Training
 from spikeformers.training.run import train
+from spikeformers.training.teacher import teacher_of
 
 
 def test_learning_rate_rises_then_falls_along_a_cosine():

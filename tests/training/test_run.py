@@ -321,3 +321,15 @@ def test_evaluation_does_not_depend_on_the_batch_size(uninterrupted, recipe, con
     one, other = evaluate(model, TestSet(recipe.data)), evaluate(model, TestSet(Recipe.from_dict(config).data))
     assert (one.accuracy, one.samples) == (other.accuracy, 7)
     assert_close(one.firing_rates, other.firing_rates)
+
+
+def test_held_out_samples_choose_the_best_epoch(config, tmp_path):
+    config["data"]["holdout"] = 4
+    config["training"]["mixup"] = 0.0
+    summary = train(Recipe.from_dict(config), tmp_path / "run")
+    assert summary["held_out"] == 4 and summary["test_samples"] == 7
+    best = max(rows(tmp_path / "run"), key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
+    assert summary["best_accuracy"] == pytest.approx(float(best["val_accuracy"])) and summary["best_accuracy"] in (0, 0.25, 0.5, 0.75, 1)
+    again = evaluate(load_trained(tmp_path / "run").model, TestSet(load_trained(tmp_path / "run").data))
+    assert summary["accuracy"] == again.accuracy and again.samples == 7
+    assert "of 4 training samples, which chose it" in as_text(summary)

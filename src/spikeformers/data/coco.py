@@ -58,6 +58,7 @@ class CocoData:
 
     task: ClassVar[str] = "detection"
     folds: ClassVar[int] = 1
+    holdout: ClassVar[int] = 0
     fold: ClassVar[int] = 0
     repeats: ClassVar[int] = 1
     collate = staticmethod(collate_dense)

@@ -51,6 +51,7 @@ class Data(Protocol):
     strict: bool
     folds: int
     fold: int
+    holdout: int
     repeats: int
     shape: tuple[int, ...]
     task: str  # classification, detection or segmentation
@@ -67,15 +68,20 @@ def stable_seed(*key) -> int:
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
 
 
-@contextmanager
-def drawing_from(seed: int):
-    """Inside, Python, NumPy and torch (on the CPU) draw from `seed`; outside they go on as if nothing had happened."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+def _draw_from(seed):
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)  # torch.manual_seed would reset the GPU's generator as well
+
+
+@contextmanager
+def drawing_from(seed: int):
+    """Inside, Python, NumPy and torch (on the CPU) draw from `seed`; outside they go on as if nothing had happened. Yields what
+    begins anew with another seed."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    _draw_from(seed)
     try:
-        yield
+        yield _draw_from
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
@@ -101,21 +107,54 @@ def fold_of(labels: Sequence[int], folds: int) -> np.ndarray:
     return result
 
 
+def check_holdout(data: Data):
+    """
+    Raises:
+        ValueError: data.holdout is negative, or given with data.folds.
+    """
+    if data.holdout < 0:
+        raise ValueError(f"data.holdout is {data.holdout}; give 0 or more samples")
+    if data.holdout and data.folds > 1:
+        raise ValueError("data.folds tests on training samples already; leave out data.holdout or data.folds")
+
+
+def held_out_of(labels: Sequence[int], count: int) -> np.ndarray:
+    """Which `count` samples are held out of training, as bools: classes as evenly as they come, the same on every machine.
+
+    Raises:
+        ValueError: nothing would be left to train on.
+    """
+    labels = np.asarray(labels)
+    if count >= len(labels):
+        raise ValueError(f"data.holdout is {count}, and there are only {len(labels)} training samples; give fewer")
+    order = np.random.default_rng(stable_seed("holdout")).permutation(len(labels))
+    rank = np.empty(len(labels), int)  # of each sample among those of its class, in this order
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = np.arange(len(members))
+    chosen = np.zeros(len(labels), bool)
+    chosen[order[np.argsort(rank[order], kind="stable")[:count]]] = True
+    return chosen
+
+
 class _Samples(Dataset):
     """The readable samples of a source, tensors of `shape` [C, H, W] or [T, C, H, W]. `unreadable` marks those that were not,
     in all worker processes together."""
 
     training: bool
 
-    def __init__(self, data: Data):
-        self.data = data
-        self.source = data.source(self.training or data.folds > 1)
+    def __init__(self, data: Data, held_out: bool = False):
+        self.data, self.held_out = data, held_out
+        self.source = data.source(self.training or held_out or data.folds > 1)
         self.classes = list(self.source.classes)
         self.transform = data.transform(self.training)
         self.indices = range(len(self.source))
         if data.folds > 1:
             tested = fold_of(self.source.labels, data.folds) == data.fold
             (indices,) = np.nonzero(~tested if self.training else tested)
+            self.indices = indices.tolist()
+        if data.holdout and (self.training or held_out):
+            (indices,) = np.nonzero(held_out_of(self.source.labels, data.holdout) == held_out)
             self.indices = indices.tolist()
         self.unreadable = torch.zeros(len(self.indices), dtype=torch.bool).share_memory_()
 
@@ -130,7 +169,7 @@ class _Samples(Dataset):
     @property
     def shards(self) -> Sequence[int] | None:
         """Samples per file, where that matters and the samples are all there."""
-        return getattr(self.source, "shards", None) if self.data.folds == 1 else None
+        return getattr(self.source, "shards", None) if len(self.indices) == len(self.source) else None
 
     @property
     def left_out(self) -> str:
@@ -189,15 +228,21 @@ class TrainingSet(_Samples):
         self.seed = seed
 
     def __getitem__(self, key):
-        index, draw = key
-        sample, label, _ = self.read(index)
-        with drawing_from(stable_seed(self.seed, draw, index)):
-            return self.transform(sample), label
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys):  # torch's name for a batch of items
+        items = []
+        with drawing_from(0) as draw_from:  # generators are put back once for all of them, which costs as much as an augmentation
+            for index, draw in keys:
+                sample, label, _ = self.read(index)
+                draw_from(stable_seed(self.seed, draw, index))
+                items.append((self.transform(sample), label))
+        return items
 
 
 class TestSet(_Samples):
     """Test samples. Item i is (tensor, label); item ~i (below zero) is the same sample as padding, with the label
-    PADDING_LABEL, as has what stands in for a broken file."""
+    PADDING_LABEL, as has what stands in for a broken file. Those `held_out` are the training samples of data.holdout instead."""
 
     __test__ = False  # pytest: the name is no test
     training = False

@@ -67,6 +67,7 @@ class MaskData:
 
     task: ClassVar[str] = "segmentation"
     folds: ClassVar[int] = 1
+    holdout: ClassVar[int] = 0
     fold: ClassVar[int] = 0
     repeats: ClassVar[int] = 1
     collate = staticmethod(collate_dense)

@@ -1,12 +1,13 @@
 """The backbones, one file per paper, and the registry that creates them by name."""
 
-from . import meta_spikeformer, spiking_resnet, spiking_vgg, spikingformer
+from . import cifar_resnet, meta_spikeformer, spiking_resnet, spiking_vgg, spikingformer
 from ._checkpoint import save_model
 from ._registry import create_model, list_models, list_tasks
 from .published import LoadReport, import_checkpoint, load_published
 
 __all__ = [
     "LoadReport",
+    "cifar_resnet",
     "create_model",
     "import_checkpoint",
     "list_models",

@@ -15,6 +15,7 @@ from torch import nn
 
 from .._arguments import check_arguments
 from ._checkpoint import from_checkpoint
+from .shipped import must_ship, shipped_options
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {}
 _TASKS: dict[str, Callable[..., nn.Module]] = {}
@@ -41,6 +42,10 @@ def register_task(function: Callable[..., nn.Module]) -> Callable[..., nn.Module
 
 def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: dict) -> nn.Module:
     """What a registered function returns: the model with timm's configuration, and `config` to create it again."""
+    tag = kwargs.get("pretrained_cfg")  # where timm puts it; who gives a whole configuration has weights elsewhere
+    if pretrained and (tag is None or isinstance(tag, str)):
+        key = must_ship(f"{variant}.{tag}" if tag else variant)
+        kwargs = {**shipped_options(key), **kwargs, "pretrained_cfg": key.partition(".")[2]}
     own = inspect.signature(model_class).parameters
     timms = [*inspect.signature(build_model_with_cfg).parameters, "features_only", "out_indices", "feature_cls"]
     _must_have(variant, kwargs, [*own, "schedule", "temporal"], timms)
@@ -96,12 +101,16 @@ def list_tasks() -> list[str]:
     return sorted(_tasks())
 
 
-def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | None = None, **kwargs) -> nn.Module:
+def create_model(
+    name: str | None = None, *, checkpoint: str | os.PathLike | None = None, pretrained: bool = False, **kwargs
+) -> nn.Module:
     """A model by name, or the one that a checkpoint holds.
 
     Args:
         name: one of `list_models()`, or of `list_tasks()`, which need a backbone; may be left out if a checkpoint is given.
         checkpoint: a .safetensors file with its JSON configuration beside it, as `save_model` and `spikeformers import` write.
+        pretrained: with the weights that ship with the library (`spikeformers list --pretrained`), by NAME or NAME.TAG; a classifier for
+            other classes is left out. Nothing is downloaded.
         kwargs: options of the model's class such as num_classes, in_chans, time_steps; with a checkpoint they overrule it. Of any model:
             schedule, the time steps of every stage, and temporal, how they shrink; see `shrink`.
 
@@ -111,14 +120,15 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
         in `label_names`.
 
     Raises:
-        ValueError: no such model or option, one of another type or out of range, or a checkpoint that does not fit or is damaged.
+        ValueError: no such model or option, one of another type or out of range, a checkpoint that does not fit or is damaged, or weights that
+            do not ship.
     """
     if checkpoint is not None:
         return from_checkpoint(create_model, name, Path(checkpoint), kwargs)
-    if kwargs.pop("pretrained", False):
-        raise ValueError("no weights are downloaded; load a file with load_published(model, path) or create_model(checkpoint=...)")
     if name is None:
         raise ValueError("create_model needs a name (see list_models()) or a checkpoint")
+    if pretrained:
+        name, _, tag = must_ship(name).partition(".")
     if name not in _MODELS and name in _tasks():
         return _create_task(name, kwargs)
     if name not in _MODELS:
@@ -127,7 +137,7 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
         raise ValueError(f"unknown model {name!r}{hint} (spikeformers list shows all)")
     options = [*inspect.signature(typing.get_type_hints(_MODELS[name])["return"]).parameters, "schedule", "temporal"]
     _must_have(name, kwargs, options)
-    model = _MODELS[name](**kwargs)
+    model = _MODELS[name](pretrained=True, pretrained_cfg=tag, **kwargs) if pretrained else _MODELS[name](**kwargs)
     if model.schedule and kwargs.get("time_steps", model.time_steps) != model.time_steps:
         raise ValueError(
             f"the schedule {kwargs['schedule']} begins with {model.time_steps} time steps, not with time_steps={kwargs['time_steps']}; give one"

@@ -16,6 +16,7 @@ from ..layers import ConvBN, DropPath, Redistributed, frames_of, per_step
 from ..neurons import LIF, maker
 from ._backbone import SpikingBackbone
 from ._registry import build, events_cfg, register_model
+from .shipped import shipped_cfgs
 
 __all__ = ["SEWResNet", "SpikingResNet"]
 
@@ -26,11 +27,16 @@ class MSBlock(nn.Module):
     """U + BN(conv(LIF(BN(conv(LIF(U)))))): membrane potentials in and out.
 
     Where the size of the map changes the shortcut is a convolution 1x1 - BN on the potential, as published: it reads real
-    numbers, not spikes.
+    numbers, not spikes. With `every_conv` a shortcut leads around each convolution, as in Bi-Real Net (Liu et al., ECCV 2018,
+    arXiv 1808.00278): V = U + BN(conv(LIF(U))), then V + BN(conv(LIF(V))). That costs nothing, and no gradient passes more than one
+    neuron on its way to a convolution.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, neuron, drop_path: float):
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, neuron, drop_path: float, every_conv: bool = False
+    ):
         super().__init__()
+        self.every_conv = every_conv
         self.lif1, self.conv1 = neuron(), ConvBN(in_channels, out_channels, 3, stride)
         self.lif2, self.conv2 = neuron(), ConvBN(out_channels, out_channels, 3)
         same = in_channels == out_channels and stride == 1
@@ -41,8 +47,11 @@ class MSBlock(nn.Module):
 
     def forward(self, x: Tensor | Redistributed) -> Tensor:
         """Potentials [T, B, C, H, W] -> [T, B, C', H', W']"""
-        branch = self.conv2(self.lif2(self.conv1(self.lif1(frames_of(x)))))
-        return frames_of(self.shortcut(x)) + self.drop_path(branch)
+        inner = self.conv1(self.lif1(frames_of(x)))
+        if self.every_conv:
+            inner = frames_of(self.shortcut(x)) + self.drop_path(inner)
+            return inner + self.drop_path(self.conv2(self.lif2(inner)))
+        return frames_of(self.shortcut(x)) + self.drop_path(self.conv2(self.lif2(inner)))
 
 
 class SEWBlock(nn.Module):
@@ -52,8 +61,12 @@ class SEWBlock(nn.Module):
     scales the branch's spikes.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, neuron, drop_path: float):
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, neuron, drop_path: float, every_conv: bool = False
+    ):
         super().__init__()
+        if every_conv:
+            raise ValueError('shortcuts="conv" leads around every convolution of membrane potentials; SEW ResNet adds spikes')
         self.conv1, self.lif1 = ConvBN(in_channels, out_channels, 3, stride), neuron()
         self.conv2, self.lif2 = ConvBN(out_channels, out_channels, 3), neuron()
         self.shortcut = nn.Identity()
@@ -101,6 +114,7 @@ class ResNet(SpikingBackbone):
         drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth of the last block, growing linearly from 0; not in the papers.
         global_pool: "avg", or "" with num_classes=0: the last map as it is, averaged over time.
+        shortcuts: "block", one around two convolutions as published, or "conv", one around each; see `MSBlock`.
 
     Raises:
         ValueError: options that do not exist, tuples of the wrong length.
@@ -125,8 +139,11 @@ class ResNet(SpikingBackbone):
         drop_rate: Share = 0.0,
         drop_path_rate: Share = 0.0,
         global_pool: str = "avg",
+        shortcuts: str = "block",
     ):
         super().__init__(in_chans, time_steps, global_pool)
+        if shortcuts not in ("block", "conv"):
+            raise ValueError(f"shortcuts must be 'block' or 'conv', not {shortcuts!r}")
         for name, values in (("dims", dims), ("depths", depths)):
             if len(values) != 4:
                 raise ValueError(f"{name} needs 4 values of at least 1, one per stage, not {tuple(values)}")
@@ -141,7 +158,7 @@ class ResNet(SpikingBackbone):
         for i, (channels, depth) in enumerate(zip(dims, depths, strict=True)):
             before = dims[max(i - 1, 0)]
             blocks = [
-                self.block(channels if j else before, channels, 1 if j else strides[i], make_neuron, next(rates))
+                self.block(channels if j else before, channels, 1 if j else strides[i], make_neuron, next(rates), shortcuts == "conv")
                 for j in range(depth)
             ]
             first = {"spikes": FirstSpikes(make_neuron, large)} if i == 0 and self.adds_spikes else {}
@@ -173,7 +190,21 @@ class SEWResNet(ResNet):
     block, adds_spikes = SEWBlock, True
 
 
-default_cfgs = generate_default_cfgs({name: events_cfg((6, 6)) for name in ("spiking_resnet18", "sew_resnet18")})
+def _images_cfg():
+    return {
+        **events_cfg((4, 4)),
+        "input_size": (3, 32, 32),
+        "mean": (0.4914, 0.4822, 0.4465),
+        "std": (0.2470, 0.2435, 0.2616),
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        **{name: events_cfg((6, 6)) for name in ("spiking_resnet18", "sew_resnet18")},
+        **shipped_cfgs("spiking_resnet_edge", _images_cfg()),
+    }
+)
 
 
 @register_model
@@ -186,3 +217,11 @@ def spiking_resnet18(pretrained: bool = False, **kwargs) -> SpikingResNet:
 def sew_resnet18(pretrained: bool = False, **kwargs) -> SEWResNet:
     """11,173,386 parameters with 10 classes; SEW ResNet-18 for event cameras, 48 x 48 pixels, 2 polarities, and any other size of at least 8."""
     return build(SEWResNet, "sew_resnet18", pretrained, kwargs)
+
+
+@register_model
+def spiking_resnet_edge(pretrained: bool = False, **kwargs) -> SpikingResNet:
+    """1,499,802 parameters with 10 classes, 65 M multiply-adds; for images of 32 pixels in one time step, on small devices. Ours: little
+    at the highest resolution, channels in multiples of 64 behind it, a shortcut around every convolution."""
+    sizes = {"dims": (16, 64, 128, 256), "depths": (1, 1, 2, 1), "in_chans": 3, "time_steps": 1, "tau": 1.0, "shortcuts": "conv"}
+    return build(SpikingResNet, "spiking_resnet_edge", pretrained, {**sizes, "surrogate": "triangle", **kwargs})

@@ -1,6 +1,7 @@
 """Learning to classify."""
 
-import timm
+from contextlib import nullcontext
+
 import torch
 from timm.data import Mixup
 from torch import Tensor, nn
@@ -9,11 +10,12 @@ from torch.nn import functional as F
 from ..data import TestSet, TrainingSet
 from ..data.loading import PADDING_LABEL
 from ..models import list_tasks
-from ..models._reading import read_state_dict
 from .evaluation import evaluate, per_step
 from .learner import Learner
 from .parallel import at_least_float32
+from .rates import rate_penalty, rates_of
 from .recipe import Recipe, Training
+from .teacher import teacher_of
 
 
 class Classifier(Learner):
@@ -35,7 +37,8 @@ class Classifier(Learner):
                 label_smoothing=training.label_smoothing,
                 num_classes=len(self.classes),
             )
-        self._teacher = [teacher_of(training, len(self.classes))] if training.teacher else []  # a list hides it from state_dict
+        taught = training.teacher or training.teacher_weights
+        self._teacher = [teacher_of(training, len(self.classes), recipe.data)] if taught else []  # a list hides it from state_dict
 
     @classmethod
     def model_options(cls, recipe, train_set):
@@ -57,7 +60,7 @@ class Classifier(Learner):
         data, training = recipe.data, recipe.training
         if training.early_classifiers:
             model.add_early_classifiers(shared=training.early_classifiers == "shared")
-        if getattr(model, "distillation", False) and not training.teacher:
+        if getattr(model, "distillation", False) and not (training.teacher or training.teacher_weights):
             raise ValueError("the model has a distillation head, which needs a teacher to train; leave out distillation, or give "
                              "training.teacher")
         if training.teacher and len(train_set.shape) == 4:
@@ -93,6 +96,12 @@ class Classifier(Learner):
     @classmethod
     def summary_lines(cls, summary):
         last, best = f"{summary['last_accuracy']:.2%}", f"{summary['accuracy']:.2%}"
+        if "held_out" in summary:
+            return [
+                f"accuracy     {best} of {summary['test_samples']:,} test samples after the best epoch ({summary['best_epoch']})",
+                f"held out     {summary['best_accuracy']:.2%} of {summary['held_out']:,} training samples, which chose it; {last} after the last",
+                f"by step      {per_step(summary['accuracy_per_step'])}",
+            ]
         return [
             f"accuracy     {last} of {summary['test_samples']:,} test samples after the last epoch, {best} after the best "
             f"({summary['best_epoch']})",
@@ -116,18 +125,20 @@ class Classifier(Learner):
         targets = one_hot(labels, len(self.classes), training.label_smoothing)
         if self.mixup and not 0 < training.mixup_off_epoch <= self.current_epoch:
             x, targets = mix(self.mixup, x, labels)
-        outputs, early = self.model(x, per_step=training.loss == "tet"), []
+        with rates_of(self.model) if training.rate_penalty else nullcontext() as rates:
+            outputs, early = self.model(x, per_step=training.loss == "tet"), []
         if self.model.early:
             outputs, early = outputs
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)  # the last one learns from the teacher
         loss = classification_loss(outputs[0], targets, training)
         if self._teacher:
-            with torch.no_grad():
-                taught = self._teacher[0](x)
+            taught = self._teacher[0](x)
             alpha = training.distillation_alpha
             loss = (1 - alpha) * loss + alpha * distillation_loss(outputs[-1], taught, training)
         for answer in early:
             loss = loss + training.early_weight * classification_loss(answer, targets, training)
+        if rates:
+            loss = loss + training.rate_penalty * rate_penalty(rates, training.rate_target)
         logits = outputs[0] if outputs[0].ndim == 2 else outputs[0].mean(0)
         count(self.sums, loss.detach(), logits.detach(), targets.argmax(-1))
         return loss
@@ -175,31 +186,6 @@ class Classifier(Learner):
 
     def samples_text(self):
         return f"samples {'x'.join(map(str, self.train_set.shape))}"
-
-
-def teacher_of(training: Training, num_classes: int) -> nn.Module:
-    """The recipe's teacher in eval mode, without gradients.
-
-    Raises:
-        ValueError: timm does not know it or cannot load its weights, or it answers other classes.
-    """
-    try:
-        if training.teacher_weights:
-            teacher = timm.create_model(training.teacher, num_classes=num_classes)
-            teacher.load_state_dict(read_state_dict(training.teacher_weights))
-        else:
-            teacher = timm.create_model(training.teacher, pretrained=True)
-    except (RuntimeError, OSError, ValueError) as error:  # what timm, PyTorch and the Hub raise
-        raise ValueError(
-            f"cannot load the teacher {training.teacher} ({(str(error).splitlines() or ['no such file'])[0]}); give a model of timm as "
-            "training.teacher, and where nothing can be downloaded its safetensors file as training.teacher_weights"
-        ) from None
-    if teacher.num_classes != num_classes:
-        raise ValueError(
-            f"the teacher {training.teacher} knows {teacher.num_classes} classes and the data have {num_classes}; "
-            "give a teacher for the same classes"
-        )
-    return teacher.eval().requires_grad_(False)
 
 
 def one_hot(labels: Tensor, classes: int, smoothing: float) -> Tensor:

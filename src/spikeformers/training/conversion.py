@@ -24,7 +24,7 @@ from ..data.images import SUFFIXES
 from ..data.loading import collate
 from ..data.reading import files_in, tell_left_out
 from ..transforms.sta import Converted, classes_of, convert, logits_of, readable, takes_texts, with_texts
-from ..transforms.sta.convert import check_options
+from ..transforms.sta.convert import check_options as check_conversion
 from ..transforms.sta.zero_shot import PROMPTS
 from .evaluation import Trained, best_device, load_trained, save_trained
 
@@ -80,8 +80,8 @@ class Conversion:
     }
 
     def __post_init__(self):
-        check_options(self, "convert", self.ranges)
-        check_options(self.time_steps, self.levels, self.potential, self.spiking)
+        check_options(self, "", self.ranges)
+        check_conversion(self.time_steps, self.levels, self.potential, self.spiking)
 
 
 def preprocessing(model: nn.Module) -> dict[str, Any]:

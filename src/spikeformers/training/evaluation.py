@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..data import CocoData, EventData, ImageData, MaskData, TestSet, data_type, test_loader
 from ..data.loading import PADDING_LABEL, collate
 from ..models import create_model, save_model
+from ..models.shipped import find_shipped, shipped_file
 from ..neurons import Neuron
 from ..transforms.event_driven import EventDriven
 from ..transforms.sta import Converted, is_converted, load_converted, save_converted
@@ -106,12 +107,14 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
     """Reads best.ckpt or last.ckpt of a run, the former also by its folder, as converted.safetensors too, or a .safetensors file with its .json beside it.
 
     Args:
-        path: the file or the folder.
+        path: the file or the folder, or the name of a network that ships with the library.
         early_classifiers: whether the model gets the early classifiers that it was trained with, too.
 
     Raises:
         ValueError: there is no such file, it is none of these, or it holds no early classifiers and they are asked for.
     """
+    if not Path(path).exists() and (key := find_shipped(str(path))):
+        path = shipped_file(key)
     path = Path(path)
     for name in ("best.ckpt", "converted.safetensors"):
         if (path / name).is_file():

@@ -12,7 +12,7 @@ from ..data import CocoData, EventData, ImageData, MaskData, data_names, data_ty
 # options that say something about classifiers only
 OF_CLASSIFIERS = (
     *("loss", "tet_lambda", "tet_mean", "mixup", "cutmix", "mixup_prob", "mixup_off_epoch", "teacher", "teacher_weights"),
-    *("distillation", "distillation_alpha", "distillation_tau", "early_classifiers", "early_weight"),
+    *("rate_penalty", "rate_target", "distillation", "distillation_alpha", "distillation_tau", "early_classifiers", "early_weight"),
 )
 WHEREABOUTS = ("data.root", "data.workers", "data.strict", "data.cache", "data.download", "training.teacher_weights")
 
@@ -78,10 +78,14 @@ class Training:
         mixup_off_epoch: the first epoch (from 0) without mixing; 0 mixes to the end.
         teacher: a model of timm whose answers are learned besides the labels (knowledge distillation), such as
             caformer_b36.sail_in22k_ft_in1k. A model with a distillation head learns them there, another with its only head.
-        teacher_weights: a safetensors file of the teacher's weights; without it timm downloads them.
+        teacher_weights: a safetensors file of the teacher's weights; without it timm downloads them. Without training.teacher it is
+            a network of this library: best.ckpt of a run, or a .safetensors file with its .json beside it. Images are normalised
+            anew for a teacher that is used to another mean and standard deviation (timm's pretrained_cfg, the run's data).
         distillation: hard, the teacher's likeliest class, or soft, its probabilities.
         distillation_alpha: weight of the teacher's part in the loss, in [0, 1].
         distillation_tau: temperature of soft distillation.
+        rate_penalty: weight of the firing rate in the loss: the mean over layers of neurons, of what exceeds rate_target. 0: none.
+        rate_target: firing rate of a layer, spikes per neuron and time step, up to which it costs nothing.
         early_classifiers: true for a classifier behind every stage but the last, shared for one that all stages share (SSNN, AAAI
             2024). They learn with the model and are neither tested nor exported.
         early_weight: weight lambda of each of their losses.
@@ -127,6 +131,8 @@ class Training:
     distillation: Literal["hard", "soft"] = "hard"
     distillation_alpha: float = 0.5
     distillation_tau: float = 1.0
+    rate_penalty: float = 0.0
+    rate_target: float = 0.0
     early_classifiers: bool | Literal["shared"] = False
     early_weight: float = 0.5
     freeze_norms: int | None = None
@@ -138,9 +144,9 @@ class Training:
         **dict.fromkeys(("epochs", "accumulate", "decay_epochs"), Range(least=1, most=10**6)),
         **dict.fromkeys(("cooldown_epochs", "mixup_off_epoch", "warmup_steps", "lr_batch_size"), Range(least=0, most=10**9)),
         **dict.fromkeys(("lr", "head_lr", "neck_lr", "poly_power", "distillation_tau"), POSITIVE),
-        **dict.fromkeys(("min_lr", "warmup_lr", "warmup_epochs", "weight_decay", "clip_grad", "early_weight"), NOT_NEGATIVE),
+        **dict.fromkeys(("min_lr", "warmup_lr", "warmup_epochs", "weight_decay", "clip_grad", "early_weight", "rate_penalty"), NOT_NEGATIVE),
         **dict.fromkeys(("mixup", "cutmix"), Range(least=0, most=1000)),  # beyond it nothing but 1 : 1 is ever drawn
-        **dict.fromkeys(("mixup_prob", "distillation_alpha", "tet_lambda", "decay_rate"), PROBABILITY),
+        **dict.fromkeys(("mixup_prob", "distillation_alpha", "tet_lambda", "decay_rate", "rate_target"), PROBABILITY),
         "ema": Range(least=0, below=1),  # an average with the decay 1 stays what the weights were at the start
         "label_smoothing": Range(least=0, below=1),
         "layer_decay": Range(above=0, most=1),

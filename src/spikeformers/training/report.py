@@ -63,7 +63,7 @@ class Report(L.Callback):
         data, training = module.recipe.data, module.recipe.training
         where = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
         batch, rate = data.batch_size, f", learning rate {peak_lr(training, data.batch_size):.3g}"
-        tests = "held-out" if data.folds > 1 else "test"
+        tests = "held-out" if data.folds > 1 or data.holdout else "test"
         next_ = f"epoch {self.kept + 1}" + (f", batch {module.batches_done + 1}," if module.batches_done else "")
         print(
             f"{module.recipe.model.name}: {module.describe()}, on {where}{module.device.type}\n"

@@ -42,7 +42,8 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
 
     An interrupted run loses at most the minutes since it last saved (trainer.save_minutes); continued, it ends with the same
     weights and metrics as one that was never interrupted. The best epoch is chosen by the score of the test samples (accuracy,
-    average precision, mean IoU), so its score flatters a little; the last epoch's is not chosen by anything.
+    average precision, mean IoU), so its score flatters a little; the last epoch's is not chosen by anything. With data.holdout it is
+    chosen by training samples that were held out, and the test samples say what it is worth.
 
     Args:
         recipe: what to train, on what, how.
@@ -87,7 +88,8 @@ def _train(recipe, folder, runs, resume, first):
         if not first:
             return {}
         left_out = {name: samples.left_out for name, samples in module.sample_sets.items()}
-        summary = summarize(folder, report, module.test_set, trainer.strategy.root_device, left_out)
+        test_set = TestSet(recipe.data) if recipe.data.holdout else module.test_set
+        summary = summarize(folder, report, test_set, trainer.strategy.root_device, left_out)
     except (KeyboardInterrupt, SystemExit):  # Lightning makes the former the latter, and shuts its ears to Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
         kept = f"{report.kept} of {recipe.training.all_epochs} epochs are kept in {folder}" if first else ""
@@ -137,7 +139,8 @@ def _cross_validate(recipe, folder, runs, resume):
 def summarize(folder: Path, report: Report, test_set: TestSet, device: torch.device, left_out: dict[str, str]) -> dict:
     """Tests best.ckpt, exports it to best.safetensors and writes summary.json: the task; of that best epoch accuracy, loss and
     accuracy_per_step (of the logits averaged over the first 1, 2, ..., T steps), or the scores of a detector or segmenter;
-    best_epoch; last_accuracy or last_scores of the last one; test_samples, parameters, seconds of all epochs, firing_rates by
+    best_epoch; last_accuracy or last_scores of the last one, and with data.holdout also best_accuracy, all three by the held_out
+    training samples and the rest by the test samples; test_samples, parameters, seconds of all epochs, firing_rates by
     module name and their mean firing_rate over modules, and what was left_out of the training and test samples. None is
     what cannot be said, such as the precision for sizes that no object has."""
     trained = load_trained(folder / "best.ckpt")
@@ -153,6 +156,8 @@ def summarize(folder: Path, report: Report, test_set: TestSet, device: torch.dev
         **tested,
         "left_out": left_out,
     }
+    if test_set.data.holdout:
+        summary |= {"held_out": test_set.data.holdout, "best_accuracy": report.best["val_accuracy"]}
     summary = _without_nan(summary)
     write_json(folder / "summary.json", summary)
     return summary
@@ -208,7 +213,7 @@ def _module(recipe, processes, started=False):
     """The learner with its data, tried on one sample so that what does not fit is said before anything is written. The
     weights that a run starts from are not needed where it has `started`."""
     data, training, learner = recipe.data, recipe.training, LEARNERS[recipe.data.task]
-    train_set, test_set = TrainingSet(data, recipe.seed), TestSet(data)
+    train_set, test_set = TrainingSet(data, recipe.seed), TestSet(data, held_out=data.holdout > 0)
     train_loader(train_set, world=processes, accumulate=training.accumulate)
     seed_everything(recipe.seed)
     try:

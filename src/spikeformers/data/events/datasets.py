@@ -21,7 +21,7 @@ from torchvision.datasets import utils
 
 from ..._options import PROBABILITY, Range, check_options
 from ..images import ImageData
-from ..loading import UNREADABLE, Source, collate
+from ..loading import UNREADABLE, Source, check_holdout, collate
 from ..reading import class_folders, files_in, tell_left_out, upright_image
 from ._events import Events
 from .augment import Augment
@@ -91,6 +91,8 @@ class EventData:
             one more.
         resize: how img_size is reached: events, they are scaled before they are counted, so that counts are preserved, or
             bilinear, frames as large as the sensor are interpolated (between pixels' centres, without smoothing).
+        holdout: so many training recordings, evenly spread over the classes, are not trained on but tested after every epoch, so
+            that the test recordings choose nothing: they are tested once, at the end.
         images: for cifar10_saccades, which of the image data sets lies in root: cifar10, mosaics, folder or another (see
             `ImageData`).
     """
@@ -125,6 +127,7 @@ class EventData:
     limit: int = 0
     resize: Literal["events", "bilinear"] = "events"
     images: str = "cifar10"
+    holdout: int = 0
 
     ranges: ClassVar = {
         "time_steps": Range(least=1, most=10**5),
@@ -152,6 +155,7 @@ class EventData:
                 f"data.split_by is {self.split_by!r} and data.duration {self.duration}; "
                 "the duration, in microseconds per frame, belongs to split_by duration and only there"
             )
+        check_holdout(self)
         if not 0 <= self.fold <= self.folds:
             raise ValueError(f"data.fold is {self.fold}; give 1 to data.folds, which is {self.folds}, or 0 for all of them")
 
