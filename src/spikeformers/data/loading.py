@@ -25,7 +25,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 PADDING_LABEL = -100  # torch's cross_entropy leaves such samples out; so must whoever counts
 # what decoders raise at broken files
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, BadZipFile, Image.DecompressionBombError)
+UNREADABLE = (
+    OSError, ValueError, SyntaxError, EOFError, MemoryError, OverflowError, struct.error, zlib.error, BadZipFile, Image.DecompressionBombError
+)
 NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM)  # the machine's trouble, which no sample is to blame for
 
 
