@@ -201,7 +201,13 @@ class EventData:
         return SOURCES[self.name](self, training)
 
     def transform(self, training: bool) -> Callable[[np.ndarray], torch.Tensor]:
-        """From counts to a tensor [T, 2, H, W] in float32, of the size of the frames, in training augmented."""
+        """From counts to a tensor [T, 2, H, W] in float32, of the size of the frames, in training augmented.
+
+        Raises:
+            ValueError: the frames are larger than any memory.
+        """
+        if self.size:
+            must_be_countable(self.time_steps, self.size)
         augment = Augment(self.hflip, self.roll, self.rotate, self.shear, self.cutout, self.augment_one)
         size = self.size if self.resize == "bilinear" else None
         return Transform(self.clip, size, augment if training else None)

@@ -3,7 +3,6 @@
 
 import warnings
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 
@@ -12,6 +11,8 @@ from ._events import Events
 SPLITS = ("number", "time", "duration")
 MOST = 1 << 30
 """Counts of a recording: 4 GiB."""
+TOGETHER = 1 << 20
+"""Counts that are made at once, which takes twice their memory; more are slower, too."""
 
 
 def integrate(
@@ -53,14 +54,18 @@ def integrate(
     edges = split(kept.t, frames, split_by, duration)
     try:
         counts = np.zeros((frames, 2 * height * width), np.int32)
-        for frame, (first, last) in zip(counts, pairwise(edges.tolist()), strict=True):
+        together = max(1, TOGETHER // counts.shape[1])
+        for start in range(0, frames, together):
+            part, bounds = counts[start : start + together], edges[start : start + together + 1]
+            first, last = bounds[0], bounds[-1]
             if first < last:
-                place = kept.p[first:last].astype(np.int64)  # the pixel [polarity, row, column] of each event, so far its polarity
+                place = np.repeat(np.arange(len(part)) * 2, np.diff(bounds))  # the plane [frame, polarity] of each event, so far of OFF
+                place += kept.p[first:last]
                 place *= height
                 place += kept.y[first:last]
                 place *= width
                 place += kept.x[first:last]
-                frame[:] = np.bincount(place, minlength=len(frame))
+                part[:] = np.bincount(place, minlength=part.size).reshape(part.shape)
     except MemoryError:
         raise ValueError(f"{frames:,} frames of {width}x{height} pixels do not fit into memory; give fewer or smaller ones") from None
     return counts.reshape(frames, 2, height, width)
