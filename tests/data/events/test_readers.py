@@ -523,6 +523,21 @@ def test_times_that_run_back_far_or_often_are_told(name, tmp_path):
         assert rows(reading(tmp_path, make(JITTERING), name)) == sorted(JITTERING, key=lambda event: event[0])
 
 
+@pytest.mark.parametrize(
+    ("name", "make", "late"),
+    [
+        ("a.dat", dat, 2**31 + 2**30),
+        ("a.aedat", aedat2, 2**31 + 2**30),
+        ("evt2.raw", evt2, 2**33 + 2**32),
+        ("evt3.raw", lambda events: evt3(evt3_words(events)), 10_000_000),
+    ],
+)
+def test_a_counter_that_is_reset_late_has_not_overflowed(name, make, late, tmp_path):
+    with pytest.warns(UserWarning, match="runs back once"):
+        events = reading(tmp_path, make([(late, 1, 1, 1), (5000, 2, 2, 0)]), name)
+    assert rows(events) == [(5000, 2, 2, 0), (late, 1, 1, 1)]
+
+
 def test_evt3_without_high_words_is_carried_on(tmp_path):
     times = [(i * 1500, 7, 1, i % 2) for i in range(200)]
     words = [word for t, x, y, p in times for word in ((6, t & 4095), (0, y), (2, p << 11 | x))]

@@ -220,12 +220,13 @@ def _records(data, dtype, start=0):
 
 
 def _unwrap(counter, bits):
-    """A counter of so many bits, never reset, as int64: it overflowed where it falls by more than half its range."""
+    """A counter of so many bits as int64: it overflowed where it falls from its last eighth to its first. Where it falls otherwise, it
+    was reset or is damaged."""
     counter = counter.astype(np.int64)
-    step, half = np.diff(counter), 1 << (bits - 1)
-    wraps = np.cumsum(
-        (step < -half).astype(np.int64) - (step > half)
-    )  # a rise by as much goes back behind the overflow
+    eighth = 1 << (bits - 3)
+    first, last = counter < eighth, counter >= 7 * eighth
+    over, back = last[:-1] & first[1:], first[:-1] & last[1:]  # a rise by as much goes back behind the overflow
+    wraps = np.cumsum(over.astype(np.int64) - back)
     counter[1:] += np.maximum(wraps, 0) << bits
     return counter
 
