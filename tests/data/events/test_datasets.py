@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import http.server
+import os
 import struct
 import threading
 import warnings
@@ -543,6 +544,62 @@ def test_a_recording_of_another_sensor_is_refused(tmp_path):
         frames = EventData("nmnist", time_steps=2, sensor=(39, 39)).read(tmp_path / "large.npz")
     assert frames.sum() == 9
 
+
+@pytest.mark.parametrize("stated", [(64, 64), (34, 34)], ids=str)
+def test_a_recording_that_lies_outside_the_sensor_that_it_states_is_refused(stated, tmp_path):
+    """What the reader has left out counts as well as what the data set's own sensor leaves out."""
+    columns = dict(t=np.arange(100), x=np.arange(100), y=np.zeros(100, int), p=np.ones(100, int))
+    np.savez(tmp_path / "a.npz", **columns, width=stated[0], height=stated[1])
+    for data in (EventData("nmnist", time_steps=2), EventData("events", sensor=(34, 34), time_steps=2)):
+        with pytest.raises(ValueError, match="only 34 of the 100 events in .*a.npz lie on a sensor of 34x34"):
+            data.read(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=f"only {stated[0]} of the 100 events"):
+        EventData("events", time_steps=2).read(tmp_path / "a.npz")
+
+
+def test_frames_larger_than_any_memory_are_refused(tmp_path):
+    write_events(tmp_path / "a.npz", events(40))
+    with pytest.raises(ValueError, match="1,000,000,000 frames of 34x34 pixels .* cannot be counted"):
+        EventData("nmnist", time_steps=10**9).read(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match="cannot be counted"):
+        EventData("nmnist", nmnist(tmp_path / "data"), time_steps=10**9).source(training=True)
+    with pytest.raises(ValueError, match="cannot be counted"):
+        EventData("nmnist", time_steps=2, sensor=(10**6, 10**6)).read(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match="cannot be counted"):
+        EventData("nmnist", time_steps=2, img_size=10**6, resize="bilinear").read(tmp_path / "a.npz")
+
+
+def test_files_without_memory_or_end_are_left_out(tmp_path, monkeypatch):
+    root = own(tmp_path)
+    (tmp_path / "val" / "left" / "0.npz").unlink()
+    os.mkfifo(tmp_path / "val" / "left" / "0.npz")
+    data = EventData("events", root, sensor=(20, 12), cache="none")
+    with pytest.warns(UserWarning, match="left/0.npz.*a pipe.*left out"):
+        assert TestSet(data)[0][1] == PADDING_LABEL
+
+    def full(path):
+        raise MemoryError
+
+    monkeypatch.setattr(datasets, "read_events", full)
+    with pytest.warns(UserWarning, match="cannot read .*left out"), pytest.raises(ValueError, match="none of the 6 samples"):
+        TestSet(data)[0]
+
+
+def test_kept_frames_that_are_damaged_are_made_again(tmp_path):
+    data = EventData("events", own(tmp_path), sensor=(20, 12))
+    whole = data.source(training=True)[0][0]
+    (file,) = (tmp_path / "frames_cache").rglob("*.npz")
+    content = file.read_bytes()
+    middle = len(content) // 2
+    for damaged in (content[:middle], content[:middle] + b"\x00\xff" + content[middle + 2 :], b"", b"\x93NUMPY" * 9):
+        file.write_bytes(damaged)
+        np.testing.assert_array_equal(data.source(training=True)[0][0], whole)
+        assert file.read_bytes() == content
+    for frames in (np.ones((16, 2, 12, 20)), np.ones((16, 2, 12, 21), np.uint8)):
+        np.savez_compressed(file, frames=frames)
+        np.testing.assert_array_equal(data.source(training=True)[0][0], whole)
+
+
 def test_packed_recordings_that_are_damaged(tmp_path):
     np.savez(tmp_path / "nmnist.npz", train_t=np.zeros(3), train_offsets=np.array([0, 3]))
     data = EventData("nmnist", str(tmp_path))
@@ -551,3 +608,38 @@ def test_packed_recordings_that_are_damaged(tmp_path):
     (tmp_path / "nmnist.npz").write_bytes((tmp_path / "nmnist.npz").read_bytes()[:200])
     with pytest.raises(ValueError, match="cannot read .*nmnist.npz .*fetch it again"):
         data.source(training=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train_x": np.zeros(3, np.uint8)},
+        {"train_p": np.full(99, 7)},
+        {"train_labels": np.full(3, 10)},
+        {"train_offsets": np.array([0, 40, 30, 99])},
+        {"train_offsets": np.array([0, 30, 60, 100])},
+        {"train_offsets": np.array([0, 99])},
+        {"train_t": np.zeros(99)},
+    ],
+    ids=str,
+)
+def test_packed_recordings_that_do_not_fit_each_other(change, tmp_path):
+    arrays = {f"train_{key}": np.zeros(99, np.uint8) for key in "txyp"}
+    arrays |= {"train_offsets": np.array([0, 30, 60, 99]), "train_labels": np.arange(3)}
+    np.savez(tmp_path / "nmnist.npz", **arrays)
+    data = EventData("nmnist", str(tmp_path), time_steps=2)
+    assert len(data.source(training=True)) == 3
+    np.savez(tmp_path / "nmnist.npz", **{**arrays, **change})
+    with pytest.raises(ValueError, match="do not fit each other"):
+        data.source(training=True)
+
+
+def test_packed_recordings_whose_time_runs_back(tmp_path):
+    arrays = {f"train_{key}": np.zeros(400, np.uint32) for key in "xyp"}
+    arrays["train_t"] = np.tile(np.arange(200, dtype=np.uint32) * 100, 2)
+    np.savez(tmp_path / "nmnist.npz", **arrays, train_offsets=np.array([0, 200, 400]), train_labels=np.arange(2))
+    data = EventData("nmnist", str(tmp_path), time_steps=2)
+    assert data.source(training=True)[1][0].sum() == 200  # each begins anew
+    np.savez(tmp_path / "nmnist.npz", **arrays, train_offsets=np.array([0, 400]), train_labels=np.arange(1))
+    with pytest.warns(UserWarning, match="recording 0.: the time runs back once in 400 events"):
+        assert (np.diff(data.source(training=True).events(0).t) >= 0).all()

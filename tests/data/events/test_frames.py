@@ -119,3 +119,32 @@ def test_rescaled_events_keep_their_number_and_place():
 def test_errors_say_what_to_give(given, message):
     with pytest.raises(ValueError, match=message):
         integrate(recording(10), **{"frames": 2, "size": SIZE, **given})
+
+
+def test_frames_that_fill_any_memory_are_refused():
+    events = recording(10)
+    for frames, size in ((10**9, SIZE), (10**15, SIZE), (1, (10**6, 10**6)), (2, (0, 5))):
+        with pytest.raises(ValueError, match="cannot be counted"):
+            integrate(events, frames, size=size)
+
+
+@pytest.mark.parametrize("duration", [1, 10**6, 2**62, 10**30])
+@pytest.mark.parametrize("frames", [1, 3, 5000])
+def test_frames_longer_than_the_recording_hold_all_of_it(frames, duration):
+    t = np.array([-(2**59), 5, 2**59])
+    events = Events(t, np.zeros(3, np.int32), np.zeros(3, np.int32), np.zeros(3, np.uint8))
+    counts = integrate(events, frames, split_by="duration", duration=duration, size=(1, 1))
+    assert counts[:, 0].ravel().tolist() == [3 if duration > 2**60 else 1] + [0] * (frames - 1)
+    assert integrate(events, 2, split_by="time", size=(1, 1))[:, 0, 0, 0].tolist() == [1, 2]
+
+
+def test_what_was_lost_before_is_told():
+    events = Events(*(np.zeros(5, np.int64),) * 4, dropped=4)
+    with pytest.warns(UserWarning, match="0 of 5 events lie outside 7x5 pixels, and 4 were lost before"):
+        assert integrate(events, 2, size=SIZE).sum() == 5
+
+
+def test_rescaling_to_large_grids_does_not_overflow():
+    events = Events(np.zeros(1, np.int64), *(np.full(1, 4000, np.int32),) * 2, np.zeros(1, np.uint8))
+    large = rescale(events, (4096, 4096), (2**20, 2**20))
+    assert large.x.tolist() == large.y.tolist() == [4000 * 256]

@@ -1,5 +1,10 @@
 import json
+import os
+import resource
 import struct
+import time
+import warnings
+import zipfile
 from io import BytesIO
 from pathlib import Path
 
@@ -7,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from spikeformers.data.events import Events, readers
+from spikeformers.data.events import EventData, Events, readers
 from spikeformers.data.events.readers import SUFFIXES, read_events, write_events
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "data" / "events"
@@ -420,6 +425,404 @@ def test_aedat2_has_the_axes_of_spikingjelly(tmp_path):
     assert rows(events) == [(7, 27, 107, 0)] and events.dropped == 0  # and no mark of synchronisation
     with pytest.raises(ValueError, match="DAVIS240C"):
         reading(tmp_path, aedat2(header="#!AER-DAT2.0\r\n# AEChip: ini.DAVIS240C\r\n"), "a.aedat")
+
+
+V2E = "#!AER-DAT2.0\r\n# This is a raw AE data file created by AEDat2Output in v2e\r\n# Timestamps tick is 1 us\r\n"
+
+
+def v2e(events, width, height, header=V2E):
+    """Columns from the right and rows from the bottom, as v2e writes them for its three cameras."""
+    shifts = (1, 11, 0) if width == 640 else (12, 22, 11)
+    words = [
+        ((width - 1 - x) << shifts[0] | (height - 1 - y) << shifts[1] | p << shifts[2], t) for t, x, y, p in events
+    ]
+    return header.encode() + b"".join(struct.pack(">2I", *word) for word in words)
+
+
+@pytest.mark.parametrize("size", [(346, 260), (240, 180), (640, 480)], ids=str)
+def test_aedat2_of_v2e(size, tmp_path):
+    events = reading(tmp_path, v2e(KNOWN, *size), "a.aedat")
+    assert rows(events) == KNOWN and (events.width, events.height) == size
+    anonymous = "#!AER-DAT2.0\r\n# raw events, 32-bit address, 32-bit time\r\n"
+    with pytest.raises(ValueError, match="more than 15 bits, .*those of a DVS128 can be read"):
+        reading(tmp_path, v2e(KNOWN, *size, anonymous), "a.aedat")
+    middle = [(t, x + size[0] // 2, y + size[1] // 2, p) for t, x, y, p in KNOWN]
+    if size == (240, 180):
+        with pytest.raises(ValueError, match="does not say whose sensor"):
+            reading(tmp_path, v2e(middle, *size), "a.aedat")
+
+
+def test_a_camera_of_many_marks_is_no_dvs128(tmp_path):
+    words = b"".join(struct.pack(">2I", 0x8000 * (i % 2) | i << 8 | i << 1, i) for i in range(100))
+    with pytest.raises(ValueError, match="50 of its 100 addresses have more than 15 bits"):
+        reading(tmp_path, aedat2([]) + words, "a.aedat")
+
+
+def test_formats_are_recognised_by_what_they_hold(tmp_path):
+    many = [(10 * i, 20 + i % 100, 70 + i % 100, 1) for i in range(100)]
+    with pytest.raises(ValueError, match="100 of 100 events have more than the 18 bits of version 1"):
+        reading(tmp_path, dat(many).replace(b"% Version 2", b"% Version 1"), "a.dat")
+    with pytest.raises(ValueError, match="50 of 100 events lie in rows from 241 on"):
+        reading(tmp_path, nmnist([(10 * i, 3, 200 + i % 2 * 50, 1) for i in range(100)]), "a.bin")
+    with pytest.raises(ValueError, match="since its name ends in .bin, all bytes are the same"):
+        reading(tmp_path, bytes(5000), "a.bin")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"ts": np.arange(6)}, "both t and ts"),
+        ({"p": np.array([-1, 0, 1, 0, 1, 1])}, "both -1 and 0"),
+        ({"t": np.arange(6) * 1e6 + 0.5}, "more than a day"),
+        ({"t": np.ones(6, bool)}, "not numbers"),
+    ],
+)
+def test_columns_that_can_mean_two_things_are_errors(change, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        read_events(npz(tmp_path / "a.npz", **{**columns(), **change}))
+
+
+RESET = [(100 * i, i % 32, 0, 1) for i in range(2000)] + [(100 * i, i % 32, 1, 1) for i in range(2000)]
+JITTERING = [(100 * i - 700 * (i % 20 == 0), i % 32, 0, 1) for i in range(20, 2000)]
+IN_ANY_ORDER = {
+    "a.bin": nmnist,
+    "a.dat": dat,
+    "evt2.raw": evt2,
+    "evt21.raw": evt21,
+    "evt3.raw": lambda events: evt3(evt3_words(events)),
+    "two.aedat": aedat2,
+    "three.aedat": lambda events: aedat3([events]),
+    "a.aedat4": lambda events: aedat4([events]),
+}
+
+
+def columns_of(name, events):
+    out = BytesIO()
+    if name.endswith(".npz"):
+        np.savez(out, **columns(events))
+    else:
+        with pytest.importorskip("h5py").File(out, "w") as file:
+            for key, column in columns(events).items():
+                file[key] = column
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("name", [*IN_ANY_ORDER, "a.npz", "a.h5"])
+def test_times_that_run_back_far_or_often_are_told(name, tmp_path):
+    make = IN_ANY_ORDER.get(name, lambda events: columns_of(name, events))
+    with pytest.warns(UserWarning, match=f"{name}: the time runs back once in 4,000 events, by up to 199,900 micro") as warned:
+        events = reading(tmp_path, make(RESET), name)
+    assert len(warned) == 1 and len(events) == 4000
+    assert_valid(events)
+    if name != "a.bin":  # where so many are an error
+        often = [(t - 9 * (i % 2), x, y, p) for i, (t, x, y, p) in enumerate((i, i % 32, 0, 1) for i in range(100, 400))]
+        with pytest.warns(UserWarning, match="runs back 150 times in 300 events, by up to 8 micro"):
+            assert_valid(reading(tmp_path, make(often), name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert rows(reading(tmp_path, make(JITTERING), name)) == sorted(JITTERING, key=lambda event: event[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "late"),
+    [
+        ("a.dat", dat, 2**31 + 2**30),
+        ("a.aedat", aedat2, 2**31 + 2**30),
+        ("evt2.raw", evt2, 2**33 + 2**32),
+        ("evt3.raw", lambda events: evt3(evt3_words(events)), 10_000_000),
+    ],
+)
+def test_a_counter_that_is_reset_late_has_not_overflowed(name, make, late, tmp_path):
+    with pytest.warns(UserWarning, match="runs back once"):
+        events = reading(tmp_path, make([(late, 1, 1, 1), (5000, 2, 2, 0)]), name)
+    assert rows(events) == [(5000, 2, 2, 0), (late, 1, 1, 1)]
+
+
+def test_evt3_without_high_words_is_carried_on(tmp_path):
+    times = [(i * 1500, 7, 1, i % 2) for i in range(200)]
+    words = [word for t, x, y, p in times for word in ((6, t & 4095), (0, y), (2, p << 11 | x))]
+    wraps = (199 * 1500) >> 12
+    for first in ([], [(8, 0)]):
+        with pytest.warns(UserWarning, match=f"begins anew {wraps} times without a high word, of which there are {len(first)}"):
+            events = reading(tmp_path, evt3(first + words), "a.raw")
+        assert rows(events) == times
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert rows(reading(tmp_path, evt3(evt3_words(times)), "a.raw")) == times
+        short = reading(tmp_path, evt3(words[:6]), "a.raw")
+    assert rows(short) == times[:2]
+
+
+@pytest.mark.parametrize("layout", ["top", "events/", "CD/events", "attributes", "of the group"])
+def test_hdf5_states_the_size_in_many_places(layout, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        if layout == "CD/events":
+            file[layout] = structured()
+            file["width"], file["height"] = np.array([32]), 48.0
+        else:
+            prefix = "" if layout in ("top", "attributes") else "events/"
+            for name, column in columns().items():
+                file[prefix + name] = column
+            place = {"attributes": file.attrs, "of the group": file["events"].attrs if prefix else None}.get(layout, file)
+            at = prefix if layout == "events/" else ""
+            place[f"{at}width"], place[f"{at}height"] = 32, 48
+    events = read_events(tmp_path / "a.h5")
+    assert rows(events) == KNOWN and (events.width, events.height) == (32, 48)
+
+
+def test_a_resolution_of_the_other_order_is_recognised(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    for stated, want in (([48, 64], (64, 48)), ([64, 48], (64, 48)), ([64, 64], (64, 64))):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            for name, column in columns([(1, 60, 3, 1), (2, 50, 40, 0)]).items():
+                file[name] = column
+            file.attrs["sensor_resolution"] = stated
+        events = read_events(tmp_path / "a.h5")
+        assert (events.width, events.height, len(events)) == (*want, 2)
+    for name, value, says in (
+        ("sensor_resolution", [3], "not .height, width"),
+        ("geometry", "wide", "not such as '640x480'"),
+        ("geometry", "20000x20000", "larger than any event camera"),
+        ("sensor_resolution", [-3, 4], "states a sensor of 4 x -3"),
+        ("sensor_resolution", [np.nan, 4], "'nan' as its sensor_resolution"),
+    ):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            for key, column in columns().items():
+                file[key] = column
+            file.attrs[name] = value
+        with pytest.raises(ValueError, match=says):
+            read_events(tmp_path / "a.h5")
+
+
+def test_hdf5_that_leads_into_other_files_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path, other = tmp_path / "a.h5", tmp_path / "other.h5"
+    other.write_bytes(hdf5_bytes())
+    with h5py.File(path, "w") as file:
+        file["events"] = h5py.ExternalLink(str(other), "/events")
+    with pytest.raises(ValueError, match="'events' in it is a link that leads to another file"):
+        read_events(path)
+    with h5py.File(path, "w") as file:
+        for name, column in columns().items():
+            file[f"hidden/{name}"] = column
+        file["events"] = h5py.SoftLink("/hidden")
+    assert rows(read_events(path)) == KNOWN
+    with h5py.File(path, "w") as file:
+        for name in "txy":
+            file[f"events/{name}"] = columns()[name]
+        file["events"].create_dataset("p", (6,), "u1", external=[(str(other), 0, 6)])
+    with pytest.raises(ValueError, match="p lies in another file"):
+        read_events(path)
+    with h5py.File(path, "w") as file:
+        file["events"] = h5py.SoftLink("/events")
+    with pytest.raises(ValueError, match="leads to another file or nowhere"):
+        read_events(path)
+
+
+def test_compressions_of_hdf5_are_read_or_named(tmp_path, monkeypatch):
+    h5py, hdf5plugin = pytest.importorskip("h5py"), pytest.importorskip("hdf5plugin")
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:  # DSEC
+        for name, column in columns().items():
+            file.create_dataset(f"events/{name}", data=column, chunks=(6,), **hdf5plugin.Blosc())
+    assert rows(read_events(path)) == KNOWN
+    monkeypatch.setattr(h5py.h5z, "filter_avail", lambda code: False)
+    with pytest.raises(ValueError, match=r"events/t is compressed with the filter 32001 .*pip install hdf5plugin$"):
+        read_events(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(struct.pack("<H", 32001), struct.pack("<H", 0x8ECF)))
+    with pytest.raises(ValueError, match="Prophesee's ECF"):
+        read_events(path)
+
+
+def test_hdf5plugin_is_not_needed_for_plain_files(tmp_path, monkeypatch):
+    content, found = hdf5_bytes(), readers.importlib.import_module
+
+    def without(name):
+        if name == "hdf5plugin":
+            raise ImportError(name)
+        return found(name)
+
+    monkeypatch.setattr(readers.importlib, "import_module", without)
+    assert rows(reading(tmp_path, content, "a.h5")) == KNOWN
+
+
+# Files that stand for much more than they are. The memory that a test has taken at most is never given back, so what is
+# measured is the rise of this peak.
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def zip_bomb(count=50_000_000):
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in "txyp":
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count,)})
+                for _ in range(count // 1_000_000):
+                    file.write(bytes(1_000_000))
+    return out.getvalue()
+
+
+def npz_header(shape):
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name in "txyp":
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": shape})
+                file.write(bytes(80))
+    return out.getvalue()
+
+
+def hdf5_bomb(kind):
+    h5py = pytest.importorskip("h5py")
+    out = BytesIO()
+    with h5py.File(out, "w") as file:
+        for name in "txyp":
+            if kind == "one chunk":  # larger than what lies in it
+                file.create_dataset(name, (10,), "u1", chunks=(1 << 29,), maxshape=(None,), compression="gzip")
+            else:
+                file.create_dataset(name, (100_000_000,), "u1", chunks=(1 << 20,))
+    return out.getvalue()
+
+
+def aedat4_bomb(compression):
+    content = aedat4(compression=compression)
+    pack = {1: lz4_frame, 3: zstandard_frame}[compression]
+    bomb = pack(bytes(300_000_000))
+    header = content[: content.index(b"</dv>") + 5]
+    return header.replace(struct.pack("<q", len(content) - 4), struct.pack("<q", -1)) + struct.pack("<2i", 0, len(bomb)) + bomb
+
+
+BOMBS = {
+    "zip.npz": (zip_bomb, "stand for 200,000,000"),
+    "header.npz": (lambda: npz_header((10**12,)), "shape .1000000000000,. is stated"),
+    "negative.npz": (lambda: npz_header((-(10**12),)), "a.npz|negative.npz"),
+    "filled.h5": (lambda: hdf5_bomb("filled"), "stand for 400,000,000"),
+    "chunk.h5": (lambda: hdf5_bomb("one chunk"), "stand for"),
+    "lz4.aedat4": (lambda: aedat4_bomb(1), "stands for more than"),
+    "zstd.aedat4": (lambda: aedat4_bomb(3), "stands for more than"),
+    "a.es": (lambda: event_stream(width=65535, height=65535), "larger than any event camera"),
+    "a.raw": (lambda: evt2(header="% evt 2.0\n% geometry 20000x20000\n% end\n"), "larger than any event camera"),
+    "size.dat": (lambda: dat(header="% Height 9999\n% Width 9999\n"), "larger than any event camera"),
+    "size.aedat4": (lambda: aedat4(size=99999), "larger than any event camera"),
+    "header.raw": (lambda: b"% a\n" * 400_000, "text header"),
+    "header.aedat": (lambda: b"#!AER-DAT2.0\n" + b"#\n" * 800_000, "text header"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_small_files_that_stand_for_gigabytes_are_refused(name, tmp_path):
+    make, says = BOMBS[name]
+    path = tmp_path / name
+    path.write_bytes(make())
+    before, start = peak(), time.monotonic()
+    with pytest.raises(ValueError, match=says) as error:
+        read_events(path)
+    assert str(path) in str(error.value)
+    assert peak() - before < 150 << 20 and time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("size", [{"width": 2**40}, {"width": -1}, {"height": np.inf}, {"height": 1.5}, {"width": "wide"}], ids=str)
+def test_sizes_that_no_sensor_has_are_errors(size, tmp_path):
+    with pytest.raises(ValueError, match="a.npz: it states"):
+        read_events(npz(tmp_path / "a.npz", **columns(), **{"width": 34, "height": 34, **size}))
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "a.raw")
+    with pytest.raises(ValueError, match="cannot open .*a.raw: it is a pipe"):
+        read_events(tmp_path / "a.raw")
+    (tmp_path / "b.bin").symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match="cannot open .*b.bin: it is a pipe, a device"):
+        read_events(tmp_path / "b.bin")
+
+
+def test_a_hole_is_refused(tmp_path):
+    path = tmp_path / "a.dat"
+    path.write_bytes(dat())
+    os.truncate(path, 8 << 30)
+    if path.stat().st_blocks * 512 > 1 << 25:
+        pytest.skip("this file system knows no holes")
+    with pytest.raises(ValueError, match="nearly all of its 8,589,934,592 bytes are a hole"):
+        read_events(path)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OverflowError("too large"), struct.error("short")], ids=repr)
+def test_no_memory_is_an_unreadable_file(error, tmp_path, monkeypatch):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(readers, "_records", fails)
+    with pytest.raises(ValueError, match="cannot read .*a.dat"):
+        reading(tmp_path, dat(), "a.dat")
+
+
+def mutated(content, random):
+    """A copy with one to four faults of the kinds that disks, networks and strangers make."""
+    data = bytearray(content)
+    for _ in range(random.integers(1, 5)):
+        place, length = int(random.integers(len(data) or 1)), int(random.integers(1, 33))
+        kind = random.integers(9)
+        if kind < 3:
+            data[place : place + 1] = bytes([data[place] ^ 1 << int(random.integers(8))]) if data else b"x"
+        elif kind == 3:
+            data[place : place + length] = random.integers(256, size=length, dtype=np.uint8).tobytes()
+        elif kind == 4:
+            del data[place : place + length]
+        elif kind == 5:
+            data[place:place] = data[place : place + length]
+        elif kind == 6:
+            width = int(random.choice([1, 2, 4, 8]))
+            data[place : place + width] = (b"\xff" * width, b"\x7f" * width, bytes(width))[random.integers(3)]
+        elif kind == 7:
+            del data[place:]
+        else:  # numbers of headers in text
+            digits = [i for i in range(min(len(data), 400)) if chr(data[i]).isdigit()]
+            if digits:
+                at = digits[random.integers(len(digits))]
+                data[at : at + 1] = str(random.choice(["99999", "-1", "0", "1e9", "9" * 30])).encode()
+    return bytes(data)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_thousands_of_mutated_files_give_frames_or_an_error(tmp_path):
+    """26,000 files of all formats: frames or a ValueError that names the file, in less than 10 s, in little memory."""
+    random, random_events = np.random.default_rng(0), np.random.default_rng(1)
+    many = [(50 * i, int(x), int(y), i % 2) for i, (x, y) in enumerate(random_events.integers(32, size=(150, 2)))]
+    makers = {**{f"many-{name}": (lambda make=make: make(many)) for name, make in IN_ANY_ORDER.items()}, **FORMATS}
+    makers |= {f"many-{name}": (lambda name=name: columns_of(name, many)) for name in ("a.npz", "b.h5")}
+    makers |= {"many-a.es": lambda: event_stream(many), "many-lz4.aedat4": lambda: aedat4([many], compression=1)}
+    contents = {name: make() for name, make in makers.items()}
+    with_size = EventData("events", time_steps=4, sensor=(32, 32), cache="none")
+    stated = EventData("events", time_steps=4, cache="none")
+    for data in (with_size, stated):  # what is loaded once is no growth
+        path = tmp_path / "first.dat"
+        path.write_bytes(contents["two.dat"])
+        data.read(path)
+    before, read, slowest = peak(), 0, 0.0
+    names = list(contents)
+    for number in range(26_000):
+        name = names[number % len(names)]
+        path = tmp_path / name
+        path.write_bytes(mutated(contents[name], random))
+        start = time.monotonic()
+        try:
+            (with_size if number // len(names) % 3 else stated).read(path)
+            read += 1
+        except ValueError as error:
+            assert str(path) in str(error) or "first file" in str(error), f"{name} ({number}): {error}"
+        slowest = max(slowest, time.monotonic() - start)
+    grown = (peak() - before) >> 20
+    print(f"\n26,000 files: {read:,} read, {26_000 - read:,} refused, slowest {slowest:.2f} s, {grown} MiB more memory")
+    assert slowest < 10 and grown < 1024
+    assert read > 2000
+
+
 
 
 def test_aedat3_leaves_invalid_events_out_and_needs_whole_headers(tmp_path):

@@ -4,18 +4,16 @@ import hashlib
 import json
 import os
 import warnings
-import zlib
 from io import BytesIO
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
 
 from ..._files import write_atomically
+from ._arrays import Arrays
 
-VERSION = 1  # of the frames: a change of a reader, of `integrate` or of `Saccades` that alters frames raises it
-BROKEN = (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zlib.error, BadZipFile)
+VERSION = 2  # of the frames: a change of a reader, of `integrate` or of `Saccades` that alters frames raises it
 
 
 class FrameCache:
@@ -55,13 +53,18 @@ class FrameCache:
         name = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
         return self.folder / name[:2] / f"{name}.npz"
 
-    def load(self, path: Path, span: tuple[int, int] | None = None) -> np.ndarray | None:
-        """The frames, or None where they are missing or damaged."""
+    def load(
+        self, path: Path, span: tuple[int, int] | None = None, shape: tuple[int, ...] | None = None
+    ) -> np.ndarray | None:
+        """The frames, or None where they are missing or damaged, or have another shape than `shape` if that is given."""
         file = self.file(path, span)
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                return arrays["frames"]  # the archive's checksum finds damage
-        except BROKEN:
+            arrays = Arrays(file)
+            dtype, stated = arrays.held["frames"]
+            if dtype.kind not in "iu" or shape not in (None, stated):
+                return None
+            return arrays.read(["frames"], dense=True)["frames"]  # the archive's checksum finds damage
+        except Exception:  # whatever NumPy and zipfile raise at what is damaged: it is as good as none
             return None
 
     def store(self, path: Path, span: tuple[int, int] | None, frames: np.ndarray):

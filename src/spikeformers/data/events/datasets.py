@@ -23,11 +23,12 @@ from ..._options import PROBABILITY, Range, check_options
 from ..images import ImageData
 from ..loading import UNREADABLE, Source, check_holdout, collate
 from ..reading import class_folders, files_in, tell_left_out, upright_image
+from ._arrays import Arrays, must_be_a_file
 from ._events import Events
 from .augment import Augment
-from .cache import BROKEN, FrameCache, ImageFrameCache
-from .frames import inside, integrate, rescale
-from .readers import SUFFIXES, read_events
+from .cache import FrameCache, ImageFrameCache
+from .frames import inside, integrate, must_be_countable, rescale
+from .readers import SUFFIXES, in_order, read_events
 from .saccades import Saccades, earlier
 
 SENSORS = {  # width and height in pixels
@@ -204,7 +205,13 @@ class EventData:
         return SOURCES[self.name](self, training)
 
     def transform(self, training: bool) -> Callable[[np.ndarray], torch.Tensor]:
-        """From counts to a tensor [T, 2, H, W] in float32, of the size of the frames, in training augmented."""
+        """From counts to a tensor [T, 2, H, W] in float32, of the size of the frames, in training augmented.
+
+        Raises:
+            ValueError: the frames are larger than any memory.
+        """
+        if self.size:
+            must_be_countable(self.time_steps, self.size)
         augment = Augment(self.hflip, self.roll, self.rotate, self.shear, self.cutout, self.augment_one)
         size = self.size if self.resize == "bilinear" else None
         return Transform(self.clip, size, augment if training else None)
@@ -259,10 +266,10 @@ class EventData:
             raise ValueError(
                 f"{where} does not state its sensor's size; give its width and height, such as --data.sensor [346,260]"
             )
-        given, events = len(events), inside(events, (height, width))
+        given, events = len(events) + events.dropped, inside(events, (height, width))
         if len(events) < 0.75 * given:  # a stray event is noise, more are another camera
             raise ValueError(
-                f"only {len(events):,} of the {given:,} events in {where} lie on a sensor of {width}x{height} pixels; "
+                f"only {len(events):,} of the {given:,} events in {where} lie on a sensor of {width}x{height} pixels at a known time; "
                 "give a recording of such a sensor, or data.sensor"
             )
         if events.dropped:
@@ -336,14 +343,16 @@ class Recordings:
         for index, recording in enumerate(recordings):
             self.parts.setdefault(recording.path, []).append(index)
         self.size = data.counted or self._stated_size()
+        must_be_countable(data.time_steps, self.size)
 
     def __len__(self):
         return len(self.recordings)
 
     def __getitem__(self, index):
         wanted = self.recordings[index]
-        frames = self.cache.load(wanted.path, wanted.span) if self.cache else None
-        if frames is None or frames.shape != (self.data.time_steps, 2, *self.size):
+        shape = self.data.time_steps, 2, *self.size
+        frames = self.cache.load(wanted.path, wanted.span, shape) if self.cache else None
+        if frames is None:
             frames = self._decode(index)
         return frames, wanted.label
 
@@ -422,6 +431,7 @@ class SaccadeImages:
         self.classes, self.labels = self.images.classes, self.images.labels
         self.shards = getattr(self.images, "shards", None)
         self.cache = data.frame_cache(ImageFrameCache, camera=asdict(self.camera))
+        must_be_countable(data.time_steps, data.counted)
 
     def __len__(self):
         return len(self.labels)
@@ -429,7 +439,7 @@ class SaccadeImages:
     def __getitem__(self, index):
         image, label = self.images[index]
         image = image.convert("L")  # all that the camera sees, so all that decides the frames
-        frames = self.cache.load(image) if self.cache else None
+        frames = self.cache.load(image, shape=(self.data.time_steps, 2, *self.data.counted)) if self.cache else None
         if frames is None:
             frames = self.data.integrate(self.camera(image), self.where(index))
             if self.cache:
@@ -470,9 +480,9 @@ class PackedNMNIST:
         split = "train" if training else "test"
         names = [f"{split}_{key}" for key in ("t", "x", "y", "p", "offsets", "labels")]
         try:
-            with np.load(self.path, allow_pickle=False) as arrays:
-                held = {name: arrays[name] for name in names if name in arrays}
-        except BROKEN as error:
+            arrays = Arrays(self.path)
+            held = arrays.read([name for name in names if name in arrays.held])
+        except Exception as error:  # whatever NumPy and zipfile raise at what is damaged
             raise ValueError(f"cannot read {self.path} ({error}); fetch it again, or set data.root") from None
         if not held:
             raise ValueError(
@@ -480,7 +490,21 @@ class PackedNMNIST:
             )
         if missing := [name for name in names if name not in held]:
             raise ValueError(f"{self.path} lacks the arrays {', '.join(missing)}; fetch it again, or set data.root")
-        *self.columns, offsets, labels = held.values()
+        *self.columns, offsets, labels = (held[name] for name in names)
+        t, x, y, p = self.columns
+        if (
+            any(array.ndim != 1 or array.dtype.kind not in "iu" for array in held.values())
+            or not len(t) == len(x) == len(y) == len(p)
+            or len(offsets) != len(labels) + 1
+            or not 0 <= min(offsets) <= max(offsets) <= len(t)
+            or (offsets[1:] < offsets[:-1]).any()
+            or not np.isin(labels, range(10)).all()
+            or not np.isin(p, (0, 1)).all()
+        ):
+            raise ValueError(
+                f"the arrays in {self.path} do not fit each other (columns t, x, y, p of one length, p of 0 and 1, offsets that rise within "
+                "it, labels of 0 to 9); fetch it again, or set data.root"
+            )
         self.offsets, self.labels = offsets.tolist(), labels.tolist()
 
     def __len__(self):
@@ -492,7 +516,8 @@ class PackedNMNIST:
     def events(self, index: int) -> Events:
         """Recording `index`."""
         t, x, y, p = (column[self.offsets[index] : self.offsets[index + 1]] for column in self.columns)
-        return Events(t.astype(np.int64), x.astype(np.int32), y.astype(np.int32), p)
+        t, x, y, p = in_order(self.where(index), t.astype(np.int64), x.astype(np.int32), y.astype(np.int32), p)
+        return Events(t, x, y, p)
 
     def where(self, index):
         return f"{self.path} (recording {index})"
@@ -513,7 +538,7 @@ def _dvs128_gesture(data, training):
     folder = "DvsGesture" if Path(data.root, "DvsGesture").is_dir() else "."
     trials = _there(data, folder, f"trials_to_{'train' if training else 'test'}.txt")
     recordings = []
-    for name in trials.read_text().split():
+    for name in _text(trials).split():
         path = trials.with_name(name)
         for label, start, end in _gesture_table(path.with_name(f"{path.stem}_labels.csv"), trials):
             recordings.append(Recording(path, label - 1, (start, end)))
@@ -522,6 +547,7 @@ def _dvs128_gesture(data, training):
 
 def _gesture_table(file, trials):
     try:
+        must_be_a_file(file)
         rows = np.loadtxt(file, np.int64, delimiter=",", skiprows=1, ndmin=2).reshape(-1, 3)
         if not ((rows[:, 0] >= 1) & (rows[:, 0] <= len(GESTURES)) & (rows[:, 1] < rows[:, 2])).all():
             raise ValueError("a class is not 1 to 11, or ends before it starts")
@@ -529,7 +555,7 @@ def _gesture_table(file, trials):
         raise ValueError(
             f"no {file}, though {trials.name} lists its recording; DVS128 Gesture is not complete"
         ) from None
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(
             f"{file} must hold rows of class,startTime_usec,endTime_usec below a header: {error}"
         ) from None
@@ -558,7 +584,7 @@ def _har_dvs(data, training):
     listed = {}
     for split in ("train", "test"):
         file = _there(data, f"{split}_label.txt")
-        listed[split] = [root / line.split()[0] for line in file.read_text().splitlines() if line.strip()]
+        listed[split] = [root / line.split()[0] for line in _text(file).splitlines() if line.strip()]
     folders = {path.parent for paths in listed.values() for path in paths}
     if root in folders:
         raise ValueError(f"{root}/train_label.txt and test_label.txt must list CLASS/RECORDING in each line")
@@ -617,6 +643,14 @@ def _there(data, *names):
     if not path.exists():
         raise ValueError(f"no {path}; {LAYOUTS[data.name].format(root=data.root)}; or set data.root")
     return path
+
+
+def _text(file):
+    try:
+        must_be_a_file(file)
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {file} as a list of recordings ({error}); fetch it again, or set data.root") from None
 
 
 def _subfolders(folder):

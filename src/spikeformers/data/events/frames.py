@@ -9,6 +9,10 @@ import numpy as np
 from ._events import Events
 
 SPLITS = ("number", "time", "duration")
+MOST = 1 << 30
+"""Counts of a recording: 4 GiB."""
+TOGETHER = 1 << 20
+"""Counts that are made at once, which takes twice their memory; more are slower, too."""
 
 
 def integrate(
@@ -23,7 +27,7 @@ def integrate(
         split_by="time"); frames without events are empty.
     duration: t0 + i * duration <= t < t0 + (i + 1) * duration; what comes after T frames is left out.
     A recording without events becomes empty frames. Events outside the frame are left out before the recording is split,
-    with a warning.
+    with a warning that also counts those that were lost before (`Events.dropped`).
 
     Args:
         events: a recording.
@@ -34,26 +38,50 @@ def integrate(
     Returns:
         Counts [T, 2, H, W], int32.
     Raises:
-        ValueError: unknown split_by, no duration for split_by="duration", or no size.
+        ValueError: unknown split_by, no duration for split_by="duration", no size, or frames larger than any memory.
     """
     height, width = size
     if height is None or width is None:
         raise ValueError(f"size is {size}: the recording does not state its sensor's; give height and width in pixels")
+    must_be_countable(frames, size)
     kept = inside(events, size)
-    if kept.dropped > events.dropped:
+    if kept.dropped:
+        before = f", and {events.dropped} were lost before" if events.dropped else ""
         warnings.warn(
-            f"{kept.dropped - events.dropped} of {len(events)} events lie outside {width}x{height} pixels; they are left out",
+            f"{kept.dropped - events.dropped} of {len(events)} events lie outside {width}x{height} pixels{before}; they are left out",
             stacklevel=2,
         )
     edges = split(kept.t, frames, split_by, duration)
-    kept = kept[edges[0] : edges[-1]]
-    place = np.repeat(np.arange(frames) * 2, np.diff(edges))  # the plane [frame, polarity] of each event, so far of OFF
-    place += kept.p
-    place *= height
-    place += kept.y
-    place *= width
-    place += kept.x
-    return np.bincount(place, minlength=frames * 2 * height * width).astype(np.int32).reshape(frames, 2, height, width)
+    try:
+        counts = np.zeros((frames, 2 * height * width), np.int32)
+        together = max(1, TOGETHER // counts.shape[1])
+        for start in range(0, frames, together):
+            part, bounds = counts[start : start + together], edges[start : start + together + 1]
+            first, last = bounds[0], bounds[-1]
+            if first < last:
+                place = np.repeat(np.arange(len(part)) * 2, np.diff(bounds))  # the plane [frame, polarity] of each event, so far of OFF
+                place += kept.p[first:last]
+                place *= height
+                place += kept.y[first:last]
+                place *= width
+                place += kept.x[first:last]
+                part[:] = np.bincount(place, minlength=part.size).reshape(part.shape)
+    except MemoryError:
+        raise ValueError(f"{frames:,} frames of {width}x{height} pixels do not fit into memory; give fewer or smaller ones") from None
+    return counts.reshape(frames, 2, height, width)
+
+
+def must_be_countable(frames: int, size: tuple[int, int]):
+    """
+    Raises:
+        ValueError: so many frames of so many rows and columns fill any memory, or have no pixel.
+    """
+    height, width = size
+    if min(height, width) < 1 or max(frames, 1) * 2 * height * width > MOST:
+        raise ValueError(
+            f"{frames:,} frames of {width}x{height} pixels and two polarities cannot be counted; give at least one pixel, and at most "
+            f"{MOST:,} numbers in all"
+        )
 
 
 def split(t: np.ndarray, frames: int, split_by: str = "number", duration: int | None = None) -> np.ndarray:
@@ -75,8 +103,11 @@ def split(t: np.ndarray, frames: int, split_by: str = "number", duration: int | 
     if split_by == "number":
         edges = np.arange(frames + 1) * (len(t) // frames)
     else:
-        step = duration if split_by == "duration" else (int(t[-1]) - int(t[0])) // frames
-        edges = np.searchsorted(t, int(t[0]) + np.arange(frames + 1) * step)
+        span, number = int(t[-1]) - int(t[0]), np.arange(frames + 1)
+        step = min(duration, span + 1) if split_by == "duration" else span // frames  # a longer one holds the same
+        if step:
+            number = np.minimum(number, span // step + 1)  # frames behind the last event are empty
+        edges = np.searchsorted(t, int(t[0]) + number * step)
     if split_by != "duration":
         edges[-1] = len(t)
     return edges
@@ -99,4 +130,5 @@ def rescale(events: Events, sensor: tuple[int, int], size: tuple[int, int]) -> E
     (rows, columns), (height, width) = sensor, size
     if (rows, columns) == (height, width):
         return events
-    return replace(events, x=events.x * width // columns, y=events.y * height // rows, width=width, height=height)
+    x, y = ((place.astype(np.int64) * new // old).astype(np.int32) for place, new, old in ((events.x, width, columns), (events.y, height, rows)))
+    return replace(events, x=x, y=y, width=width, height=height)
