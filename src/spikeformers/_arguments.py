@@ -34,6 +34,8 @@ class Range:
         )
 
     def __str__(self) -> str:
+        if self == Range(above=0):
+            return "positive"
         bounds = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
         return " and ".join(f"{words} {bound:,}" for words, bound in bounds.items() if bound is not None)
 
@@ -44,7 +46,6 @@ Steps = typing.Annotated[int, Range(1, 10_000)]
 Positive = typing.Annotated[float, Range(above=0)]
 Ratio = typing.Annotated[float, Range(above=0, most=1024)]
 Share = typing.Annotated[float, Range(0, below=1)]
-Tau = typing.Annotated[float, Range(1)]
 
 
 def checked(function: Callable) -> Callable:
@@ -116,7 +117,17 @@ def _kinds(function: Callable) -> dict[str, object]:
     """Annotations of all arguments but *args and **kwargs. There are as many entries as functions that are checked."""
     plain = [p.name for p in inspect.signature(function).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     hints = typing.get_type_hints(function, include_extras=True)
-    return {name: hints[name] for name in plain if name in hints}
+    return {name: hints[name] for name in plain if name in hints and _is_known(hints[name])}
+
+
+def _is_known(kind: object) -> bool:
+    """Whether a kind consists of numbers and words: whoever takes modules and functions says himself what is wrong with them."""
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Annotated:
+        return _is_known(parts[0])
+    if parts:
+        return typing.get_origin(kind) is typing.Literal or all(_is_known(part) for part in parts if part is not Ellipsis)
+    return kind in (int, float, bool, str, type(None))
 
 
 def _as(kind: object, value: object) -> object:
@@ -171,15 +182,7 @@ def _as(kind: object, value: object) -> object:
         if not isinstance(value, (bool, np.bool_)) and operator.index(value) not in (0, 1):
             raise TypeError
         return bool(value)
-    if kind in (None, type(None)):
-        if value is not None:
-            raise TypeError
-        return value
-    known = origin or kind
-    if known is Callable:
-        if not callable(value):
-            raise TypeError
-    elif isinstance(known, type) and not isinstance(value, known):
+    if not isinstance(value, kind):
         raise TypeError
     return value
 
@@ -201,12 +204,6 @@ def _words(kind: object, many: bool = False) -> str:
         float: ("a number", "numbers"),
         bool: ("True or False", "True or False"),
         str: ("a string", "strings"),
-        dict: ("a dictionary", "dictionaries"),
         type(None): ("None", "None"),
-        None: ("None", "None"),
-        Callable: ("callable", "functions"),
     }
-    known = origin or kind
-    if known in names:
-        return names[known][many]
-    return f"a {getattr(known, '__name__', known)}"
+    return names[kind][many]

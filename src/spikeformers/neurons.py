@@ -7,7 +7,7 @@ from functools import partial, reduce
 import torch
 from torch import Tensor, nn
 
-from ._arguments import Positive, Tau, checked
+from ._arguments import Positive, checked
 from .kernels.lif import ALPHA, lif
 
 
@@ -134,7 +134,7 @@ class MLF(nn.Module):
     @checked
     def __init__(
         self,
-        tau: Tau = 4 / 3,
+        tau: float = 4 / 3,
         thresholds: Sequence[float] = (0.6, 1.6, 2.6),
         *,
         decay_input: bool = False,

@@ -643,7 +643,7 @@ def test_dropout_before_the_classifier():
             r"num_heads=12 does not divide the 256 channels.*\[1, 2, 4, 8",
         ),
         ("meta_spikeformer_15m", {"num_heads": 7}, r"num_heads=7 does not divide the 256 channels"),
-        ("meta_spikeformer_15m", {"num_heads": 0}, "num_heads must be at least 1, not 0"),
+        ("meta_spikeformer_15m", {"num_heads": 0}, "num_heads=0"),
         ("spikingformer_cifar_2_256", {"sdsa": 5}, "sdsa must be one of 1, 2, 3, 4, not 5"),
         ("spikingformer_cifar_2_256", {"shortcut": "res"}, "shortcut must be one of ms, vs, sew, not 'res'"),
         ("spikingformer_cifar_2_256", {"embed_dim": 100}, "multiple of 8.*not 100"),

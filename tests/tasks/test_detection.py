@@ -402,7 +402,7 @@ def test_the_backbone_given_stays_as_it_is(network):
         ({"backbone": "meta_spikeformer_cifar", "heads": "analog"}, "'spiking' or 'float'"),
         ({"backbone": "meta_spikeformer_cifar", "heads": "float", "readout": "logits"}, "readout='neck'"),
         ({"backbone": "meta_spikeformer_cifar", "stages": [7]}, "0 to 4"),
-        ({"backbone": "meta_spikeformer_cifar", "stages": 3}, "0 to 4, not 3"),
+        ({"backbone": "meta_spikeformer_cifar", "stages": 3}, "stages must be a list of whole numbers or None, not 3"),
         ({"backbone": "meta_spikeformer_cifar", "width": "x"}, "width must be a whole number"),
         ({"backbone": "meta_spikeformer_cifar", "min_size": 0}, "min_size must be"),
         ({"backbone": "meta_spikeformer_cifar", "anchor_sizes": ()}, "anchor_sizes must be"),

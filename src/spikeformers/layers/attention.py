@@ -67,14 +67,14 @@ class SpikingSelfAttention(nn.Module):
     def __init__(
         self,
         dim: Count,
-        num_heads: Count,
+        num_heads: int,
         projection: Callable[[int], nn.Module],
         neuron: Callable[[float], nn.Module],
         out_projection: Callable[[int], nn.Module] | None = None,
         operator: int = 3,
     ):
         super().__init__()
-        if dim % num_heads:
+        if num_heads < 1 or dim % num_heads:
             divisors = [n for n in range(1, dim + 1) if dim % n == 0 and n <= 64]
             raise ValueError(
                 f"num_heads={num_heads} does not divide the {dim} channels of this attention; use one of {divisors}"

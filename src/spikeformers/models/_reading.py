@@ -277,6 +277,9 @@ def opened(
         else:
             break
     state = {name: value for name, value in content.items() if isinstance(value, Tensor) and isinstance(name, str)}
+    hollow = [name for name, value in state.items() if _is_hollow(value)]
+    if hollow:
+        raise ValueError(f"{shown(hollow[0])} claims {state[hollow[0]].numel():,} values, of which the checkpoint holds only a few")
     if not state:
         entries = ", ".join(name[:40] for name in list(content)[:8] if isinstance(name, str))
         raise ValueError(f"no tensors in the checkpoint; its entries are {entries}")
@@ -304,6 +307,13 @@ def opened(
         left_out += [name for name in state if not name.startswith(prefix)]
         state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return state, notes, left_out
+
+
+def _is_hollow(value: Tensor) -> bool:
+    """Whether a tensor repeats a few values so often that a few bytes of a file would become gigabytes."""
+    if value.layout != torch.strided or value.is_meta:
+        return False
+    return value.numel() > 2**16 and value.numel() * value.element_size() > value.untyped_storage().nbytes()
 
 
 def _holds_tensors(value: object) -> bool:
@@ -336,8 +346,10 @@ def bad_values(state: Mapping[str, Tensor], own: Mapping[str, Tensor] | None = N
     for name, value in state.items():
         floating = own[name].is_floating_point() if own is not None and name in own else value.is_floating_point()
         kind = str(value.dtype).removeprefix("torch.")
-        if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            lines.append(f"{name} is {'quantised' if value.is_quantized else 'without values' if value.is_meta else 'sparse'}")
+        if value.layout != torch.strided or value.is_quantized:
+            lines.append(f"{name} is {'quantised' if value.is_quantized else 'sparse'}")
+        elif value.is_meta:
+            lines += [f"{name} has no values"] if own is None or not own[name].is_meta else []
         elif floating and value.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
             lines.append(f"{name} is of {kind}; weights are float32, float64, float16 or bfloat16, not quantised ones")
         elif not floating and (value.is_floating_point() or value.is_complex()):

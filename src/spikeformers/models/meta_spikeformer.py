@@ -12,7 +12,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from .._arguments import Count, Index, Positive, Ratio, Share, Steps, Tau, checked
+from .._arguments import Count, Index, Positive, Ratio, Share, Steps, checked
 from ..layers import ChannelMixer, ConvBN, RepConv, Residual, SpikingSelfAttention, per_step
 from ..neurons import LIF
 from ._backbone import SpikingBackbone
@@ -137,7 +137,7 @@ class MetaSpikeFormer(SpikingBackbone):
         blocks: Sequence[str] = ("conv", "conv", "conv", "transformer", "transformer"),
         strides: Sequence[Count] = (2, 2, 2, 2, 1),
         stem_kernel: Count = 7,
-        num_heads: Count = 8,
+        num_heads: int = 8,
         mlp_ratio: Ratio = 4.0,
         sdsa: int = 3,
         qkv: str = "repconv",
@@ -146,7 +146,7 @@ class MetaSpikeFormer(SpikingBackbone):
         num_classes: Index = 1000,
         in_chans: Count = 3,
         time_steps: Steps = 4,
-        tau: Tau = 2.0,
+        tau: float = 2.0,
         alpha: Positive = 4.0,
         drop_rate: Share = 0.0,
         drop_path_rate: Share = 0.0,

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -197,8 +197,10 @@ def load_published(
         ValueError: the file cannot be read safely, holds quantised weights or values that are not finite, or not what `ema` asks for; the model is of no published family, a classifier's weights are given for a
             detector or segmentation network, or (strict) something does not match; the model is as before then.
     """
-    content = checkpoint if isinstance(checkpoint, Mapping) else read_state_dict(checkpoint)
-    published, notes, left_out = opened(content, ema, lenient=True)
+    if not isinstance(checkpoint, Mapping):
+        with _naming(checkpoint):
+            return load_published(model, read_state_dict(checkpoint), strict, ema)
+    published, notes, left_out = opened(checkpoint, ema, lenient=True)
     report = LoadReport(not_in_weights=_not_in_weights(model), notes=notes)
     if left_out:
         report.notes.append(f"left out, since most names say that they are not the network's: {_some(left_out)}")
@@ -240,6 +242,15 @@ def load_published(
         for target, value in pairs.values():
             target.copy_(value)
     return report
+
+
+@contextlib.contextmanager
+def _naming(path: str | os.PathLike) -> Iterator[None]:
+    """Inside, errors name the file."""
+    try:
+        yield
+    except ValueError as error:
+        raise (error if str(path) in str(error) else ValueError(f"{path}: {error}")) from None
 
 
 def _match(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport) -> dict[str, tuple[Tensor, Tensor]]:
@@ -292,22 +303,23 @@ def import_checkpoint(
     Raises:
         ValueError: as `load_published` and `create_model`; several architectures fit, or none.
     """
-    content = read_state_dict(checkpoint)
-    published = opened(content, ema, lenient=True)[0]
-    is_task, dense = architecture in list_tasks(), _dense_sizes(published)
-    if dense and not is_task:
-        raise ValueError(
-            "these are the weights of a detector or segmentation network: name it and its backbone "
-            f"(--model NAME --backbone NAME; networks are {', '.join(list_tasks())})"
-        )
-    options = {**(dense if is_task else _sizes(published)), **kwargs}
-    if dense and (in_chans := _sizes(published, "backbone.").get("in_chans")):
-        options["backbone_kwargs"] = {"in_chans": in_chans, **options.get("backbone_kwargs", {})}
-    name = architecture or _architecture_of(published, options)
-    model = create_model(name, **options)
-    report = load_published(model, content, ema=ema)
-    if architecture is None:
-        report.notes.insert(0, f"the shapes of the weights fit {name} and no other model")
+    with _naming(checkpoint):
+        content = read_state_dict(checkpoint)
+        published = opened(content, ema, lenient=True)[0]
+        is_task, dense = architecture in list_tasks(), _dense_sizes(published)
+        if dense and not is_task:
+            raise ValueError(
+                "these are the weights of a detector or segmentation network: name it and its backbone "
+                f"(--model NAME --backbone NAME; networks are {', '.join(list_tasks())})"
+            )
+        options = {**(dense if is_task else _sizes(published)), **kwargs}
+        if dense and (in_chans := _sizes(published, "backbone.").get("in_chans")):
+            options["backbone_kwargs"] = {"in_chans": in_chans, **options.get("backbone_kwargs", {})}
+        name = architecture or _architecture_of(published, options)
+        model = create_model(name, **options)
+        report = load_published(model, content, ema=ema)
+        if architecture is None:
+            report.notes.insert(0, f"the shapes of the weights fit {name} and no other model")
     save_model(model, out)
     return report
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from .._arguments import Count, Index, Share, Steps, Tau, checked
+from .._arguments import Count, Index, Share, Steps, checked
 from ..layers import ConvBN, DropPath, Redistributed, frames_of, per_step
 from ..neurons import LIF, maker
 from ._backbone import SpikingBackbone
@@ -133,7 +133,7 @@ class ResNet(SpikingBackbone):
         num_classes: Index = 10,
         in_chans: Count = 2,
         time_steps: Steps = 5,
-        tau: Tau | None = None,
+        tau: float | None = None,
         decay_input: bool | None = None,
         surrogate: str = "rectangle",
         drop_rate: Share = 0.0,

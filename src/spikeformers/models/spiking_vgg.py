@@ -12,7 +12,7 @@ from timm.layers import make_divisible, to_2tuple
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from .._arguments import Count, Index, Ratio, Share, Steps, Tau, checked
+from .._arguments import Count, Index, Ratio, Share, Steps, checked
 from ..layers import ConvBN, per_step
 from ..neurons import LIF, maker
 from ._backbone import SpikingBackbone
@@ -76,7 +76,7 @@ class SpikingVGG(SpikingBackbone):
         num_classes: Index = 10,
         in_chans: Count = 2,
         time_steps: Steps = 5,
-        tau: Tau | None = None,
+        tau: float | None = None,
         decay_input: bool | None = None,
         surrogate: str = "rectangle",
         drop_rate: Share = 0.0,

@@ -13,7 +13,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from .._arguments import Count, Index, Ratio, Share, Steps, Tau, checked
+from .._arguments import Count, Index, Ratio, Share, Steps, checked
 from ..layers import ChannelMixer, ConvBN, Residual, SpikingSelfAttention, per_step
 from ..neurons import LIF
 from ._backbone import SpikingBackbone
@@ -94,7 +94,7 @@ class Spikingformer(SpikingBackbone):
         self,
         embed_dim: Count = 512,
         depth: Count = 8,
-        num_heads: Count = 8,
+        num_heads: int = 8,
         mlp_ratio: Ratio = 4.0,
         pools: Sequence[bool] = (True, True, True, True),
         cml: bool = False,
@@ -103,7 +103,7 @@ class Spikingformer(SpikingBackbone):
         num_classes: Index = 1000,
         in_chans: Count = 3,
         time_steps: Steps = 4,
-        tau: Tau = 2.0,
+        tau: float = 2.0,
         drop_rate: Share = 0.0,
         drop_path_rate: Share = 0.0,
         global_pool: str = "avg",

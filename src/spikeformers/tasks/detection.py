@@ -27,7 +27,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.ops.poolers import LevelMapper
 
-from .._arguments import Count, Positive, Range, Tau, check_argument, checked
+from .._arguments import Count, Positive, Range, check_argument, checked
 from ..models._backbone import SpikingBackbone
 from ..models._registry import register_task
 from .pyramid import (
@@ -504,7 +504,7 @@ def _detector(
 
 
 def _check_option(name: str, value: object) -> None:
-    """torchvision checks nothing: an option of theirs must be of its default's type, shares and thresholds from 0 to 1.
+    """torchvision checks nothing: an option of theirs must be of its default's type, and not negative.
 
     Raises:
         ValueError: it is not.
@@ -519,7 +519,7 @@ def _check_option(name: str, value: object) -> None:
     elif isinstance(default, bool):
         check_argument(name, value, bool)
     elif isinstance(default, float):
-        check_argument(name, value, Annotated[float, Range(0, 1)])
+        check_argument(name, value, Annotated[float, Range(0)])
     elif isinstance(default, int) and name not in ("min_size", "max_size"):
         check_argument(name, value, Count)
 
@@ -534,7 +534,7 @@ def mask_rcnn(
     stages: Sequence[int] | None = None,
     width: int = 256,
     anchor_sizes: Sequence[int] = SIZES,
-    tau: Tau | None = None,
+    tau: float | None = None,
     norm: bool = False,
     time_steps: int | None = None,
     backbone_kwargs: dict | None = None,
@@ -576,7 +576,7 @@ def faster_rcnn(
     stages: Sequence[int] | None = None,
     width: int = 256,
     anchor_sizes: Sequence[int] = SIZES,
-    tau: Tau | None = None,
+    tau: float | None = None,
     norm: bool = False,
     time_steps: int | None = None,
     backbone_kwargs: dict | None = None,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import FeaturePyramidNetwork
 
-from .._arguments import Share, Tau, checked
+from .._arguments import Share, checked
 from ..layers import ConvBN
 from ..models._backbone import SpikingBackbone
 from ..models._registry import register_task
@@ -122,7 +122,7 @@ def semantic_fpn(
     width: int = 128,
     head_width: int = 128,
     drop_rate: Share = 0.0,
-    tau: Tau | None = None,
+    tau: float | None = None,
     norm: bool = False,
     time_steps: int | None = None,
     backbone_kwargs: dict | None = None,

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..data import CocoData, EventData, ImageData, MaskData, TestSet, data_type, test_loader
 from ..data.loading import PADDING_LABEL, collate
 from ..models import create_model, save_model
+from ..models._checkpoint import describe, input_of_run
 from ..models.shipped import find_shipped, shipped_file
 from ..neurons import Neuron
 from ..transforms.event_driven import EventDriven
@@ -106,6 +107,8 @@ class Trained:
 def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
     """Reads best.ckpt or last.ckpt of a run, the former also by its folder, as converted.safetensors too, or a .safetensors file with its .json beside it.
 
+    The model's `pretrained_cfg` says how its data were prepared, as timm reads it.
+
     Args:
         path: the file or the folder, or the name of a network that ships with the library.
         early_classifiers: whether the model gets the early classifiers that it was trained with, too.
@@ -156,6 +159,10 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
         data = data and _described(data_type(data["name"]), data)
     except (TypeError, KeyError) as error:
         raise ValueError(f"{path} describes its data in words that this version does not know ({error})") from None
+    if not isinstance(model, Converted):
+        describe(model, input_of_run(known, path), path)
+        if isinstance(data, EventData) and data.size:
+            describe(model, {"input_size": (data.channels, *data.size)}, path)
     model.to(memory_format=torch.channels_last)
     return Trained(model.eval(), data, known.get("classes"))
 
