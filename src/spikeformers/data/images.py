@@ -277,7 +277,7 @@ class Folder:
             raise ValueError(f"no images in {root / split} ({error.strerror or error}); {layout}") from None
         self.files, self.labels, others = [], [], []
         outside, _ = files_in(root / split, SUFFIXES)
-        tell_left_out(root / split, outside, SUFFIXES, "that lie in no class's folder")
+        tell_left_out(root / split, outside, SUFFIXES, "for lying in no class's folder")
         for label, name in enumerate(self.classes):
             files, passed_over = files_in(root / split / name, SUFFIXES, deep=True)
             self.files += files
