@@ -1,5 +1,6 @@
 """The recipes: each is complete, fits its model, and says what one wants to know before starting it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 import yaml
 from PIL import Image
 
+from spikeformers.data.loading import drawing_from
 from spikeformers.models import create_model
 from spikeformers.training.learner import peak_lr
 from spikeformers.training.recipe import Recipe
@@ -130,3 +132,64 @@ def test_published_settings_of_ssnn(name):
     assert recipe.model.kwargs["schedule"] == [8, 6, 4, 2] and data.time_steps == 8
     assert training.early_classifiers and training.early_weight == 0.5
     assert not (training.label_smoothing or training.mixup or training.cutmix or data.hflip or data.roll or data.rotate)
+
+
+def small(data):
+    """The data of a recipe for small images; what is drawn at random stays."""
+    kind = type(data).__name__
+    if kind == "ImageData":
+        return replace(data, img_size=8, crop_padding=min(data.crop_padding, 2))
+    if kind == "EventData":
+        return replace(data, img_size=16, sensor=None)
+    return replace(data, size=(48, 32), img_size=24) if kind == "MaskData" else data
+
+
+def augmentations(kinds):
+    """Recipes of these kinds of data whose augmentation is unlike that of any before."""
+    seen = {}
+    for path in RECIPES:
+        data = recipe_of(path).data
+        if type(data).__name__ in kinds:
+            given = {key: value for key, value in vars(small(data)).items() if key not in IRRELEVANT}
+            seen.setdefault(repr(given), path)
+    return list(seen.values())
+
+
+IRRELEVANT = ("name", "root", "batch_size", "workers", "time_steps", "cache", "train", "val", "folds", "fold", "limit", "repeats", "classes")
+
+
+@pytest.mark.parametrize("path", augmentations(["ImageData"]), ids=lambda path: path.stem)
+def test_the_augmentation_of_a_recipe_gets_through_2000_images(path):
+    """Some operation fails at one of its random strengths only."""
+    data = small(recipe_of(path).data)
+    augment, random = data.transform(training=True), np.random.default_rng(0)
+    with drawing_from(1):
+        for pixels in random.integers(0, 256, (2000, 10, 10, 3), np.uint8):
+            image = augment(Image.fromarray(pixels))
+            assert image.shape == data.shape and image.isfinite().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", augmentations(["EventData", "CocoData", "MaskData"]), ids=lambda path: path.stem)
+def test_the_augmentation_of_a_recipe_gets_through_2000_samples(path):
+    data = small(recipe_of(path).data)
+    augment, random = data.transform(training=True), np.random.default_rng(0)
+    boxes = torch.tensor([[2.0, 3, 20, 25], [0, 0, 32, 24]])
+    masks = torch.zeros(2, 24, 32, dtype=torch.uint8)
+    masks[0, 3:25, 2:20] = masks[1] = 1
+    numbers = {"labels": torch.tensor([1, 2]), "area": torch.ones(2), "iscrowd": torch.zeros(2, dtype=torch.int64)}
+    with drawing_from(1):
+        for _ in range(2000):
+            if data.task == "classification":
+                sample = augment(random.integers(0, 9, (2, 2, 16, 16), np.int32))
+                assert sample.shape == (2, 2, 16, 16) and sample.isfinite().all()
+                continue
+            image = Image.fromarray(random.integers(0, 256, (24, 32, 3), np.uint8))
+            if data.task == "segmentation":
+                image, target = augment((image, torch.from_numpy(random.integers(0, 5, (24, 32), np.uint8))))
+                assert image.shape == (3, 24, 24) and target.shape == (24, 24)
+            else:
+                target = {"boxes": boxes, **numbers, "image_id": 1, **({"masks": masks} if data.masks else {})}
+                image, target = augment((image, target))
+                assert target["boxes"].isfinite().all() and (target["boxes"][:, 2:] > target["boxes"][:, :2]).all()
+            assert image.isfinite().all()

@@ -1,8 +1,10 @@
 """Data sets in COCO's JSON format: targets, outlines, augmentation, and what broken annotations are told."""
 
 import json
+import os
 import random
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from PIL import Image
 
 from spikeformers.data import CocoData, TestSet, TrainingSet, data_names, data_type, test_loader, train_loader
-from spikeformers.data.coco import CROP_SIDES, uncompressed
+from spikeformers.data.coco import CROP_SIDES, Outlines, uncompressed
 
 MINIATURE = Path(__file__).parents[3] / "shared" / "data" / "coco_mini"
 SQUARE = [2, 1, 6, 1, 6, 4, 2, 4]  # rows 1 to 3, columns 2 to 5
@@ -395,3 +397,150 @@ def test_the_miniature_is_read_as_pycocotools_reads_it():
             assert box.tolist() == pytest.approx([left, top, left + width, top + height], rel=1e-6)
             assert source.category_ids[label - 1] == annotation["category_id"]
             assert np.array_equal(mask.numpy(), reference.annToMask(annotation))
+
+
+def test_a_training_set_of_crowds_only_is_an_error(data, tmp_path):
+    crowds = content()
+    for annotation in crowds["annotations"]:
+        if annotation["id"] != 4:
+            annotation["iscrowd"] = 1
+    write(tmp_path, crowds)
+    message = r"has no object to train on: of 5 annotations 4 are crowd regions \(iscrowd 1\), .*, 1 have boxes without area"
+    with pytest.raises(ValueError, match=message):
+        data.source(training=True)
+    with pytest.raises(ValueError, match="no images with objects to train on .of 5 annotations 4 are crowd"):
+        CocoData(**{**vars(data), "empty": False}).source(training=True)
+    with pytest.warns(UserWarning, match="has no object to find: of 5 annotations 4 are crowd .*not defined"):
+        assert len(data.source(training=False)) == 3
+
+
+def test_boxes_and_outlines_in_shares_of_the_image_are_an_error(data, tmp_path):
+    shares = content()
+    for annotation in shares["annotations"]:
+        annotation.update(bbox=[0.1, 0.2, 0.3, 0.4], segmentation=[[0.1, 0.1, 0.4, 0.1, 0.4, 0.4]])
+    write(tmp_path, shares)
+    with pytest.raises(ValueError, match="4 have less than 1 pixel of their boxes in the image; boxes are in pixels, not in shares"):
+        data.source(training=True)
+    for annotation in shares["annotations"]:
+        annotation.update(bbox=[1, 1, 3, 3], iscrowd=0)
+    write(tmp_path, shares)
+    with pytest.raises(ValueError, match="the masks of the first 50 images with objects have no pixel in them; the points"):
+        data.source(training=True)
+    data.masks = False
+    assert data.source(training=True).objects == 5
+
+
+def test_objects_in_other_images_than_the_first(data, tmp_path):
+    changed = content()
+    changed["annotations"] = changed["annotations"][:1]
+    write(tmp_path, changed)
+    with pytest.raises(ValueError, match=r"the 1 objects are in other images than the first 1 \(data.first\)"):
+        CocoData(**{**vars(data), "first": 1}).source(training=True)
+
+
+def test_a_category_without_objects_is_told_of(data, tmp_path):
+    changed = content()
+    changed["categories"].append({"id": 91, "name": "yeti"})
+    write(tmp_path, changed)
+    with pytest.warns(UserWarning, match="has no object of 1 of its 4 categories: yeti"):
+        assert data.source(training=True).absent == ["yeti"]
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        ({"segmentation": [[0, 0, 1e7, 1e7, 20, 30]]}, "annotation 5 has a polygon with the coordinate 1e.07, more than 1,000,000"),
+        ({"segmentation": [[0, 0, 2e8, 2e8, 20, 30]]}, "annotation 5 has a polygon with the coordinate"),
+        ({"segmentation": [[-1e18, 0, 2, 2, 20, 30]]}, "annotation 5 has a polygon with the coordinate"),
+        ({"segmentation": [[0, 0, float("inf"), 2, 20, 30]]}, "annotation 5 has the polygon .*finite"),
+        ({"segmentation": [[0, 0, 10**400, 2, 20, 30]]}, "annotation 5 has the polygon"),
+        ({"segmentation": [[0, 0, 1000, 8] * 2000]}, "annotation 5 has an outline of 4,0.* pixels, which is more than 2,000,000"),
+        ({"segmentation": [[0, 0, 900_000, 0, 0, 9]] * 2}, "annotation 5 has an outline of"),
+        ({"bbox": [0, 0, 1e7, 4]}, "annotation 5 has the bbox .*1,000,000 pixels away"),
+        ({"bbox": [-1e18, 0, 4, 4]}, "annotation 5 has the bbox"),
+        ({"bbox": [10**400, 0, 4, 4]}, "annotation 5 has the bbox"),
+        ({"area": 1e300}, "annotation 5 has the area .*1e.300"),
+        ({"area": 1e13}, "annotation 5 has the area 1e.13"),
+        ({"area": -3}, "annotation 5 has the area -3"),
+        ({"image_id": True}, "annotation 5 has the image_id True"),
+        ({"image_id": []}, r"annotation 5 has the image_id \[\]"),
+        ({"iscrowd": []}, r"annotation 5 has the iscrowd \[\]"),
+        ({"segmentation": {**RUNS, "counts": [10**30, 2]}}, "annotation 5 has .* with a run longer than its image"),
+        ({"segmentation": {**RUNS, "counts": "o" * 100}}, "annotation 5 has .* a number of more than 10 characters"),
+    ],
+)
+def test_absurd_numbers_are_refused_when_the_file_is_read(data, tmp_path, damage, message):
+    file = tmp_path / "annotations" / "instances_train.json"
+    file.write_text(json.dumps(change("annotations", 4, **damage)(content())))
+    with pytest.raises(ValueError, match=rf"instances_train.json.*{message}"):
+        data.source(training=False)
+
+
+def test_outlines_that_leave_the_image_are_cut_off_there(data, tmp_path):
+    write(tmp_path, change("annotations", 0, segmentation=[[-5000, 1, 6, 1, 6, 4, -5000, 4]])(content()))
+    mask = data.source(training=False).target(1)["masks"][0]
+    assert mask[1:4, :6].all() and mask.sum() == 18
+
+
+def test_compressed_run_lengths_take_linear_time():
+    text = "00" + "1" * 400_000  # one per character; a run of ever more digits was quadratic
+    start = time.perf_counter()
+    runs = uncompressed(text)
+    with pytest.raises(ValueError, match="more than 10 characters"):
+        uncompressed("o" * 400_000)
+    assert len(runs) == len(text) and time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 200_000, '{"images": ' + "[" * 200_000, '{"images": ' + "9" * 5000 + "}", "\xff", "", "\x00"],
+    ids=["nested", "nested in images", "a number of 5,000 digits", "no UTF-8", "empty", "a zero"],
+)
+def test_files_that_are_no_json_are_one_error(data, tmp_path, text):
+    (tmp_path / "annotations" / "instances_train.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match="instances_train.json is no valid JSON"):
+        data.source(training=False)
+
+
+def test_annotations_that_are_no_file(data, tmp_path):
+    file = tmp_path / "annotations" / "instances_train.json"
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(ValueError, match="is a pipe or a device"):
+        data.source(training=False)
+
+
+def test_masks_that_take_gigabytes_are_refused():
+    many = Outlines([([np.array([0.0, 0, 1, 0, 1, 1])], False)] * 3)
+    with pytest.raises(ValueError, match="the masks of its 3 objects on 50000x50000 pixels take 7 GiB; give --data.masks false"):
+        many.masks(range(3), 50_000, 50_000)
+
+
+@pytest.mark.parametrize("stated", ["upright", "as stored"])
+def test_boxes_and_masks_lie_on_the_upright_photo(tmp_path, stated):
+    """A photo that a phone stores lying on its side, with a white object above on the left."""
+    pixels = np.zeros((60, 40, 3), np.uint8)
+    pixels[5:25, 2:12] = 255
+    box = [2, 5, 10, 20] if stated == "upright" else [5, 28, 20, 10]
+    left, top, width, height = box
+    outline = [left, top, left + width, top, left + width, top + height, left, top + height]
+    size = {"width": 40, "height": 60} if stated == "upright" else {"width": 60, "height": 40}
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": box, "segmentation": [outline]}
+    write(tmp_path, {"images": [{"id": 1, "file_name": "1.png", **size}], "categories": [{"id": 1, "name": "a"}], "annotations": [annotation]})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(pixels).copy()).save(tmp_path / "train" / "1.png", exif=exif)
+    data = CocoData(root=str(tmp_path), train="train", val="train", hflip=0)
+    for samples, key in ((TestSet(data), 0), (TrainingSet(data, 0), (0, 0))):
+        (image, target), _ = samples[key]
+        assert image.shape == (3, 60, 40) and target["boxes"].tolist() == [[2, 5, 12, 25]]
+        assert torch.equal(target["masks"][0].bool(), image[0] > 0.5)
+    assert torch.equal(image, data.read(tmp_path / "train" / "1.png"))
+
+
+def test_strips_are_cut_without_becoming_gigabytes(tmp_path):
+    image = {"id": 1, "file_name": "1.png", "width": 20_000, "height": 1}
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 20_000, 1], "segmentation": [[0, 0, 20_000, 0, 20_000, 1, 0, 1]]}
+    write(tmp_path, {"images": [image], "categories": [{"id": 1, "name": "a"}], "annotations": [annotation]})
+    samples = TrainingSet(CocoData(root=str(tmp_path), train="train", crop=1.0), 0)
+    assert {samples[0, draw][0][0].shape[1] for draw in range(3)} == {1}

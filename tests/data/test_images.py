@@ -230,3 +230,55 @@ def test_cropping_and_normalising_are_those_of_torchvision(channels, size, paddi
         assert torch.equal(got, transforms.Compose(theirs)(image)) or not padding
     plain = transforms.Compose([transforms.Resize(size, transforms.InterpolationMode.BICUBIC), *theirs[-2:]])
     assert torch.equal(data.transform(training=False)(image), plain(image))
+
+
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 1), (8, 2000)])
+def test_strips_are_looked_at_in_their_middle(tmp_path, size):
+    pixels = np.zeros((*size[::-1], 3), np.uint8)
+    middle = [slice(side // 3, side - side // 3) if side > 1000 else slice(None) for side in size[::-1]]
+    pixels[tuple(middle)] = 255
+    Image.fromarray(pixels).save(tmp_path / "strip.png")
+    data = ImageData(img_size=32, mean=(0,) * 3, std=(1,) * 3)
+    assert data.read(tmp_path / "strip.png").min() > 0.99
+    kept = data.transform(training=False).transforms[1](Image.fromarray(pixels))
+    assert max(kept.size) == 16 * min(kept.size)  # and not the whole strip, 32 pixels wide
+    for options in ({}, {"crop_padding": 2}, {"auto_augment": "rand-m9-mstd0.5-inc1"}):
+        assert ImageData(img_size=32, **options).transform(training=True)(Image.fromarray(pixels)).shape == (3, 32, 32)
+
+
+def test_what_is_not_a_strip_is_seen_as_before():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 300, 3), np.uint8))
+    convert, shorten, rest = ImageData(img_size=16).transform(training=False).transforms
+    assert shorten(image) is image and rest(image).shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize("policy", ["rand-m10-inc1", "rand-m10", "original-mstd0.5", "originalr", "v0", "v0r", "augmix-m10", "3a"])
+def test_every_operation_of_a_policy_keeps_a_bit(policy):
+    """Pillow refuses to keep none, which some policies ask for."""
+    steps = ImageData(img_size=8, auto_augment=policy).transform(training=True).transforms
+    found = [step for step in steps if hasattr(step, "ops") or hasattr(step, "policy")]
+    assert len(found) == 1
+    operations = getattr(found[0], "ops", None) or [operation for several in found[0].policy for operation in several]
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8))
+    for operation in operations:
+        operation.prob, operation.magnitude_std = 1.0, 0
+        for magnitude in range(11):
+            operation.magnitude = magnitude
+            assert operation(image).size == (8, 8)
+
+
+def test_mosaics_with_damaged_numbers(tmp_path):
+    data = ImageData("mosaics", str(tmp_path))
+    for labels, arrays, message in (
+        (range(7), {"tile": 4}, "has the train label 4; give whole numbers from 0 to 3"),
+        ((1, 2, 255), {"tile": 4}, "has the train label 255"),
+        ((1, 2), {"tile": 0}, "tiles have a side of 0 pixels"),
+        ((1, 2), {"tile": 9}, "tiles have a side of 9 pixels, but the sheets have 8x8"),
+        ((1, 2), {"tile": -4}, "tiles have a side of -4 pixels"),
+        (1, {}, "is a single number"),
+    ):
+        mosaic(tmp_path, labels=labels if np.ndim(labels) or not isinstance(labels, int) else [1], arrays=arrays)
+        if labels == 1:
+            np.savez(tmp_path / "labels.npz", y_train=np.array(1), y_test=np.array(1), classes=["a", "b"])
+        with pytest.raises(ValueError, match=message):
+            data.source(True)

@@ -1,6 +1,8 @@
 """Folders of images and class masks: which values mean what, how images are resized and cut, and what errors say."""
 
 import random
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -272,3 +274,79 @@ def test_the_name_and_wrong_settings():
     ):
         with pytest.raises(ValueError, match=message):
             MaskData(**options)
+
+
+def test_masks_of_black_and_white_are_not_one_class_and_nothing(tmp_path):
+    """0 and 255, as most tools save two classes: 255 is the ignored value, and the score over the class that is left was perfect."""
+    write(tmp_path, "1", np.where(VALUES > 1, 255, 0))
+    data = masks(tmp_path, classes=("background", "object"), train="training")
+    message = r"no pixel in the 1 masks .* is of object \(1 of 2 classes\); 62.5% of their pixels have an ignored value .*255"
+    with pytest.raises(ValueError, match=message):
+        TrainingSet(data, 0)
+    with pytest.warns(UserWarning, match=message):
+        assert TestSet(data).source.absent == ["object"]
+    assert TrainingSet(masks(tmp_path, classes=1), 0).source.absent == []
+    with pytest.raises(ValueError, match="allowed are 0 to 1"):
+        TestSet(masks(tmp_path, classes=2, ignore=7, strict=True))[0]
+
+
+def test_masks_whose_pixels_are_all_ignored_are_an_error(tmp_path):
+    write(tmp_path, "1", np.full((4, 4), 255))
+    with pytest.raises(ValueError, match="is of 0, 1, 2 .*; 100.0% of their pixels have an ignored value"):
+        TestSet(masks(tmp_path))
+
+
+def test_a_class_without_a_pixel_is_told_of(tmp_path):
+    write(tmp_path, "1", VALUES % 3)
+    with pytest.warns(UserWarning, match=r"is of d, e \(2 of 5 classes\)"):
+        assert TrainingSet(masks(tmp_path, classes=tuple("abcde")), 0).source.absent == ["d", "e"]
+
+
+def test_a_class_in_the_last_mask_is_found(tmp_path, recwarn):
+    for number in range(6):
+        write(tmp_path, str(number), np.full((4, 4), number // 5))
+    assert TestSet(masks(tmp_path, classes=2)).source.absent == [] and not len(recwarn)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_masks_of_few_bits_keep_their_values(tmp_path, bits):
+    """Pillow stretches grey of 2 and 4 bits over 0 to 255."""
+    values = np.arange(16).reshape(2, 8) % 2**bits
+    write(tmp_path, "1", np.zeros((2, 8)))
+    packed = np.packbits((values[..., None] >> np.arange(bits)[::-1] & 1).astype(np.uint8).reshape(2, -1), axis=1)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 8, 2, bits, 0, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    content = b"".join(struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks)
+    (tmp_path / "annotations" / "training" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    assert TestSet(masks(tmp_path, classes=2**bits))[0][0][1].tolist() == values.tolist()
+
+
+@pytest.mark.parametrize("value", [-1, -65535, 65536, 2**31 - 1])
+def test_values_that_would_wrap_are_named(tmp_path, value):
+    write(tmp_path, "1", np.zeros((2, 8)))
+    source = masks(tmp_path).source(training=False)
+    with pytest.raises(ValueError, match=f"its mask .*1.png has the value {value}; allowed"):
+        source._classes_of(np.array([[0, value]]), source.mask_file(0))
+
+
+@pytest.mark.parametrize("drawn_on", ["the upright photo", "the photo as it is stored"])
+def test_masks_turn_with_their_photos(tmp_path, drawn_on):
+    classes, image = halves()  # upright, 40 x 60
+    write(tmp_path, "1", classes)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned to the right
+    Image.fromarray(np.rot90(image).copy()).save(tmp_path / "images" / "training" / "1.png", exif=exif)
+    if drawn_on == "the photo as it is stored":
+        Image.fromarray(np.rot90(classes).copy()).save(tmp_path / "annotations" / "training" / "1.png")
+    (seen, target), _ = TestSet(masks(tmp_path, classes=2, size=(60, 40), **IDENTITY))[0]
+    assert seen.shape == (3, 40, 60) and torch.equal(target, torch.from_numpy(classes).long())
+    assert torch.equal(seen[0] > 0.5, target.bool())
+
+
+def test_hidden_files_are_no_images_and_others_are_named(tmp_path):
+    write(tmp_path, "1", VALUES % 3)
+    folder = tmp_path / "images" / "training"
+    (folder / "._1.png").write_bytes(b"of a file manager")
+    (folder / "2.heic").write_bytes(b"")
+    with pytest.warns(UserWarning, match="1 file is left out by name .*2.heic"):
+        assert len(TestSet(masks(tmp_path))) == 1

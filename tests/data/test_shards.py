@@ -2,9 +2,12 @@
 
 import io
 import json
+import multiprocessing
 import os
 import pickle
 import tarfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,8 +114,8 @@ def test_members_group_as_webdataset_groups_them(tmp_path):
     tar(tmp_path / "train-0.tar", members, format=tarfile.PAX_FORMAT)
     source = ShardImages(tmp_path, "train")
     assert source.labels.tolist() == [1, 0, 2]
-    assert [source[i][0].format for i in range(3)] == ["JPEG", "WEBP", "PNG"]
-    assert source.where(2).endswith("long/name.png")
+    assert [source.where(i).rpartition("/")[2] for i in range(3)] == ["one.JPEG", "one.webp", "name.png"]
+    assert {source[i][0].mode for i in range(3)} == {"RGB"}
 
 
 @pytest.mark.parametrize("name", ["classes.txt", "classnames.txt"])
@@ -372,7 +375,7 @@ def test_other_images_become_png_without_loss(tmp_path, by_path):
     write_shards(folder, tmp_path / "packed", "train", paths=folder.paths if by_path else None)
     source = ShardImages(tmp_path / "packed", "train")
     assert sorted(reds(source)) == [0, 10, 20, 30]
-    assert {source[i][0].format for i in range(4)} == {"PNG"}
+    assert {Path(source.where(i)).suffix for i in range(4)} == {".png"}
 
 
 def test_the_same_images_make_the_same_shards(tmp_path):
@@ -419,3 +422,83 @@ def test_shares_of_large_files_are_found_where_the_index_says(tmp_path):
     source = ShardImages(tmp_path, "train")
     assert np.diff(source._indices[0].sizes).min() >= 9000
     assert reds(source) == list(range(5))
+
+
+class Stuck(Folder):
+    """Says that it is at work, and is never finished."""
+
+    def __init__(self, folder, started):
+        super().__init__(folder)
+        self.started = started
+
+    def __getitem__(self, index):
+        self.started.set()
+        time.sleep(600)
+
+
+def test_what_a_killed_writer_leaves_is_cleared_away_and_that_of_another_is_not(tmp_path):
+    fork, folder, packed = multiprocessing.get_context("fork"), Folder(tmp_path / "images"), tmp_path / "packed"
+    started = fork.Event()
+    writer = fork.Process(target=write_shards, args=(Stuck(tmp_path / "more", started), packed, "train"))
+    writer.start()
+    assert started.wait(60)
+    (busy,) = packed.glob(".train.*")
+    module._clear_up(packed, "train")
+    assert busy.is_dir()
+    writer.kill()
+    writer.join()
+    (packed / ".train.mine").mkdir()
+    (packed / ".train.mine" / "notes.txt").touch()  # no writer makes such
+    assert len(write_shards(folder, packed, "train", paths=folder.paths)) == 1
+    assert sorted(os.listdir(packed)) == [".train.mine", "classes.txt", "train"]
+
+
+def test_sparse_members_are_refused(tmp_path):
+    tar(tmp_path / "train-0.tar", [("1.png", encoded(1))])
+    header = bytearray(tarfile.TarInfo("1.cls").tobuf(tarfile.GNU_FORMAT))
+    size = b"%011o\0" % (2 * 2**30)  # two gigabytes of nothing
+    header[156:157], header[386:398], header[398:410], header[483:495] = b"S", size, b"%011o\0" % 0, size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    content = (tmp_path / "train-0.tar").read_bytes()
+    (tmp_path / "train-0.tar").write_bytes(content[:1024] + header + bytes(1024))
+    with pytest.raises(ValueError, match="1.cls is stored with holes"):
+        ShardImages(tmp_path, "train")
+
+
+def test_a_label_of_many_bytes_is_not_read(tmp_path):
+    tar(tmp_path / "train-0.tar", [("1.png", encoded(1)), ("1.cls", b"1" * 3_000_000)])
+    with pytest.raises(ValueError, match="1.cls holds .*3000000 bytes.*, not a class number"):
+        ShardImages(tmp_path, "train")
+
+
+@pytest.mark.parametrize("column, value", [("offsets", -1), ("offsets", 10**30), ("sizes", 2**62), ("sizes", -5), ("labels", -1), ("labels", 2**40)])
+def test_an_index_that_points_elsewhere_is_made_again(root, column, value):
+    ShardImages(root, "train")
+    cache = root / "train-000001.tar.index.json"
+    saved = json.loads(cache.read_text())
+    saved[column][0] = value
+    cache.write_text(json.dumps(saved))
+    assert reds(ShardImages(root, "train")) == list(range(9))
+
+
+def test_shards_that_are_no_files_or_of_a_file_manager(root):
+    (root / "._train-000009.tar").write_bytes(b"of a file manager")
+    assert len(ShardImages(root, "train")) == 9
+    os.mkfifo(root / "train-000008.tar")
+    with pytest.raises(ValueError, match="train-000008.tar .it is no regular file"):
+        ShardImages(root, "train")
+
+
+def test_a_photo_in_a_shard_is_upright(tmp_path):
+    pixels = np.zeros((4, 8, 3), np.uint8)
+    pixels[:2] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = io.BytesIO()
+    Image.fromarray(np.rot90(pixels).copy()).save(content, "PNG", exif=exif)
+    tar(tmp_path / "train-0.tar", [("1.png", content.getvalue()), ("1.cls", b"0")])
+    image, _ = ShardImages(tmp_path, "train")[0]
+    assert np.array_equal(np.asarray(image), pixels)
+    write_shards(ShardImages(tmp_path, "train"), tmp_path / "again", "train")
+    assert np.array_equal(np.asarray(ShardImages(tmp_path / "again", "train")[0][0]), pixels)

@@ -460,3 +460,37 @@ def test_profiles_and_estimates_cover_the_heads(network):
     layer = next(layer for layer in estimated.layers if layer.name == "roi_heads.box_head.fc6.layer")
     assert layer.dense == 2 * 50 * 16 * 49 * 1024
     assert measured.energy > 0
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 2000), (3, 1, 500), (3, 700, 2)])
+def test_strips_keep_a_pixel(network, shape):
+    """max_size 128 would leave none of their width."""
+    model = network("mask_rcnn")
+    with torch.no_grad():
+        (result,) = model([torch.rand(shape)])
+    assert result["masks"].shape[2:] == shape[1:]
+    assert (result["boxes"].amax(0, keepdim=True) <= torch.tensor([shape[2], shape[1]] * 2)).all()
+    box = torch.tensor([[0.0, 0.0, shape[2], shape[1]]])
+    target = {"boxes": box, "labels": torch.tensor([1]), "masks": torch.ones(1, *shape[1:], dtype=torch.uint8)}
+    resized, scaled = model.transform.resize(torch.rand(shape), target)
+    assert max(resized.shape[1:]) == 128 and min(resized.shape[1:]) == 1
+    assert scaled["boxes"].tolist() == [[0, 0, *resized.shape[:0:-1]]] and scaled["masks"].shape[1:] == resized.shape[1:]
+    assert torch.equal(target["boxes"], box)
+    losses = model.train()([torch.rand(shape)], [target])
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_other_images_are_resized_as_torchvision_does(network):
+    from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+    ours = network("faster_rcnn", image_mean=[0.1, 0.2, 0.3], image_std=[1.0, 2.0, 3.0]).transform
+    theirs = GeneralizedRCNNTransform(ours.min_size, ours.max_size, [0.1, 0.2, 0.3], [1.0, 2.0, 3.0], ours.size_divisible).eval()
+    images = [torch.rand(3, 40, 90), torch.rand(3, 300, 20)]
+    got, want = ours([*images]), theirs([*images])
+    assert torch.equal(got[0].tensors, want[0].tensors) and got[0].image_sizes == want[0].image_sizes
+    assert str(ours).partition("(")[2] == str(theirs).partition("(")[2]
+
+
+def test_an_image_without_pixels_is_named(network):
+    with pytest.raises(ValueError, match="an image of 0x8 pixels"):
+        network("faster_rcnn")([torch.rand(3, 8, 0)])

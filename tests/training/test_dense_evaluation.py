@@ -367,3 +367,78 @@ def test_evaluate_segmentation():
         "d",
     ]
     assert text[-1].split()[1] == f"{result.scores['ious'][3]:.2%}"
+
+
+class Named(Fakes):
+    """Batches of samples that have names."""
+
+    def where(self, index):
+        return f"{index}.png"
+
+
+@pytest.mark.parametrize("where", ["image", "logits"])
+def test_images_that_are_not_finite_are_named_and_count_as_wrong(where):
+    found = torch.randint(4, (4, 4))
+    image = F.one_hot(found, 4).permute(2, 0, 1).float().repeat_interleave(2, 1).repeat_interleave(2, 2)
+    broken = image.clone()
+    broken[0, 0, 0] = math.nan if where == "image" else 9
+
+    class Careless(Segmenter):
+        def forward(self, x):
+            logits = super().forward(x.nan_to_num(0.0))  # as spiking neurons do, which never fire at NaN
+            return logits if where == "image" else torch.where(x.amax((1, 2, 3), keepdim=True) > 2, math.inf, logits)
+
+    batches = [([image, broken], [found, found]), ([image, image], [None, found])]
+    with pytest.warns(UserWarning, match="1 samples hold or lead to numbers that are not finite .* count as wrong: 1.png"):
+        result = evaluate_any(Careless(), Named("segmentation", batches))
+    assert result.samples == 3 and result.scores["accuracy"] == pytest.approx(2 / 3)
+    assert "not finite   1 samples" in result.as_text("masks")
+
+
+def test_classes_that_no_pixel_has_are_named():
+    found = torch.tensor([[0, 1], [1, 0]])
+    image = F.one_hot(found, 4).permute(2, 0, 1).float().repeat_interleave(2, 1).repeat_interleave(2, 2)
+    result = evaluate_any(Segmenter(), Fakes("segmentation", [([image], [found])]))
+    assert result.scores["miou"] == 1 and result.absent == ["c", "d"] and result.scores["pixels"] == [2, 2, 0, 0]
+    lines = result.as_text("masks").splitlines()
+    assert "absent       no test image has a pixel of c, d; the scores say nothing of them" in lines
+    assert [line.split() for line in lines[-2:]] == [["c", "-", "absent"], ["d", "-", "absent"]]
+
+
+class Parts(nn.Module):
+    """A detector with heads, whose answers hide that its logits are NaN where the image is dark."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.rpn, self.roi_heads = nn.Module(), nn.Module()
+        self.rpn.head, self.roi_heads.box_predictor, self.outputs = Head(), Head(), outputs
+
+    def forward(self, images):
+        for image in images:
+            self.rpn.head(image), self.roi_heads.box_predictor(image)
+        return [self.outputs[int(image[0, 0, 0].nan_to_num())] for image in images]
+
+
+class Head(nn.Module):
+    def forward(self, image):
+        return [image.mean().sqrt()], image
+
+
+def test_detectors_that_answer_nan_with_nothing_are_found_out():
+    outputs, targets = made_up(images=4)
+    images = [torch.full((3, 4, 4), float(index)) for index in range(4)]
+    images[1][0, 3, 3], images[2][1] = math.nan, -100
+    batches = [(images, [*targets[:3], None])]
+    with pytest.warns(UserWarning, match="2 samples hold or lead to .* wrong: 1.png, 2.png"):
+        result = evaluate_any(Parts(outputs), Named("detection", batches))
+    score = DetectionScore(masks=True)
+    nothing_found = [{name: value[:0] for name, value in output.items()} for output in outputs]
+    score.update([outputs[0], *nothing_found[1:3]], targets[:3])
+    assert result.samples == 3 and result.scores == pytest.approx(score.compute(), nan_ok=True)
+
+
+def test_classes_without_an_object_are_named():
+    outputs, targets = made_up(images=2, classes=2)
+    images = [torch.full((3, 4, 4), float(index)) for index in range(2)]
+    result = evaluate_any(Detector(outputs), Fakes("detection", [(images, targets)]))
+    assert result.absent == ["c", "d"] and "no test image has an object of c, d; the scores" in result.as_text("coco")

@@ -160,7 +160,7 @@ class ImageData:
         }
         if not training:
             steps = create_transform(**shared, crop_pct=self.crop_pct).transforms
-            return Compose([Convert(self.mode), Shorten(), *_with_table(steps, self.mean, self.std)])
+            return Compose([Convert(self.mode), Shorten(), Compose(_with_table(steps, self.mean, self.std))])
         policy = (self.auto_augment or "rand").split("-")[0]
         if policy not in ("rand", "augmix", "3a", "original", "originalr", "v0", "v0r"):
             raise ValueError(
@@ -337,7 +337,7 @@ class Folder:
             raise ValueError(f"no images in {root / split} ({error.strerror or error}); {layout}") from None
         self.files, self.labels, others = [], [], []
         outside, _ = files_in(root / split, SUFFIXES)
-        tell_left_out(root / split, outside, SUFFIXES, "that lie in no class's folder")
+        tell_left_out(root / split, outside, SUFFIXES, "for lying in no class's folder")
         for label, name in enumerate(self.classes):
             files, passed_over = files_in(root / split / name, SUFFIXES, deep=True)
             self.files += files

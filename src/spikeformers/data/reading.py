@@ -107,7 +107,7 @@ def _flat(folder):
         return [(folder, [], [entry.name for entry in entries if not entry.is_dir()])]
 
 
-def tell_left_out(where: str | Path, files: Sequence[Path], suffixes: Collection[str], why: str = "by their names") -> None:
+def tell_left_out(where: str | Path, files: Sequence[Path], suffixes: Collection[str], why: str = "by name") -> None:
     """Warns of files that are not read, with their number and the first names; of none if there are none."""
     if files:
         warnings.warn(

@@ -289,10 +289,10 @@ def _detected(model, images):
     try:
         outputs = model(images)
         finite = [bool(image.isfinite().all()) for image in images]
-        if any(undefined) and all(finite):  # which one was it?
-            for place, image in enumerate(images):
+        if any(undefined):  # which ones were it?
+            for place in [place for place, good in enumerate(finite) if good]:
                 undefined.clear()
-                model([image])
+                model([images[place]])
                 finite[place] = not any(undefined)
     finally:
         for hook in hooks:

@@ -1,0 +1,246 @@
+"""Opening image files: values of more than 8 bits, orientation, and files that are no pictures or never end; names that are no data."""
+
+import io
+import os
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spikeformers.data import ImageData, TestSet
+from spikeformers.data.loading import read_image
+from spikeformers.data.reading import (
+    FORMATS,
+    class_folders,
+    files_in,
+    of_a_tool,
+    regular_file,
+    stored_image,
+    upright,
+    upright_array,
+    upright_boxes,
+    upright_image,
+)
+
+RAMP = np.linspace(0, 1, 48 * 64).reshape(48, 64)
+
+
+def saved(image, form, **options):
+    content = io.BytesIO()
+    image.save(content, form, **options)
+    return io.BytesIO(content.getvalue())
+
+
+def big_endian(values):
+    return Image.frombytes("I;16B", values.shape[::-1], values.astype(">u2").tobytes())
+
+
+def white_is_zero():
+    content = saved(Image.fromarray((65535 - RAMP * 65535).astype(np.uint16)), "TIFF").getvalue()
+    tag = struct.pack("<HHI", 262, 3, 1)
+    place = content.index(tag) + len(tag)
+    return io.BytesIO(content[:place] + b"\0" + content[place + 1 :])
+
+
+RAMPS = {
+    "16-bit PNG": lambda: saved(Image.fromarray((RAMP * 65535).astype(np.uint16)), "PNG"),
+    "16-bit TIFF": lambda: saved(Image.fromarray((RAMP * 65535).astype(np.uint16)), "TIFF"),
+    "16-bit TIFF, big-endian": lambda: saved(big_endian(RAMP * 65535), "TIFF"),
+    "16-bit TIFF, white is zero": white_is_zero,
+    "16-bit PGM": lambda: io.BytesIO(b"P5 64 48 65535\n" + (RAMP * 65535).astype(">u2").tobytes()),
+    "10-bit PGM": lambda: io.BytesIO(b"P5 64 48 1023\n" + (RAMP * 1023).astype(">u2").tobytes()),
+    "16-bit JPEG 2000": lambda: saved(Image.fromarray((RAMP * 65535).astype(np.uint16)), "JPEG2000"),
+    "32-bit TIFF of 16 bits": lambda: saved(Image.fromarray((RAMP * 65535).astype(np.int32)), "TIFF"),
+    "32-bit TIFF of 8 bits": lambda: saved(Image.fromarray((RAMP * 255).astype(np.int32)), "TIFF"),
+    "float TIFF": lambda: saved(Image.fromarray(RAMP.astype(np.float32)), "TIFF"),
+    "float TIFF in 0..255": lambda: saved(Image.fromarray((RAMP * 255).astype(np.float32)), "TIFF"),
+    "16-bit colour PNG": lambda: io.BytesIO(colour_of_16_bits()),
+    "grey and alpha": lambda: saved(Image.fromarray((RAMP * 255).astype(np.uint8)).convert("LA"), "PNG"),
+    "colour and alpha": lambda: saved(Image.fromarray((RAMP * 255).astype(np.uint8)).convert("RGBA"), "PNG"),
+    "palette": lambda: saved(Image.fromarray((RAMP * 255).astype(np.uint8)).convert("P"), "PNG"),
+    "CMYK": lambda: saved(Image.fromarray((RAMP * 255).astype(np.uint8)).convert("RGB").convert("CMYK"), "TIFF"),
+}
+
+
+def colour_of_16_bits():
+    """A PNG file of 3 x 16 bits, which Pillow reads but does not write."""
+    import zlib
+
+    rows = np.repeat((RAMP * 65535).astype(">u2")[..., None], 3, 2)
+    raw = b"".join(b"\0" + row.tobytes() for row in rows)
+    chunks = (b"IHDR", struct.pack(">IIBBBBB", 64, 48, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(raw)), (b"IEND", b"")
+    parts = [
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("kind", RAMPS)
+def test_a_ramp_from_black_to_white_stays_one(kind):
+    image = upright_image(RAMPS[kind]())
+    assert image.mode == "RGB" and image.size == (64, 48)
+    assert np.abs(np.asarray(image) / 255 - RAMP[..., None]).max() <= (0.03 if kind == "palette" else 1 / 255)
+
+
+def test_black_and_white_of_one_bit():
+    pixels = np.asarray(upright_image(saved(Image.fromarray(RAMP > 0.5), "PNG")))
+    assert np.array_equal(pixels[..., 0], 255 * (RAMP > 0.5))
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (np.where(RAMP > 0.9, np.nan, RAMP).astype(np.float32), "pixels are no finite numbers"),
+        ((RAMP * np.inf).astype(np.float32), "no finite numbers"),
+        ((RAMP * 4).astype(np.float32), "floating-point numbers from 0 to 4, which do not say what is white"),
+        ((RAMP - 0.5).astype(np.float32), "floating-point numbers from -0.5"),
+        ((RAMP * 2e9).astype(np.int32), "32-bit numbers from 0 to 2e"),
+        ((RAMP * 100 - 50).astype(np.int32), "32-bit numbers from -50"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_values_without_a_white_are_refused(values, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        upright_image(saved(Image.fromarray(values), "TIFF"))
+    saved_file = tmp_path / "a.tif"
+    Image.fromarray(values).save(saved_file)
+    with pytest.raises(ValueError, match=f"a.tif .*{message}"):
+        read_image(saved_file)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_photos_are_upright_in_training_tests_and_predictions_alike(tmp_path, form):
+    pixels = np.zeros((32, 48, 3), np.uint8)
+    pixels[:16, :24] = 255  # white above on the left
+    for orientation in range(1, 9):
+        # how a camera that stands so would store the photo: turning it as EXIF asks gives `pixels`
+        stored = next(
+            image
+            for image in (Image.fromarray(np.ascontiguousarray(np.rot90(flip, k))) for flip in (pixels, pixels[:, ::-1]) for k in range(4))
+            if np.array_equal(np.asarray(upright(image, orientation)), pixels)
+        )
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        folder = tmp_path / str(orientation) / "val" / "a"
+        folder.mkdir(parents=True)
+        quality = {"lossless": True} if form == "WEBP" else {"quality": 100} if form == "JPEG" else {}
+        stored.save(folder / f"1.{form.lower()}", form, exif=exif, **quality)
+        data = ImageData("folder", str(tmp_path / str(orientation)), img_size=32, crop_pct=1.0, mean=(0,) * 3, std=(1,) * 3)
+        seen = TestSet(data)[0][0]
+        assert torch.equal(seen, data.read(folder / f"1.{form.lower()}"))
+        assert np.abs(np.asarray(read_image(folder / f"1.{form.lower()}"), int) - pixels).mean() < 3
+        assert seen[:, :16, :8].mean() > 0.95 and seen[:, 16:].mean() < 0.05
+
+
+def test_arrays_and_boxes_turn_as_images_do():
+    mask = np.zeros((5, 7), np.uint8)
+    mask[1:3, 2:6] = 1
+    for orientation in range(1, 9):
+        turned = upright_array(mask, orientation)
+        assert np.array_equal(turned, np.asarray(upright(Image.fromarray(mask), orientation)))
+        rows, columns = np.nonzero(turned)
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert upright_boxes(np.array([[2, 1, 6, 3]]), orientation, 7, 5).tolist() == [box]
+
+
+def test_a_damaged_orientation_says_nothing():
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\xff\xff\xff\xff\xff\xff\xff"
+    image, orientation = stored_image(saved(Image.new("RGB", (4, 2)), "JPEG", exif=exif))
+    assert image.size == (4, 2) and orientation == 1
+
+
+def test_no_program_is_started(tmp_path, monkeypatch):
+    gs, mark, picture = tmp_path / "gs", tmp_path / "ran", tmp_path / "cat.jpg"
+    gs.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    gs.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    picture.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    with pytest.raises(ValueError, match="not an image that Pillow can read"):
+        read_image(picture)
+    assert not mark.exists() and "EPS" not in FORMATS
+
+
+def test_photos_with_a_second_picture_are_read():
+    content = saved(Image.new("RGB", (8, 4), "red"), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 4))])
+    assert upright_image(content).size == (8, 4)
+
+
+def test_what_never_ends_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "folder.png").mkdir()
+    for path, message in ((tmp_path / "a.png", "a pipe or a device"), (tmp_path / "folder.png", "a folder"), ("/dev/zero", "a pipe or")):
+        with pytest.raises(ValueError, match=message):
+            read_image(path)
+    with pytest.raises(ValueError, match="a pipe or"), regular_file(tmp_path / "a.png"):
+        pass
+    with pytest.raises(ValueError, match="no image file .*none.png"):
+        read_image(tmp_path / "none.png")
+
+
+def test_small_files_that_stand_for_many_pixels_are_refused():
+    with pytest.raises(ValueError, match="decompression bomb"):
+        upright_image(io.BytesIO(b"P6 60000 60000 255\n" + bytes(100)))
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), OverflowError("too large"), KeyError("name"), ZeroDivisionError()])
+def test_whatever_a_decoder_raises_is_an_unreadable_file(tmp_path, monkeypatch, error):
+    def fails(*_, **__):
+        raise error
+
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fails)
+    with pytest.raises(ValueError, match=f"cannot read the image .*{type(error).__name__}"):
+        read_image(tmp_path / "a.png")
+
+
+def test_names_that_are_no_data(tmp_path):
+    for name in (".ipynb_checkpoints", "@eaDir", "__MACOSX", "Thumbs.db", "._1.jpg", ".DS_Store"):
+        assert of_a_tool(name)
+    for name in ("cat", "_other", "eaDir", "2.5", "@home"):
+        assert not of_a_tool(name)
+    for name in ("b", "a", ".hidden", "@eaDir"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    with pytest.warns(UserWarning, match=r"\.hidden, @eaDir are no class"):
+        assert class_folders(tmp_path) == ["a", "b"]
+
+
+def test_files_are_found_in_folders_below_and_no_link_leads_round(tmp_path):
+    for name in ("2.png", "10.PNG", "sub/1.png", ".x/1.png", "__MACOSX/1.png", "sub/._1.png", "note.txt", "sub/b.gif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "sub" / "round").symlink_to(tmp_path)
+    relative = [[str(path.relative_to(tmp_path)) for path in paths] for paths in files_in(tmp_path, (".png",), deep=True)]
+    assert relative == [["10.PNG", "2.png", "sub/1.png"], ["note.txt", "sub/b.gif"]]
+    assert [path.name for path in files_in(tmp_path, (".png",))[0]] == ["10.PNG", "2.png"]
+
+
+def pictures(root, names):
+    for split in ("train", "val"):
+        for name in names:
+            path = Path(root, split, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(path, "PNG")
+    return ImageData("folder", str(root), img_size=8)
+
+
+def test_what_is_no_class_or_no_image_is_said(tmp_path):
+    data = pictures(tmp_path, ["cat/1.png", "dog/1.png", ".ipynb_checkpoints/1.png", "dog/2.heic", "dog/.3.png", "stray.png"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        samples = TestSet(data)
+    texts = [str(warning.message) for warning in caught]
+    assert samples.classes == ["cat", "dog"] and len(samples) == 2
+    assert any("1 file is left out by name" in text and "2.heic" in text and ".3.png" not in text for text in texts)
+    assert any("1 file is left out for lying in no class's folder" in text and "stray.png" in text for text in texts)
+    assert any(".ipynb_checkpoints is no class" in text for text in texts)
+
+
+def test_a_class_without_images_is_named(tmp_path):
+    data = pictures(tmp_path, ["cat/1.png", "dog/1.heic"])
+    with pytest.raises(ValueError, match=r"the class folders dog hold none; there are files of other names, such as .*1.heic"):
+        TestSet(data)
