@@ -138,7 +138,9 @@ def test_one_value_per_channel_has_no_statistics():
 def test_the_convolution_runs_once():
     seen = []
     conv = ConvBN(4, 6, 3).double().eval()
-    conv.conv.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    listener = lambda module, args: seen.append(len(args[0]))  # noqa: E731
+    listener.listens = True
+    conv.conv.register_forward_pre_hook(listener)
     conv(trained(8, 5)(frames(), made=False))
     assert seen == [3]  # the batch, not 5 times the batch
 

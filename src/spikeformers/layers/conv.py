@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .._arguments import Count, Index, Ratio, checked
+from .hooks import changes_of, refresh
 from .residual import per_step
 from .shrink import Redistributed
 
@@ -91,6 +92,10 @@ class RepConv(nn.Module):
         bn, (height, width) = self.expand_bn, x.shape[2:]
         at_zero = bn.bias.detach() - bn.weight.detach() * bn.running_mean / torch.sqrt(bn.running_var + bn.eps)
         border = functional.pad(x.new_zeros(1, 1, height, width), (1, 1, 1, 1), value=1.0)
+        if changes_of(self.depthwise):  # as a module, so that hooks see it
+            at_zero = at_zero.to(x.dtype)[:, None, None]
+            return self.depthwise(functional.pad(x - at_zero, (1, 1, 1, 1)) + at_zero)
+        refresh(self.depthwise)
         weight = self.depthwise.weight
         border = functional.conv2d(border * at_zero.to(x.dtype)[:, None, None], weight, groups=len(weight))
         return functional.conv2d(x, weight, padding=1, groups=len(weight)) + border

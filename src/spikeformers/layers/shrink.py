@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .._arguments import checked
+from .hooks import changes_of, computed
 from .residual import per_step
 
 TEMPORAL = ("softmax", "sum")
@@ -116,6 +117,8 @@ def check_temporal(temporal: str) -> None:
 def _computed_once(conv: nn.Conv2d, bn: nn.Module | None) -> bool:
     """Whether frames that are multiples of one map need one convolution."""
     if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros":
+        return False
+    if changes_of(conv) or (bn is not None and (changes_of(bn) or computed(bn))):  # they are to see frames, and BN is no call here
         return False
     if bn is None:
         return True

@@ -243,6 +243,7 @@ def firing_rates(model: nn.Module) -> Iterator:
             spikes[name] = spikes.get(name, 0) + fired
             places[name] = places.get(name, 0) + output.numel()
 
+        hook.listens = True
         return hook
 
     def counted(driven, inputs, output):

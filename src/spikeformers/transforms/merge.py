@@ -6,14 +6,16 @@ threshold, and two classifiers whose mean is taken become one. Parameters are co
 """
 
 import copy
+import warnings
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import singledispatch
 
 import torch
 from torch import Tensor, nn
 
 from ..layers import ConvBN, PerHead, PerStep, RepConv, SpikingSelfAttention
+from ..layers.hooks import PERMANENT, changes_of, computed, copied
 from ..models._backbone import SpikingBackbone
 from ..models.meta_spikeformer import SepConv
 from ..neurons import Neuron
@@ -37,13 +39,20 @@ class Choices:
     Attributes:
         repconv: RepConv as one 3x3 (9 C^2 weights instead of 2 C^2 + 9 C).
         sepconv: SepConv's depthwise 7x7 and second 1x1 as one 7x7 (98 C^2 weights instead of 2 C^2 + 98 C).
+        kept: modules that were left apart because something hangs there that would vanish, and what.
     """
 
     repconv: bool
     sepconv: bool
+    kept: dict[nn.Module, list[str]] = field(default_factory=dict, compare=False)
+
+    def free(self, *roots: nn.Module) -> bool:
+        """Whether nothing hangs at these modules or in them, so that they can be replaced."""
+        found = {module: changes for root in roots for module in root.modules() if (changes := changes_of(module))}
+        self.kept.update(found)
+        return not found
 
 
-PERMANENT = "make weights permanent that hooks compute, for example with torch.nn.utils.prune.remove(module, 'weight')"
 COSTS = {"cpu": Choices(repconv=False, sepconv=False), "neuromorphic": Choices(repconv=True, sepconv=True)}
 
 
@@ -55,13 +64,14 @@ def merge(
 
     Merged are: ConvBN, RepConv, SepConv, the scale of SDSA-3 and SDSA-4, the second head of a distilled model, and in any
     nn.Sequential, of any model, a BatchNorm directly behind a convolution, a transposed convolution or a linear layer. A
-    BatchNorm1d behind a linear layer is taken to see [N, C]: of [N, L, C] it would normalise another axis than the last one. A
+    BatchNorm1d behind a linear layer is taken to see [N, C], and the merged layer refuses [N, L, C], of which BN normalises L. A
     BatchNorm that is called in any other way stays.
 
     The result is in eval mode and of the same class: features, intermediates and steps are asked for as before. It computes with
     the running statistics, whatever mode the model is in. Its `train()` brings dropout and drop path back but no normalisation,
     and the thresholds of SDSA-4 are constants: train the unmerged model instead. Merging it again in the same way changes
-    nothing. A merged backbone has no `config`, for none describes its weights, so `save_model` refuses it: save the unmerged
+    nothing. Modules with hooks (or a replaced forward method) that would vanish stay as they are, and a warning names them, unless the hook
+    says `listens = True`. Weights that hooks compute (weight_norm, prune) are those of the moment. A merged backbone has no `config`, for none describes its weights, so `save_model` refuses it: save the unmerged
     model, and merge after loading.
 
     Args:
@@ -84,12 +94,30 @@ def merge(
     if not isinstance(cost, str) or cost not in COSTS:
         raise ValueError(f"cost must be one of {', '.join(COSTS)}, not {cost!r}")
     given = {name: value for name, value in (("repconv", repconv), ("sepconv", sepconv)) if value is not None}
-    merged = _walk(copy.deepcopy(model), replace(COSTS[cost], **given), {}).eval()
+    merged = copied(model)
+    names = {module: name for name, module in merged.named_modules()}
+    choices = replace(COSTS[cost], kept={}, **given)
+    merged = _walk(merged, choices, {}).eval()
+    if choices.kept:
+        found = "; ".join(f"{names.get(module) or type(module).__name__}: {', '.join(changes)}" for module, changes in choices.kept.items())
+        warnings.warn(f"not merged, so that hooks see what they saw: {found}", stacklevel=2)
     if cost == "cpu":
         for layer in merged.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.to(memory_format=torch.channels_last)
     return merged
+
+
+class OfVectors(nn.Identity):
+    """What stands where a BatchNorm1d was that went into the linear layer before it. Of [N, L, C] that one normalised L, not C."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 2:
+            raise ValueError(
+                f"a linear layer and the BatchNorm1d behind it were merged for inputs [N, C]; of {tuple(x.shape)} BatchNorm1d normalises axis "
+                "1: do not put them side by side into a Sequential, or do not merge"
+            )
+        return x
 
 
 def _walk(module: nn.Module, choices: Choices, done: dict[nn.Module, nn.Module]) -> nn.Module:
@@ -113,20 +141,23 @@ def _merged(module: nn.Module, choices: Choices) -> nn.Module:
 
 @_merged.register
 def _(layer: ConvBN, choices: Choices) -> nn.Module:
-    if "weight" not in layer.conv._parameters:
+    if computed(layer.conv) or "weight" not in layer.conv._parameters:
         raise ValueError(f"the weight of a convolution is computed by a hook; {PERMANENT}")
+    if not choices.free(layer):
+        return layer
     return PerStep(OrderedDict(conv=_fold(layer.conv, layer.bn)))
 
 
 @_merged.register
 def _(layers: nn.Sequential, choices: Choices) -> nn.Module:
-    if type(layers).forward is not nn.Sequential.forward:
+    if type(layers).forward is not nn.Sequential.forward or "forward" in vars(layers):
         return layers
     before = None  # the index of the layer that the next BN could go into
     for i, layer in enumerate(layers):
-        if before is not None and _foldable(layers[before], layer):
-            layers[before], layers[i] = _fold(layers[before], layer), nn.Identity()
-        elif type(layer) is not nn.Identity:
+        if before is not None and _foldable(layers[before], layer) and choices.free(layers[before], layer):
+            vectors = type(layers[before]) is nn.Linear
+            layers[before], layers[i] = _fold(layers[before], layer), OfVectors() if vectors else nn.Identity()
+        elif not isinstance(layer, nn.Identity):
             before = i
     return layers
 
@@ -138,6 +169,8 @@ def _(layer: RepConv, choices: Choices) -> nn.Module:
     The depthwise convolution sees BN(0) as border, that is x' + t1 with x' padded with zeros. Hence, border included,
     b = s3 (s2 P (sum_uv D) t1 + t2) + t3, whether the rest is three convolutions or one.
     """
+    if not choices.free(layer):
+        return layer
     (s1, t1), (s2, t2), (s3, t3) = map(_affine, (layer.expand_bn, layer.project_bn, layer.bn))
     depthwise = layer.depthwise.weight.double()
     expand = s1[:, None, None, None] * layer.expand.weight.double()
@@ -159,7 +192,7 @@ def _(layer: RepConv, choices: Choices) -> nn.Module:
 @_merged.register
 def _(layers: PerStep, choices: Choices) -> nn.Module:
     """A RepConv that was merged for CPUs."""
-    if not choices.repconv or list(layers._modules) != ["expand", "depthwise", "project"]:
+    if not choices.repconv or list(layers._modules) != ["expand", "depthwise", "project"] or not choices.free(layers):
         return layers
     expand, depthwise, project = (layer.weight.double() for layer in layers)
     kernel = torch.einsum("oc,cuv,ci->oiuv", project[..., 0, 0], depthwise[:, 0], expand[..., 0, 0])
@@ -169,7 +202,7 @@ def _(layers: PerStep, choices: Choices) -> nn.Module:
 @_merged.register
 def _(layer: SepConv, choices: Choices) -> nn.Module:
     """The BN are folded already. K[o,c,u,v] = W[o,c] D[c,u,v], with the bias of W."""
-    if choices.sepconv and not isinstance(layer.depthwise, nn.Identity):
+    if choices.sepconv and not isinstance(layer.depthwise, nn.Identity) and choices.free(layer.depthwise, layer.project):
         depthwise, project = layer.depthwise.weight, layer.project.conv
         kernel = torch.einsum("oc,cuv->ocuv", project.weight[..., 0, 0].double(), depthwise[:, 0].double())
         layer.project = PerStep(OrderedDict(conv=_convolution(kernel, project.bias, project.weight)))
@@ -179,7 +212,7 @@ def _(layer: SepConv, choices: Choices) -> nn.Module:
 
 @_merged.register
 def _(attention: SpikingSelfAttention, choices: Choices) -> nn.Module:
-    if not attention.scaled or not isinstance(attention.attn_lif, Neuron):
+    if not attention.scaled or not isinstance(attention.attn_lif, Neuron) or not choices.free(attention.attn_lif):
         return attention
     if attention.operator == 3:
         attention.attn_lif = _behind_scale(attention.attn_lif, 0.125)
@@ -195,7 +228,7 @@ def _(attention: SpikingSelfAttention, choices: Choices) -> nn.Module:
 def _(backbone: SpikingBackbone, choices: Choices) -> nn.Module:
     vars(backbone).pop("config", None)
     backbone.remove_early_classifiers()
-    if backbone.distillation:
+    if backbone.distillation and choices.free(*backbone.get_classifier()):
         first, second = backbone.get_classifier()
         if backbone.num_classes > 0:
             weight = (first.weight.double() + second.weight.double()) / 2
@@ -218,7 +251,7 @@ def _foldable(layer: nn.Module, bn: nn.Module) -> bool:
 
     Subclasses may compute something else, and without running statistics bn takes those of the batch.
     """
-    if type(layer) not in FOLDABLE or getattr(bn, "running_mean", None) is None or "weight" not in layer._parameters:
+    if type(layer) not in FOLDABLE or getattr(bn, "running_mean", None) is None or computed(layer) or "weight" not in layer._parameters:
         return False
     if type(bn) not in FOLDABLE[type(layer)]:
         return False

@@ -1,11 +1,11 @@
 """Heterogeneous time steps for any staged backbone: SSNN (AAAI 2024, arXiv 2401.01912)."""
 
-import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ..layers.hooks import copied
 from ..models._backbone import SpikingBackbone
 
 
@@ -34,7 +34,7 @@ def shrink(
     _must_have_stages(model)
     if early_classifiers not in (False, True, "shared"):
         raise ValueError(f"early_classifiers must be True, False or 'shared', not {early_classifiers!r}")
-    shrunk = copy.deepcopy(model)
+    shrunk = copied(model)
     shrunk.set_schedule(time_steps, temporal)
     if early_classifiers:
         shrunk.add_early_classifiers(shared=early_classifiers == "shared")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...kernels import spike_attention, spike_conv
+from ...layers.hooks import all_changes, changes_everywhere
 from ..merge import merge
 from ..sta.convert import Converted, batches_of
 from .builder import Builder
@@ -64,7 +65,7 @@ class EventDriven(nn.Module):
         self._plans: dict[tuple, Plan] = {}
         self._weights: dict[tuple, spike_conv.Weight] = {}
         self._last: Plan | None = None
-        self._opaque = False
+        self._opaque, self._told, self._parts = False, (), [*merged.modules()]
         self._lock = threading.RLock()
         for module in merged.modules():
             module.register_load_state_dict_post_hook(self._forget)
@@ -85,7 +86,7 @@ class EventDriven(nn.Module):
         """
         must_fit(x, next(self.merged.parameters()))
         options = {"per_step": True} if per_step else {}
-        if not self.live or not x.numel():
+        if not self.live or not x.numel() or self._changed():
             return self.merged(x, **options)
         with self._alone():
             try:
@@ -96,6 +97,20 @@ class EventDriven(nn.Module):
         answer = self.merged(x, **options)
         self._give_up(reason)
         return answer
+
+    def _changed(self) -> list[str]:
+        """Hooks and the like that a plan does not see, with the names of their modules. They are told once."""
+        if not (any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in self._parts) or changes_everywhere()):
+            return []  # usual and fast
+        found = all_changes(self.merged)
+        if found and tuple(found) != self._told:
+            self._told = tuple(found)
+            warnings.warn(
+                f"the merged network runs in place of the event-driven one, so that these are honoured: {'; '.join(found)}; a hook that only "
+                "listens can say so with an attribute listens = True, and is then not called",
+                stacklevel=3,
+            )
+        return found
 
     def _give_up(self, reason: Opaque) -> None:
         self._opaque = True
@@ -199,6 +214,8 @@ class EventDriven(nn.Module):
                 else "the compiled kernels are missing (spikeformers doctor)"
             )
             raise ValueError(f"streaming needs a plan of the network's operations, and {why}")
+        if found := self._changed():
+            raise ValueError(f"streaming needs a plan of the network's operations, which does not see hooks: {'; '.join(found)}; remove them")
         schedule = getattr(self.merged, "schedule", None)
         if schedule and len(set(schedule)) > 1:
             raise ValueError(
@@ -319,7 +336,9 @@ def event_driven(
             driven.calibrate(*args, **kwargs)
         return driven
     driven = EventDriven(merged, precision).eval()
-    if calibration is not None and driven.live:
+    if driven._changed() or calibration is None:
+        return driven
+    if driven.live:
         must_fit(calibration, like)
         try:
             with driven._alone():

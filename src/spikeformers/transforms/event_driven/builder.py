@@ -419,7 +419,8 @@ class Builder:
         return tuple(self.names.get(conv_args(node)[1]) for node in nodes)
 
     def _layer_name(self, node: fx.Node) -> str:
-        return self.names.get(conv_args(node)[1], node.name).removesuffix(".weight")
+        name = self.names.get(conv_args(node)[1])
+        return module_name(node) if name is None else name.removesuffix(".weight")
 
     def _step(self, call, addends, first: int, alive: tuple) -> "MapStep":
         """What carries the call out; its addends from number `first` on are these."""

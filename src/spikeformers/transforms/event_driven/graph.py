@@ -7,6 +7,8 @@ import io
 import torch
 from torch import Tensor, fx, nn
 
+from ...layers.hooks import computed
+
 aten = torch.ops.aten
 LIF = torch.ops.spikeformers.lif.default
 SAME_VALUES = (
@@ -103,15 +105,24 @@ class _PerStep(nn.Module):
         self.model, self.options = model, {"per_step": True} if per_step else {}
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x, **self.options)
+        # what hooks compute from parameters becomes part of the graph, but the module keeps what it had
+        kept = [(vars(module), name) for module in self.model.modules() for name in computed(module) if name in vars(module)]
+        kept = [(attributes, name, attributes[name]) for attributes, name in kept]
+        try:
+            return self.model(x, **self.options)
+        finally:
+            for attributes, name, value in kept:
+                attributes[name] = value
 
 
 @contextlib.contextmanager
-def _without_hooks(model: nn.Module):
-    """Inside, nobody listens to the model's modules: what hooks do must not become part of a plan."""
+def _without_listeners(model: nn.Module):
+    """Inside, hooks that only listen do not: what they do must not become part of a plan."""
     kept = [(module, module._forward_pre_hooks, module._forward_hooks) for module in model.modules()]
     for module, before, after in kept:
-        module._forward_pre_hooks, module._forward_hooks = type(before)(), type(after)()
+        module._forward_pre_hooks, module._forward_hooks = (
+            type(hooks)((key, hook) for key, hook in hooks.items() if not getattr(hook, "listens", False)) for hooks in (before, after)
+        )
     try:
         yield
     finally:
@@ -128,21 +139,25 @@ def export(model: nn.Module, x: Tensor, per_step: bool = False) -> torch.export.
 
     Raises:
         ValueError: as the model itself.
-        Opaque: torch.export cannot see through the model, or it does not give one tensor.
+        Opaque: torch.export cannot see through the model or a part of it, or it does not give one tensor.
     """
     try:
         with (
             torch.no_grad(),
-            _without_hooks(model),
+            _without_listeners(model),
             contextlib.redirect_stderr(io.StringIO()),
         ):  # of a failure it prints the graph
             exported = torch.export.export(_PerStep(model, per_step), (x,), strict=False)
-    except ValueError:  # the model's own
-        raise
+    except ValueError as error:
+        with torch.no_grad():
+            model(x, **({"per_step": True} if per_step else {}))  # raises the model's own
+        raise Opaque(f"torch.export does not see through this {type(model).__name__}: {str(error).strip().splitlines()[0]}") from error
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise Opaque(f"torch.export does not see through this {type(model).__name__}: {reason[0]}") from error
     for node in exported.graph.nodes:
+        if node.op == "get_attr" or isinstance(node.target, torch._ops.HigherOrderOperator):  # autocast, cond, another mode of gradients
+            raise Opaque(f"this {type(model).__name__} holds a part that torch.export leaves as it is ({node.target}), which event-driven plans cannot follow")
         if getattr(getattr(node.target, "_schema", None), "is_mutable", False):
             raise Opaque(
                 f"this {type(model).__name__} changes tensors in place ({node.target}), which event-driven plans cannot follow"

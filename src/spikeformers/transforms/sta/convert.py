@@ -1,6 +1,5 @@
 """Training-free conversion of pretrained networks into spiking ones (STA: Jiang et al., ICLR 2024)."""
 
-import copy
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.hooks import RemovableHandle
 
 from . import adapters  # noqa: F401 - registers its handlers
+from ...layers.hooks import copied
 from .approximators import FITTED, approximations
 from .neurons import fit_threshold
 from .rates import _RUN, Rate, Run, adapt, plain
@@ -28,7 +28,7 @@ class Converted(nn.Module):
 
     Attributes:
         model: the network; it shares the original's parameters.
-        thresholds: {T: {place: thresholds of its channels}}.
+        thresholds: {T: {place: thresholds of its channels, in the shape that is broadcast against activations}}.
         time_steps: how long `forward` runs.
         levels, potential: of the neurons, see `neurons.fire`.
         spiking: "full" or "hybrid".
@@ -100,8 +100,8 @@ class Converted(nn.Module):
             What the network returns, decoded: the mean over the steps so far.
         """
         batch = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
-        if batch is None:
-            raise ValueError("the first input must be a tensor of images or tokens")
+        if batch is None or not batch.ndim:
+            raise ValueError("the first input must be a tensor of images or tokens [B, ...]")
         if batch.is_floating_point() and not (constant and state.t):
             with _disable_current_modes():  # this is no part of the network, which an audit follows
                 finite = bool(batch.isfinite().all())
@@ -175,9 +175,11 @@ def convert(
     Raises:
         ValueError: an option is out of range, there is no calibration data, or an operation cannot be converted: the message names it.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"expected a network (torch.nn.Module), not {type(model).__name__}; put a function into a module's forward")
     wanted = check_options(time_steps, levels, potential, spiking)
     shared = {id(x): x for x in (*model.parameters(), *model.buffers())}
-    converted = Converted(copy.deepcopy(model, dict(shared)), {}, max(wanted), levels, potential)
+    converted = Converted(copied(model, shared), {}, max(wanted), levels, potential)
     sites, last = _Sites(), None
     for args, kwargs in batches_of(calibration):
         if all(x.numel() for x in (*args, *kwargs.values()) if isinstance(x, Tensor)):
@@ -185,12 +187,33 @@ def convert(
             last = args, kwargs
     if last is None:
         raise ValueError("there is nothing to calibrate by: give at least one batch of the model's inputs")
-    thresholds = {T: sites.thresholds(T, levels) for T in wanted}
     args, kwargs = last
+    sites.settle(_with_other_samples(converted, args, kwargs))
+    thresholds = {T: sites.thresholds(T, levels) for T in wanted}
     _follow(converted, answer, args, kwargs)
-    finished = Converted(copy.deepcopy(model, dict(shared)), thresholds, max(wanted), levels, potential, spiking, sites.ranges)
+    finished = Converted(copied(model, shared), thresholds, max(wanted), levels, potential, spiking, sites.ranges)
     finished.step(finished.start(), *args, constant=True, **kwargs)  # refuses now what it would refuse later
     return finished
+
+
+def _with_other_samples(converted: Converted, args: tuple, kwargs: dict) -> dict[str, list[int]]:
+    """Where thresholds would have which shape if there were another number of samples.
+
+    A network may have made channels of its samples, say for a grouped convolution with weights of each sample's own.
+    """
+    count = len(next(x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)))
+
+    def other(x):
+        if not isinstance(x, Tensor) or not x.ndim or len(x) != count:
+            return x
+        return x[:1] if count > 1 else torch.cat([x, x])
+
+    sites = _Sites()
+    try:
+        converted.step(converted.start(observer=sites), *tree_map(other, args), constant=True, **tree_map(other, kwargs))
+    except Exception:  # whatever it raises: it is a network for this number of samples
+        return {}
+    return sites.shapes
 
 
 def check_options(time_steps: int | Sequence[int], levels: int, potential: float, spiking: str) -> list[int]:
@@ -309,6 +332,7 @@ class _Sites:
 
     def __init__(self):
         self.samples: dict[str, list[Tensor]] = {}
+        self.shapes: dict[str, list[int]] = {}  # of thresholds: the sizes of the axes of channels, and 1
         self.extremes: dict[str, Tensor] = {}
         self.ranges: dict[str, float] = {}
         self.generator = torch.Generator().manual_seed(0)
@@ -319,7 +343,11 @@ class _Sites:
 
     def neuron(self, place: str, x: Tensor, axes: tuple[int, ...] | None) -> None:
         """Sees what a neuron is to transmit."""
-        shape = [x.shape[i] for i in axes or ()]
+        shape = [size if i in (axes or ()) else 1 for i, size in enumerate(x.shape)]
+        if self.shapes.setdefault(place, shape) != shape:
+            raise ValueError(
+                f"{place} has channels {self.shapes[place]} in one calibration batch and {shape} in another; give batches of like inputs"
+            )
         rows = x.movedim(axes, tuple(range(-len(axes), 0))) if axes else x[..., None]
         rows = rows.reshape(-1, max(1, torch.Size(shape).numel()))
         if not rows.isfinite().all():
@@ -334,13 +362,27 @@ class _Sites:
         if sum(map(len, parts)) > BATCHES * len(some):
             self.samples[place] = [self._some(torch.cat(parts))]
 
+    def settle(self, others: dict[str, list[int]]) -> None:
+        """Gives all samples of a place the same threshold where an axis of channels has another size for other inputs."""
+        for place, shape in self.shapes.items():
+            other = others.get(place, shape)
+            counted = [i for i, (a, b) in enumerate(zip(shape, other, strict=False)) if a != b] if len(shape) == len(other) else []
+            if not counted:
+                continue
+            self.shapes[place] = [1 if i in counted else size for i, size in enumerate(shape)]
+            rows = [i + 1 for i in counted]
+            parts = [part.view(-1, *shape).movedim(rows, list(range(1, len(rows) + 1))) for part in self.samples[place]]
+            self.samples[place] = [part.reshape(-1, torch.Size(self.shapes[place]).numel()) for part in parts]
+            largest, smallest = self.extremes[place].view(2, *shape)
+            self.extremes[place] = torch.stack([largest.amax(counted).flatten(), smallest.amin(counted).flatten()])
+
     def _some(self, rows):
         count = max(SAMPLES_PER_CHANNEL, SAMPLES // rows.shape[1])
         return rows if len(rows) <= count else rows[torch.randint(len(rows), (count,), generator=self.generator).to(rows.device)]
 
     def thresholds(self, time_steps: int, levels: int) -> dict[str, Tensor]:
         return {
-            place: fit_threshold(torch.cat([*parts, MARGIN * self.extremes[place]]), time_steps, levels)
+            place: fit_threshold(torch.cat([*parts, MARGIN * self.extremes[place]]), time_steps, levels).view(self.shapes[place])
             for place, parts in self.samples.items()
         }
 

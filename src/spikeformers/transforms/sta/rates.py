@@ -113,7 +113,9 @@ class Kind:
         spikes: a neuron emitted it, and it was only moved since.
         analog: it follows from the network's input without a neuron in between: products read it as it is.
         constant: it is the same at every step.
-        axes: along which the channels lie; None if nobody knows.
+        axes: along which the channels lie; None if nobody knows. Found at calibration alone, from what functions say (the channels of a
+            linear layer are its result's last axis) and from where they are moved, never from a position: an axis of samples or
+            tokens, whose number may change, is none.
         rate: mean number of spikes per value and step, of spikes.
         factors: whole numbers and thresholds whose product it is, of spikes in the form "spikes".
         total: of a softmax, which is sent as exponentials: the mean of their sum, by which what they weight is divided.
@@ -190,7 +192,8 @@ class Run:
     """The state of a converted network while it runs: one object per batch, nothing is kept in modules.
 
     Attributes:
-        thresholds: of every neuron, by its name; None while everything passes unchanged (the network as it was).
+        thresholds: of every neuron, by its name, in the shape that is broadcast against its input's last axes; None while everything
+            passes unchanged (the network as it was).
         levels, potential: see `neurons.fire`.
         form: "means" or "spikes".
         functions: what to use instead of functions, by name: approximation(place, exact function, args, kwargs).
@@ -355,21 +358,34 @@ class Run:
         result = func(*plain(args), **plain(kwargs))
         if any(isinstance(x, Tensor) and not x.is_floating_point() for x in tree_leaves(result)):
             raise self.refusal(name, "it makes whole numbers or truth values of what varies")
+        moved = self._moved(func, args, kwargs, result) if self.observer else None
         tensors = [x for x in tree_leaves(args) if isinstance(x, Tensor) and x.is_floating_point()]
         whole = len(tensors) == len(rates)
-        same = {r.kind.axes for r in rates if r.shape == getattr(result, "shape", None)}
         kind = Kind(
             spikes=whole and all(r.kind.spikes for r in rates),
             analog=all(r.kind.analog for r in rates),
             constant=all(r.kind.constant for r in rates),
-            axes=same.pop() if len(same) == 1 else None,
             rate=_mean([r.kind.rate for r in rates]),
             total=rates[0].kind.total if len(rates) == 1 else None,
         )
         factors = None
         if kind.spikes and self.form == "spikes" and all(r.kind.factors for r in rates):
             factors = [func(*_factor(args, i), **_factor(kwargs, i)) for i in (0, 1)]
-        return _wrapped(result, kind, factors)
+        return _wrapped(result, kind, factors, moved)
+
+    def _moved(self, func, args, kwargs, result):
+        """Along which axes of each result the channels lie: the function moves their numbers, and where those differ they are."""
+        if func.__name__ in _SAME:
+            return [args[0].kind.axes if isinstance(args[0], Rate) else None]
+        numbers = None
+        for number in (_numbered, lambda x: _numbered(x, whole=True)):
+            try:
+                numbers = func(*tree_map(number, args), **tree_map(number, kwargs))
+                break
+            except (RuntimeError, TypeError):  # not for numbers that share memory, or not for whole ones
+                continue
+        numbers = [x for x in tree_leaves(numbers) if isinstance(x, Tensor)]
+        return [_differing(x) for x in numbers] if len(numbers) == len(tree_leaves(result)) else None
 
     def affine(self, func, args, kwargs, rates):
         """A function of which the mean over time is that of the mean."""
@@ -377,7 +393,7 @@ class Run:
         kind = Kind(
             analog=all(r.kind.analog for r in rates),
             constant=all(r.kind.constant for r in rates),
-            axes=next((r.kind.axes for r in rates if r.shape == getattr(result, "shape", None) and r.kind.axes), None),
+            axes=_kept(rates, result),
         )
         return tree_map(lambda x: Rate.of(x, kind) if isinstance(x, Tensor) else x, result)
 
@@ -391,7 +407,7 @@ class Run:
             if place not in self.constants:
                 result = self.constants[place] = func(*plain(args), **plain(kwargs))
                 self.count(result, _fan_in(name, args), None)
-            return Rate.of(self.constants[place], Kind(analog=True, constant=True, axes=_channels(name, self.constants[place])))
+            return Rate.of(self.constants[place], Kind(analog=True, constant=True, axes=_channels(name, self.constants[place], args)))
         operands = list(args)
         if len(rates) == 2:
             return self.product(place, func, name, operands, kwargs)
@@ -405,12 +421,12 @@ class Run:
         if result is None:
             result = func(*plain(operands), **plain(kwargs))
         self.count(result, _fan_in(name, operands), x.kind.rate)
-        return Rate.of(result, Kind(analog=x.kind.analog, axes=_channels(name, result)))
+        return Rate.of(result, Kind(analog=x.kind.analog, axes=_channels(name, result, operands)))
 
     def _folded(self, place, func, name, operands, kwargs, index):
         """The layer of whole numbers, its weights multiplied by the thresholds; None if those differ along other axes."""
         counts, threshold = operands[index].kind.factors
-        axis = 1 if name in _CONVOLUTIONS else threshold.ndim - 1
+        axis = _channel_axis(name, threshold.ndim)
         if name not in _CONVOLUTIONS and not (name == "linear" and index == 0):
             return None
         first = threshold[tuple(slice(None) if i == axis else slice(1) for i in range(threshold.ndim))]
@@ -488,10 +504,9 @@ class Run:
         value = self.approximation(name, place, func)(*args, **kwargs)
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise self.refusal(name, "it makes indices, truth values or several tensors of what varies")
+        axes = _kept(rates, value)
         if name in _TAKES_AXIS:
-            axes = (value.ndim - 1,)
-        else:
-            axes = next((r.kind.axes for r in rates if r.shape == value.shape and r.kind.axes), None)
+            axes = tuple(sorted({*(axes or ()), value.ndim - 1}))
         if constant:
             self.constants[place] = value, axes
         return self.fired(place, value, axes, spread)
@@ -596,8 +611,15 @@ class Run:
         if place not in self.shaped:
             if place not in self.thresholds:
                 raise self.refusal(place, "calibration has not seen this place, so the input takes another way through the model")
-            shape = [size if i in (axes or ()) else 1 for i, size in enumerate(like.shape)]
-            self.shaped[place] = self.thresholds[place].to(like).reshape(shape)
+            threshold = self.thresholds[place].to(like)
+            while threshold.ndim > like.ndim and threshold.shape[0] == 1:  # a sample by itself
+                threshold = threshold[0]
+            if threshold.ndim > like.ndim or any(a not in (1, b) for a, b in zip(reversed(threshold.shape), reversed(like.shape), strict=False)):
+                raise ValueError(
+                    f"{place}: calibration saw channels {tuple(threshold.shape)}, and this input has {tuple(like.shape)}; convert with inputs "
+                    "such as the network will see"
+                )
+            self.shaped[place] = threshold.view(*[1] * (like.ndim - threshold.ndim), *threshold.shape)
             self.counts[place] = torch.zeros_like(like, dtype=torch.int16, memory_format=torch.contiguous_format)
         counts = self.counts[place]
         if counts.shape != like.shape:
@@ -666,17 +688,61 @@ def _fan_in(name, operands):
     return operands[1 if name in ("addmm", "baddbmm") else 0].shape[-1]
 
 
-def _channels(name, result):
-    return (1,) if name in _CONVOLUTIONS else (result.ndim - 1,) if name == "linear" else None
+def _channel_axis(name, ndim):
+    """Where the channels of a layer's input and output lie; a convolution takes a sample by itself, too."""
+    return ndim - 1 - int(name[-2]) if name in _CONVOLUTIONS else ndim - 1
+
+
+def _channels(name, result, operands):
+    """Along which axes of what a layer makes its channels lie."""
+    if name in _CONVOLUTIONS or name == "linear":
+        return (_channel_axis(name, result.ndim),)
+    at = 1 if name == "addmm" else 0
+    fixed = name in ("matmul", "mm", "addmm") and _is_rate(operands[at]) and operands[at].ndim > 1 and operands[at + 1].ndim == 2
+    return (result.ndim - 1,) if fixed else None
 
 
 def _read(name, index, x):
     """Along which axes of an operand the channels lie: never along tokens, whose number may change."""
-    if name in _CONVOLUTIONS:
-        return (1,)
-    if name == "linear":
-        return (x.ndim - 1,)
-    return x.kind.axes or ((1,) if x.ndim == 4 else None)
+    if name in _CONVOLUTIONS or name == "linear":
+        return (_channel_axis(name, x.ndim),)
+    axes = x.kind.axes
+    if axes and name in _MATMULS and index == 0 and x.ndim > 1:  # rows share thresholds, so that products of sums can be brought up to date
+        axes = tuple(axis for axis in axes if axis != x.ndim - 2)
+    return axes or None
+
+
+def _kept(rates, result):
+    """The axes of channels where a function leaves every value in its place: those of the first operand of the result's shape."""
+    return next((r.kind.axes for r in rates if r.shape == getattr(result, "shape", None) and r.kind.axes), None)
+
+
+def _numbered(x, whole=False):
+    """For a rate the number of each value's channel, from 1; 0 where there are none. They share memory, unless
+    `whole`, so that moves cost none where they only look."""
+    if not isinstance(x, Tensor):
+        return x
+    if not x.is_floating_point():
+        return _bare(x)
+    axes = x.kind.axes or () if isinstance(x, Rate) else ()
+    sizes = [size if i in axes else 1 for i, size in enumerate(x.shape)]
+    numbers = torch.arange(1, torch.Size(sizes).numel() + 1, dtype=torch.int32, device=x.device) if axes else x.new_zeros(1, dtype=torch.int32)
+    numbers = numbers.view(sizes).expand(x.shape)
+    return numbers.contiguous() if whole else numbers
+
+
+def _differing(numbers):
+    """The axes along which numbers of channels differ, constants (0) aside; None if there are none."""
+    for axis, stride in enumerate(numbers.stride()):
+        if stride == 0:  # one and the same
+            numbers = numbers.narrow(axis, 0, min(1, numbers.shape[axis]))
+    found = []
+    for axis, size in enumerate(numbers.shape):
+        if size > 1:
+            known = numbers.amax(axis, keepdim=True)
+            if bool(((numbers != known) & (numbers != 0)).any()):
+                found.append(axis)
+    return tuple(found) or None
 
 
 def _mean(rates):
@@ -707,8 +773,11 @@ def _factor(tree, index):
     return tree_map(lambda x: x.kind.factors[index] if _is_rate(x) else _bare(x), tree)
 
 
-def _wrapped(result, kind, factors):
+def _wrapped(result, kind, factors, axes):
     if isinstance(result, Tensor):
-        return Rate.of(result, replace(kind, factors=tuple(factors)) if factors else kind)
+        return Rate.of(result, replace(kind, factors=tuple(factors) if factors else None, axes=axes[0] if axes else None))
     parts = zip(result, *factors, strict=True) if factors else ((x,) for x in result)
-    return type(result)(Rate.of(x, replace(kind, factors=tuple(pair)) if pair else kind) for x, *pair in parts)
+    axes = axes or [None] * len(result)
+    return type(result)(
+        Rate.of(x, replace(kind, factors=tuple(pair) or None, axes=of)) for (x, *pair), of in zip(parts, axes, strict=True)
+    )

@@ -37,6 +37,7 @@ def save_converted(converted: Converted, path: str | Path, metadata: dict[str, s
         "potential": converted.potential,
         "spiking": converted.spiking,
         "ranges": converted.ranges,
+        "thresholds": "shaped",
         "dtype": str(next(converted.model.parameters()).dtype).removeprefix("torch."),
     }
     write_json(path.with_suffix(".json"), config)
@@ -64,6 +65,8 @@ def load_converted(path: str | Path) -> Converted:
     if not path.is_file() or not is_converted(path):
         raise ValueError(f"{path} is no converted network, which is a .safetensors file with its .json beside it")
     config = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    if config.get("thresholds") != "shaped":
+        raise ValueError(f"{path} was written by an earlier version, whose thresholds do not say which axis they belong to; convert again")
     try:
         model = Source(**config["converted"]).create().to(getattr(torch, config["dtype"]))
     except Exception as error:  # whatever a library raises at words that it does not know

@@ -22,14 +22,16 @@ def attention(run: Run, func, args: tuple, kwargs: dict) -> Rate:
     sides = []
     for name, x in zip("qkv", operands, strict=True):
         if isinstance(x, Rate) and not x.kind.spikes:
-            x = run.neuron(f"{place}/{name}", x, (x.ndim - 3, x.ndim - 1) if x.ndim > 2 else (x.ndim - 1,))
+            x = run.neuron(f"{place}/{name}", x, x.kind.axes)
         sides.append(x)
     with torch._C._EnableTorchFunction():
         if grouped:
             sides[1:] = (x.repeat_interleave(sides[0].shape[-3] // x.shape[-3], -3) for x in sides[1:])
 
+        heads = tuple(axis for axis in (sides[0].kind.axes if isinstance(sides[0], Rate) else None) or () if axis < sides[0].ndim - 2)
+
         def encode(weights: Tensor) -> Rate:
-            return run.fired(f"{place}/weights", weights, (weights.ndim - 3,) if weights.ndim > 2 else None, spread=True)
+            return run.fired(f"{place}/weights", weights, heads or None, spread=True)
 
         def add_up(weights: Rate) -> Tensor:
             total = run.mean(f"{place}/total", weights.sum(-1, keepdim=True))
