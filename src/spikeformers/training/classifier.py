@@ -10,7 +10,7 @@ from ..data import TestSet, TrainingSet
 from ..data.loading import PADDING_LABEL
 from ..models import list_tasks
 from ..models.published import read_state_dict
-from .evaluation import evaluate, per_step
+from .evaluation import evaluate, per_step, step_logits
 from .learner import Learner
 from .parallel import at_least_float32
 from .recipe import Recipe, Training
@@ -139,12 +139,12 @@ class Classifier(Learner):
         super().on_validation_epoch_start()
         self.test_sums = torch.zeros(3, device=self.device)
 
-    def validation_step(self, batch, _):
+    def test_batch(self, batch):
         x, labels = batch
-        logits = self.tested(x)
+        logits = step_logits(self.exported, x).mean(0)
         real = labels != PADDING_LABEL
         if real.any():
-            logits, labels = at_least_float32(logits[real]), labels[real]
+            logits, labels = logits[real], labels[real]
             count(self.test_sums, F.cross_entropy(logits, labels), logits, labels)
 
     def test_metrics(self):

@@ -19,11 +19,11 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
 from .._files import as_csv, write_atomically, write_json
-from .._options import PROBABILITY, Range, check_options
+from .._options import Range, check_options
 from ..data import ImageData, TestSet
 from ..data.loading import collate
 from ..transforms.sta import Converted, classes_of, convert, logits_of, readable, takes_texts, with_texts
-from ..transforms.sta.convert import check_options
+from ..transforms.sta.convert import check_options as check_conversion
 from ..transforms.sta.zero_shot import PROMPTS
 from .evaluation import Trained, best_device, load_trained, save_trained
 
@@ -72,15 +72,14 @@ class Conversion:
     ranges: ClassVar = {
         "calib_samples": Range(least=1, most=10**7),
         "samples": Range(least=0),
-        "time_steps": Range(least=1, most=10**5),
-        "levels": Range(least=1, most=10**6),
-        "potential": PROBABILITY,
+        **dict.fromkeys(("time_steps", "levels"), Range(least=1)),
+        "potential": Range(least=0, below=1),
         **dict.fromkeys(("mac", "ac"), Range(least=0, most=1e6)),
     }
 
     def __post_init__(self):
-        check_options(self, "convert", self.ranges)
-        check_options(self.time_steps, self.levels, self.potential, self.spiking)
+        check_options(self, "", self.ranges)
+        check_conversion(self.time_steps, self.levels, self.potential, self.spiking)
 
 
 def preprocessing(model: nn.Module) -> dict[str, Any]:
