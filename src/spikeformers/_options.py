@@ -13,7 +13,7 @@ from typing import Any, Literal, Union
 
 MISFITS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NotImplementedError),
-    *(OSError, RecursionError, RuntimeError, TypeError, ValueError),
+    *(RecursionError, RuntimeError, TypeError, ValueError),
 )
 """What Python and torch raise at arguments of other types or sizes than they should have."""
 
@@ -59,7 +59,7 @@ def check_options(config: Any, section: str, ranges: Mapping[str, Range]) -> Non
 
     Args:
         config: an instance.
-        section: what its options are called by, as in training.lr.
+        section: what its options are called by, as in training.lr; "" for those without a section.
         ranges: by field; they hold for numbers and for each number in a list. None and numbers that are not finite are none.
 
     Raises:
@@ -67,7 +67,7 @@ def check_options(config: Any, section: str, ranges: Mapping[str, Range]) -> Non
     """
     hints = typing.get_type_hints(type(config))
     for field in fields(config):
-        value, name = getattr(config, field.name), f"{section}.{field.name}"
+        value, name = getattr(config, field.name), f"{section}.{field.name}".removeprefix(".")
         if found := misfit(value, hints[field.name]):
             raise ValueError(f"{name}{found}")
         wanted = ranges.get(field.name)
@@ -81,10 +81,12 @@ def misfit(value: Any, hint: Any) -> str:
 
     Args:
         value: as YAML, JSON or Python hold it: a list may stand for a tuple, and a whole number for a float. Floats are finite.
-        hint: a type: numbers, bool, str, None, Literal, a union, list, tuple or dict of these, or a TypedDict.
+        hint: a type: numbers, bool, str, None, Literal, a union, list, tuple or dict of these, or a TypedDict. Any is all of these.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any or (origin in (Union, types.UnionType) and any(not misfit(value, each) for each in arguments)):
+    if hint is Any:
+        return _not_plain(value)
+    if origin in (Union, types.UnionType) and any(not misfit(value, each) for each in arguments):
         return ""
     if origin is typing.NotRequired:
         return misfit(value, arguments[0])
@@ -130,6 +132,16 @@ def shown(value: Any) -> str:
 
 def _first(values, hints):
     return next((f"[{place}]{found}" for place, (item, hint) in enumerate(zip(values, hints, strict=True)) if (found := misfit(item, hint))), "")
+
+
+def _not_plain(value):
+    if isinstance(value, (list, tuple)):
+        return _first(value, [Any] * len(value))
+    if isinstance(value, dict):
+        return misfit(value, dict[str, Any])
+    if value is None or isinstance(value, (bool, str, os.PathLike)) or (isinstance(value, Real) and _finite(value)):
+        return ""
+    return f" is {shown(value)}; give finite numbers, words, lists or options as {{key: value}}"
 
 
 def _finite(value):

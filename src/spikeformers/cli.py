@@ -7,23 +7,27 @@ import difflib
 import fnmatch
 import importlib.metadata
 import importlib.util
+import inspect
 import itertools
 import os
 import random
 import re
 import shlex
+import signal
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import lazy_loader
 
 yaml = lazy_loader.load("yaml")
 
+from ._options import fitting, misfit, shown
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command line (sys.argv by default) and returns its exit code: 0, 2 for what the user can put right, which is
-    said in one line on stderr, or 130 after Ctrl-C."""
+    said in one line on stderr, 130 after Ctrl-C, or 128 + N after another signal N that ends a run and keeps its state."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: spikeformers VERB ... (spikeformers VERB --help explains)\n")
@@ -47,13 +51,35 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         if str(error):
             print(f"\nspikeformers: stopped; {error}", file=sys.stderr)
-        return 130
+        return 128 + getattr(error, "signal", signal.SIGINT)
     except (ValueError, OSError) as error:
         message = str(error)
         if message.startswith("Caught "):  # in a worker of a DataLoader, whose traceback ends in what happened
             message = message.rstrip().rpartition("\n")[2].partition(": ")[2]
         print(f"spikeformers: {' '.join(message.split())}", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        print(f"spikeformers: out of memory{': ' * bool(reason)}{reason}; give fewer or smaller samples at once", file=sys.stderr)
+        return 2
+
+
+def _out_of_memory(error):
+    """Whether Python, or torch on some device, could not get the memory it asked for; torch says so in words only."""
+    words = str(error)
+    return isinstance(error, MemoryError) or "can't allocate memory" in words or "out of memory" in words
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in the same way as everything else does."""
+
+    def __init__(self, **options):
+        super().__init__(**options, allow_abbrev=False)
+
+    def error(self, message):
+        raise ValueError(f"{message} ({self.prog} --help explains)")
 
 
 def train(argv):
@@ -64,6 +90,8 @@ def train(argv):
     from .training.recipe import Machine, Model, Recipe, Training
 
     argv = _with_recipe_of_the_run(argv)
+    for path in _configs(argv):
+        _read_recipe(path)
     parser = ArgumentParser(
         prog="spikeformers train", description=train.__doc__, exit_on_error=False, allow_abbrev=False
     )
@@ -82,7 +110,7 @@ def train(argv):
     parser.add_argument("--seed", type=int, default=0, help="decides everything random; the same seed gives the same result")
     config = _parsed(parser, argv)
     config["data"]["strict"] |= config["strict"]
-    recipe = Recipe.from_dict(config)
+    recipe = Recipe.from_dict({section: config[section] for section in ("model", "data", "training", "trainer", "seed")})
     name = Path(str(config["config"][-1])).stem if config["config"] else recipe.model.name
 
     from .training.run import as_text, train as run
@@ -93,7 +121,9 @@ def train(argv):
         if not str(error):  # another process than the first
             raise
         again = shlex.join(["spikeformers", "train", *argv, *([] if config["resume"] else ["--resume"])])
-        raise KeyboardInterrupt(f"{error}; continue with: {again}") from None
+        stopped = KeyboardInterrupt(f"{error}; continue with: {again}")
+        stopped.signal = getattr(error, "signal", signal.SIGINT)
+        raise stopped from None
     if summary:
         print(as_text(summary))
 
@@ -125,6 +155,8 @@ def evaluate(argv):
         model, device = _event_driven(model, data, options["event_driven"], test_loader(images)), "cpu"
     result = dense_evaluation.evaluate_any(model, images, device)
     print(result.as_text(data.name))
+    how = f"event-driven, with {options['event_driven']} weights" if options["event_driven"] else f"in {evaluation.precision_of(model)}"
+    print(f"computed     {how}")
     if images.left_out:
         print(f"left out     {images.left_out}")
 
@@ -228,7 +260,7 @@ def convert(argv):
 
 def predict(argv):
     """Print the likeliest classes of image or event files; draw what detectors and segmenters find into PNG files."""
-    parser = argparse.ArgumentParser(prog="spikeformers predict", description=predict.__doc__)
+    parser = _Parser(prog="spikeformers predict", description=predict.__doc__)
     parser.add_argument("checkpoint", help="best.ckpt, last.ckpt or best.safetensors of a run")
     parser.add_argument(
         "images", nargs="+", metavar="image", help="an image file (or a folder of them for pictures), or a recording for models of events"
@@ -256,7 +288,7 @@ def predict(argv):
 
 def list_(argv):
     """List the models' names, and those of networks around them; all or those that match a pattern such as 'meta*'."""
-    parser = argparse.ArgumentParser(prog="spikeformers list", description=list_.__doc__)
+    parser = _Parser(prog="spikeformers list", description=list_.__doc__)
     parser.add_argument("pattern", nargs="?", default="*", help="shell pattern (default: *)")
     pattern = parser.parse_args(argv).pattern
 
@@ -270,7 +302,7 @@ def list_(argv):
 
 def doctor(argv):
     """Show versions, devices, which kernels are live and which extras are missing."""
-    argparse.ArgumentParser(prog="spikeformers doctor", description=doctor.__doc__).parse_args(argv)
+    _Parser(prog="spikeformers doctor", description=doctor.__doc__).parse_args(argv)
 
     import platform
 
@@ -301,7 +333,7 @@ def doctor(argv):
 
 def import_(argv):
     """Convert a published checkpoint to safetensors with a JSON config beside it."""
-    parser = argparse.ArgumentParser(prog="spikeformers import", description=import_.__doc__)
+    parser = _Parser(prog="spikeformers import", description=import_.__doc__)
     parser.add_argument("checkpoint", help="the published file")
     parser.add_argument("out", help="the .safetensors file to write; its config goes beside it as .json")
     parser.add_argument("--model", metavar="NAME", help="the model's name (default: the only one that the weights fit)")
@@ -314,13 +346,18 @@ def import_(argv):
     from .models import import_checkpoint
 
     options = {key[2:]: _literal(value) for key, value in zip(keys, values, strict=True)}
-    print(import_checkpoint(args.checkpoint, args.out, args.model, **options))
+    parameters = inspect.signature(import_checkpoint).parameters
+    if taken := [key for key in options if key in parameters]:
+        raise ValueError(f"--{taken[0]} is no option of a model; the files come first: spikeformers import CHECKPOINT OUT [--model NAME]")
+    with fitting(f"the model does not take {shown(options)}"):
+        report = import_checkpoint(args.checkpoint, args.out, args.model, **options)
+    print(report)
     print(f"wrote {args.out} and {Path(args.out).with_suffix('.json')}")
 
 
 def shard(argv):
     """Pack image folders into WebDataset shards, for data sets of ImageNet's size."""
-    parser = argparse.ArgumentParser(prog="spikeformers shard", description=shard.__doc__)
+    parser = _Parser(prog="spikeformers shard", description=shard.__doc__)
     parser.add_argument("folder", help="images in FOLDER/train/CLASS/* and FOLDER/val/CLASS/*")
     parser.add_argument("out", help="where the shards go; train on them with --data.name webdataset --data.root OUT")
     parser.add_argument("--images", type=int, default=1000, help="images per shard (default: 1000)")
@@ -375,22 +412,65 @@ def _with_recipe_of_the_run(argv):
     return ["--config", str(recipe), *argv] if recipe.is_file() else argv
 
 
+def _given(argv, option):
+    """The values of an option, in order."""
+    pairs = [(name.partition("="), value) for name, value in itertools.pairwise([*argv, ""])]
+    return [given if equals else value for (name, equals, given), value in pairs if name == option]
+
+
+def _configs(argv):
+    """The recipes that --config names and that are there; of the others the parser will say that they are not."""
+    return [Path(value) for value in _given(argv, "--config") if Path(value).exists()]
+
+
+def _read_recipe(path):
+    """The content of a recipe's file: dicts of options."""
+    from .training.recipe import must_be_a_recipe
+
+    content = _yaml(path)
+    try:
+        must_be_a_recipe({} if content is None else content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return content or {}
+
+
+LARGEST_RECIPE = 2**20  # bytes
+
+
+def _yaml(path):
+    """What a YAML file holds."""
+    if not path.is_file():
+        raise ValueError(f"{path} is no file; give a YAML file such as recipes/digits.yaml")
+    if path.stat().st_size > LARGEST_RECIPE:
+        raise ValueError(f"{path} is larger than any recipe; give a YAML file such as recipes/digits.yaml")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if _values(content) > 100_000:
+            raise ValueError("it repeats itself, by aliases, more than 100,000 times")
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:  # TypeError: lists as keys
+        raise ValueError(f"Problems parsing config {path}: {' '.join(str(error).split())[:300]}") from None
+    return content
+
+
+def _values(content, most=100_001):
+    """How many values there are inside, up to `most`: a few lines of aliases stand for millions."""
+    count, waiting = 0, [content]
+    while waiting and count < most:
+        value = waiting.pop()
+        count += 1
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, (list, set)) else ()
+    return count
+
+
 def _data_of(argv, known=None):
     """The configuration class of the data set that the options or their recipe name."""
     from .data import data_names, data_type
 
-    name = known
-    for option, value in itertools.pairwise([*argv, ""]):
-        option, equals, given = option.partition("=")
-        value = given if equals else value
-        if option == "--data.name":
-            name = value
-            break
-        if option == "--config" and Path(value).is_file():
-            with contextlib.suppress(yaml.YAMLError):  # the parser will say what is wrong with it
-                recipe = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
-                data = recipe.get("data") if isinstance(recipe, dict) else None
-                name = data.get("name", name) if isinstance(data, dict) else name
+    named = _given(argv, "--data.name")
+    if not named:
+        named = [recipe.get("data", {}).get("name") for recipe in map(_read_recipe, _configs(argv))]
+    name = next((name for name in reversed(named) if name is not None), known)
     if name is not None and name not in data_names():
         raise ValueError(f"unknown data set {name!r} as data.name; {_meant(name, data_names())}")
     return data_type(name)
@@ -600,10 +680,21 @@ def _rates(text):
 
 
 def _switches(text):
+    from .profiling.energy import SWITCHES
+
     pairs = [pair.partition("=") for pair in text.split(",") if pair]
     if any(not equals for _, equals, _ in pairs):
-        raise ValueError(f"--switches is {text!r}; write them as repconv=trained,strict=True")
-    return {key.strip(): yaml.safe_load(value) for key, _, value in pairs}
+        raise ValueError(f"--switches is {shown(text)}; write them as repconv=trained,strict=True")
+    known = sorted({name for switches in SWITCHES.values() for name in switches})
+    switches = {}
+    for key, _, value in pairs:
+        if key.strip() not in known:
+            raise ValueError(f"--switches names {shown(key.strip())}; there are {', '.join(known)}")
+        try:
+            switches[key.strip()] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise ValueError(f"--switches gives {key.strip()} the value {shown(value)}; write them as repconv=trained,strict=True") from None
+    return switches
 
 
 def _json(path, what, *keys):
@@ -612,7 +703,7 @@ def _json(path, what, *keys):
 
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {path} as {what} ({error})") from None
     if not isinstance(content, dict) or any(key not in content for key in keys):
         raise ValueError(f"{path} does not hold {what}")
@@ -634,9 +725,10 @@ def _installed(distribution):
 
 def _literal(text):
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
+    return text if misfit(value, Any) else value
 
 
 def _parsed(parser, argv):
@@ -645,6 +737,9 @@ def _parsed(parser, argv):
         return parser.parse_args(argv).as_dict()
     except argparse.ArgumentError as error:
         message = str(error)
+    except Exception as error:  # it only reads what was written, so whatever it raises is about that
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"the options cannot be read: {type(error).__name__}: {reason} ({parser.prog} --help explains)") from error
     known = [option for action in parser._actions for option in action.option_strings]
     help_ = f"({parser.prog} --help explains)"
     if found := re.match(r"unrecognized arguments: (\S+)", message):

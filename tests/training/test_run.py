@@ -288,7 +288,7 @@ def test_folders_are_numbered_and_never_overwritten(config, tmp_path, monkeypatc
         ("data", {"img_size": 2}, "resize it to at least"),
         ("data", {"batch_size": 5}, "data.batch_size 5 must be a multiple of 2"),
         ("training", {"optimizer": "adamv"}, "adamv"),
-        ("training", {"precision": "8"}, "Precision '8' is invalid"),
+        ("training", {"precision": "8"}, "training.precision is '8'; give 32-true, bf16-mixed"),
         ("trainer", {"accelerator": "gpus"}, "gpus"),
         ("trainer", {"accelerator": "cpu", "devices": "all"}, "trainer.devices all"),
     ],

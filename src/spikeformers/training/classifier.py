@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from ..data import TestSet, TrainingSet
 from ..data.loading import PADDING_LABEL
 from ..models import list_tasks
-from .evaluation import evaluate, per_step
+from .evaluation import evaluate, per_step, step_logits
 from .learner import Learner
 from .parallel import at_least_float32
 from .rates import rate_penalty, rates_of
@@ -151,12 +151,12 @@ class Classifier(Learner):
         super().on_validation_epoch_start()
         self.test_sums = torch.zeros(3, device=self.device)
 
-    def validation_step(self, batch, _):
+    def test_batch(self, batch):
         x, labels = batch
-        logits = self.tested(x)
+        logits = step_logits(self.exported, x).mean(0)
         real = labels != PADDING_LABEL
         if real.any():
-            logits, labels = at_least_float32(logits[real]), labels[real]
+            logits, labels = logits[real], labels[real]
             count(self.test_sums, F.cross_entropy(logits, labels), logits, labels)
 
     def test_metrics(self):

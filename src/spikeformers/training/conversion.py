@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from .._files import as_csv, write_atomically, write_json
-from .._options import PROBABILITY, Range, check_options
+from .._options import Range, check_options
 from ..data import ImageData, TestSet
 from ..data.images import SUFFIXES
 from ..data.loading import collate
@@ -73,9 +73,8 @@ class Conversion:
     ranges: ClassVar = {
         "calib_samples": Range(least=1, most=10**7),
         "samples": Range(least=0),
-        "time_steps": Range(least=1, most=10**5),
-        "levels": Range(least=1, most=10**6),
-        "potential": PROBABILITY,
+        **dict.fromkeys(("time_steps", "levels"), Range(least=1)),
+        "potential": Range(least=0, below=1),
         **dict.fromkeys(("mac", "ac"), Range(least=0, most=1e6)),
     }
 

@@ -99,9 +99,9 @@ class Detector(Learner):
         super().on_validation_epoch_start()
         self.detected = DetectionScore(self.masks)
 
-    def validation_step(self, batch, _):
+    def test_batch(self, batch):
         images, targets = batch  # targets of padding are None and do not count
-        self.detected.update(self.tested(images), targets)
+        self.detected.update(self.exported(images), targets)
 
     def test_metrics(self):
         scores = self.detected.compute()

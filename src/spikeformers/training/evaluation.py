@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .._options import fitting
 from ..data import CocoData, EventData, ImageData, MaskData, TestSet, data_type, test_loader
 from ..data.loading import PADDING_LABEL, collate
 from ..models import create_model, save_model
@@ -22,6 +23,7 @@ from ..neurons import Neuron
 from ..transforms.event_driven import EventDriven
 from ..transforms.sta import Converted, is_converted, load_converted, save_converted
 from .initial import trained_weights
+from .parallel import at_least_float32
 
 
 class MeanFiringRate:
@@ -132,9 +134,10 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
             raise ValueError(
                 f"{path} holds no early classifiers, which exports leave out; give best.ckpt or last.ckpt of the run"
             )
-        model = load_converted(path) if is_converted(path) else create_model(checkpoint=path)
-        with safetensors.safe_open(path, "pt") as file:
-            known = json.loads((file.metadata() or {}).get("spikeformers", "{}"))
+        with fitting(f"{path} or the .json file beside it is damaged, or of another version"):
+            model = load_converted(path) if is_converted(path) else create_model(checkpoint=path)
+            with safetensors.safe_open(path, "pt") as file:
+                known = json.loads((file.metadata() or {}).get("spikeformers", "{}"))
     else:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -146,25 +149,30 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
                 f"{path} is no checkpoint of `spikeformers train` ({type(error).__name__}); "
                 "published weights are read by `spikeformers import`"
             ) from None
-        model = create_model(architecture, **config)
+        with fitting(f"{path} is damaged, or of another version"):
+            model = create_model(architecture, **config)
         if early_classifiers:
             if not any(key.startswith("early.") for key in weights):
                 raise ValueError(
                     f"{path} holds no early classifiers; train them with --training.early_classifiers true (or shared)"
                 )
             model.add_early_classifiers(shared="early.0.head.weight" not in weights)
-        model.load_state_dict(weights)
-    data = known.get("data")
+        with fitting(f"{path} is damaged: its weights are not those of its model"):
+            model.load_state_dict(weights)
+    data = known.get("data") if isinstance(known, dict) else known
     try:
         data = data and _described(data_type(data["name"]), data)
-    except (TypeError, KeyError) as error:
+        classes = known.get("classes")
+        if classes is not None and (not isinstance(classes, list) or not all(isinstance(name, str) for name in classes)):
+            raise TypeError("classes that are no list of names")
+    except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} describes its data in words that this version does not know ({error})") from None
     if not isinstance(model, Converted):
         describe(model, input_of_run(known, path), path)
         if isinstance(data, EventData) and data.size:
             describe(model, {"input_size": (data.channels, *data.size)}, path)
     model.to(memory_format=torch.channels_last)
-    return Trained(model.eval(), data, known.get("classes"))
+    return Trained(model.eval(), data, classes)
 
 
 UNASKED = {"download": False, "cache": "none"}
@@ -189,6 +197,17 @@ def best_device() -> torch.device:
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
 
 
+def step_logits(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Logits [T, B, classes] in float32 (or float64), as every test computes them, within training and after it."""
+    return at_least_float32(model(x, per_step=True))
+
+
+def precision_of(model: nn.Module) -> str:
+    """What a model computes in, such as float32: the type of its weights."""
+    weights = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    return str(weights.dtype).removeprefix("torch.")
+
+
 @torch.no_grad()
 def evaluate(model: nn.Module, samples: TestSet, device: str | torch.device = "cpu") -> Evaluation:
     """Tests a model in eval mode on every test sample once; the model is left on the device in eval mode.
@@ -201,7 +220,7 @@ def evaluate(model: nn.Module, samples: TestSet, device: str | torch.device = "c
     with firing_rates(model) as rates:
         for x, labels in test_loader(samples):
             x, labels = x.to(device), labels.to(device)
-            logits = model(x, per_step=True).float()
+            logits = step_logits(model, x)
             real = labels != PADDING_LABEL
             own = [axis for axis in range(x.ndim) if axis != x.ndim - 4]  # all but the samples', [B, C, H, W] or [T, B, C, H, W]
             finite = x.isfinite().all(own) & logits.isfinite().all((0, 2))

@@ -1,5 +1,6 @@
 """What training every task shares: data, optimiser and schedule, averaged weights, processes, and checkpoints within epochs."""
 
+import copy
 import difflib
 import math
 import random
@@ -38,6 +39,7 @@ class Learner(L.LightningModule):
         super().__init__()
         self.model, self.recipe = model, recipe
         self.train_set, self.test_set, self.classes = train_set, test_set, train_set.classes
+        self._rounded = []  # a list hides it from state_dict
         self.first_epoch = self.batches_done = 0
         self.batch = -1  # the latest one's number since training began
         self.lost = torch.zeros((), dtype=torch.int64)  # so many losses in a row up to it are no finite numbers
@@ -93,6 +95,10 @@ class Learner(L.LightningModule):
         """A batch's mean loss [], which is added to `sums` with whatever else is counted. Does not wait for the device."""
         raise NotImplementedError
 
+    def test_batch(self, batch) -> None:
+        """Adds a batch of test samples to what `test_metrics` says."""
+        raise NotImplementedError
+
     def train_metrics(self, sums: Sequence[float]) -> dict[str, float]:
         """The first of `columns`, from the sums of an epoch so far."""
         raise NotImplementedError
@@ -136,6 +142,11 @@ class Learner(L.LightningModule):
     def tested(self) -> nn.Module:
         """The model that is tested and exported: the average of its weights over time where the recipe has one."""
         return self.ema.module if hasattr(self, "ema") else self.model
+
+    @property
+    def exported(self) -> nn.Module:
+        """`tested` as it is read back from an export, which is in float32."""
+        return self._rounded[0] if self._rounded else self.tested
 
     def configure_model(self):
         if self.recipe.trainer.strategy == "fsdp" and self.trainer.world_size > 1:
@@ -194,6 +205,16 @@ class Learner(L.LightningModule):
 
     def on_validation_epoch_start(self):
         self.share_buffers()
+        self._rounded = [copy.deepcopy(self.tested).float()] if self.recipe.training.precision in ("64", "64-true") else []
+
+    def validation_step(self, batch, _):
+        """Tests are computed in float32, however training multiplies: what they say holds for the weights that are exported, and
+        `spikeformers eval` says the same. Neurons make it matter: in bfloat16 a potential of 0.998 is a spike."""
+        images, targets = batch
+        if self._rounded:  # every test image was float32 before
+            images = [image.float() for image in images] if isinstance(images, list) else images.float()
+        with torch.autocast(self.device.type, enabled=False):
+            self.test_batch((images, targets))
 
     @property
     def steps_per_epoch(self) -> int:

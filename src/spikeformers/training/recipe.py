@@ -91,7 +91,8 @@ class Training:
         early_weight: weight lambda of each of their losses.
         freeze_norms: epochs after which batch normalisations of the backbone keep their statistics, as is usual where batches hold
             a few images only; their weights learn all the same. 0 keeps those that they start with, null lets all epochs count.
-        precision: Lightning's word for the arithmetic, such as 32-true, bf16-mixed or 16-mixed.
+        precision: Lightning's word for the arithmetic of training: 32-true, bf16-mixed, 16-mixed or 64-true. Weights are float32
+            (float64) in each, and all tests are computed in float32.
         checkpointing: recompute activations in the backward pass instead of keeping them (activation checkpointing).
         compile: compile the model with torch.compile.
     """
@@ -136,7 +137,7 @@ class Training:
     early_classifiers: bool | Literal["shared"] = False
     early_weight: float = 0.5
     freeze_norms: int | None = None
-    precision: str = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true", "32", "bf16", "16", "64"] = "32-true"
     checkpointing: bool = False
     compile: bool = False
 

@@ -2,9 +2,7 @@
 
 import csv
 import io
-import os
 import shutil
-import signal
 import time
 from pathlib import Path
 
@@ -12,8 +10,9 @@ import lightning as L
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from .._files import write_atomically
+from .._files import replacing, write_atomically
 from .learner import Learner, peak_lr
+from .signals import Signals
 
 
 def table_columns(learner: Learner | type[Learner]) -> tuple[str, ...]:
@@ -29,12 +28,12 @@ class Report(L.Callback):
     one dict of the learner's `table_columns` per epoch; accuracies and the like are shares in [0, 1].
     """
 
-    def __init__(self, save_minutes: float = 0.0):
+    def __init__(self, save_minutes: float = 0.0, signals: Signals | None = None):
         self.folder: Path | None = None  # stays None in all processes but the first, which alone prints and writes
         self.history = []
         self.kept = 0  # epochs that last.ckpt holds
         self.spent = 0.0  # seconds of the epoch under way before the run was continued
-        self.save_minutes = save_minutes
+        self.save_minutes, self.signals = save_minutes, signals or Signals()
         self.ask_every = 20  # steps between two questions whether to save, for which processes wait for each other
 
     @property
@@ -54,7 +53,7 @@ class Report(L.Callback):
 
     def on_train_start(self, trainer, module):
         self.saved = time.monotonic()
-        signal.signal(signal.SIGTERM, _interrupt)  # Lightning's own handler waits for the other processes
+        self.signals.listen()  # Lightning's own handler waits for the other processes
         if self.folder:
             self.writer = SummaryWriter(self.folder / "tensorboard", purge_step=len(self.history) + 1)
             self.introduce(trainer, module)
@@ -138,16 +137,22 @@ class Report(L.Callback):
         """Writes last.ckpt; after an epoch before it best.ckpt, if this epoch is the best, and metrics.csv. All processes
         must call this."""
         trainer.lightning_module.share_buffers()
-        temporary = (self.folder or Path()) / "last.ckpt.tmp"
-        trainer.save_checkpoint(temporary)
-        if self.folder:
-            if epoch_ended:
-                if self.best is self.history[-1]:
-                    copy = self.folder / "best.ckpt.tmp"
-                    shutil.copyfile(temporary, copy)
-                    os.replace(copy, self.folder / "best.ckpt")
-                self.write_table()
-            os.replace(temporary, self.folder / "last.ckpt")
+        if self.folder is None:  # the first process writes
+            trainer.save_checkpoint("last.ckpt")
+        else:
+            try:
+                with replacing(self.folder / "last.ckpt") as temporary:
+                    trainer.save_checkpoint(temporary)
+                    if epoch_ended:
+                        if self.best is self.history[-1]:
+                            with replacing(self.folder / "best.ckpt") as copy:
+                                shutil.copyfile(temporary, copy)
+                        self.write_table()
+            except OSError as error:
+                raise OSError(
+                    f"cannot write into {self.folder}: {error.strerror or error}; {self.kept} of {trainer.max_epochs} epochs are kept there "
+                    "as they were: make room, or set right what keeps it from writing, and continue with --resume"
+                ) from error
         self.kept, self.saved = len(self.history), time.monotonic()
 
     def write_table(self):
@@ -174,7 +179,3 @@ class Report(L.Callback):
             self.writer.close()
         if hasattr(self, "bar"):
             self.bar.close()
-
-
-def _interrupt(signum, frame):
-    raise KeyboardInterrupt

@@ -1,13 +1,15 @@
 """Runs a recipe in a folder of its own, or continues it there."""
 
+import io
 import json
 import logging
 import math
 import os
 import signal
 import statistics
+import time
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,23 +17,26 @@ import lightning as L
 import torch
 import torch.distributed as dist
 import yaml
+from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from .._files import write_atomically, write_json
+from .._files import LOCK, owned, write_atomically, write_json
+from .._options import fitting, shown
 from ..data import TestSet, TrainingSet, train_loader
 from ..models import create_model
 from .classifier import Classifier
 from .detector import Detector
-from .evaluation import load_trained, save_trained
+from .evaluation import load_trained, precision_of, save_trained
 from .initial import load_initial
 from .learner import seed_everything
 from .parallel import synchronise_norms
 from .recipe import Recipe, differences
 from .report import Report
 from .segmenter import Segmenter
+from .signals import listening
 
 LEARNERS = {"classification": Classifier, "detection": Detector, "segmentation": Segmenter}
 
@@ -55,29 +60,38 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
         folder holds a run per fold, and summary.json their last_accuracies with mean and standard deviation.
     Raises:
         ValueError: something in the recipe or the folder does not fit; nothing was written.
-        KeyboardInterrupt: stopped by Ctrl-C or a termination signal; its text says what is kept.
+        KeyboardInterrupt: stopped by Ctrl-C, a termination signal (SIGTERM), a scheduler's warning (SIGUSR1) or the end of the
+            terminal (SIGHUP), which is its `signal`; its text says what is kept. A second signal ends the process at once.
     """
     folder, runs = Path(folder) if folder else None, Path(runs)
     first = rank_zero_only.rank == 0
     if resume:
         folder = folder or _newest_unfinished(runs)
-        _check_continues(folder, recipe)
-    elif first and folder and folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; continue its run with --resume or choose another --run_dir")
-    with _settings(recipe.trainer):
+        _must_be_a_run(folder)
+    with listening() as signals, ExitStack() as until_the_end:
+        if first and folder:  # before anything in it is looked at
+            _must_be_a_folder(folder)
+            until_the_end.enter_context(owned(folder))
+        if resume:
+            _check_continues(folder, recipe)
+        elif first and folder and any(path.name != LOCK for path in folder.iterdir()):
+            raise ValueError(f"{folder} is not empty; continue its run with --resume or choose another --run_dir")
+        until_the_end.enter_context(_settings(recipe.trainer))
         if recipe.data.folds > 1 and recipe.data.fold == 0:
-            return _cross_validate(recipe, folder, runs, resume)
-        return _train(recipe, folder, runs, resume, first)
+            return _cross_validate(recipe, folder, runs, resume, signals, until_the_end)
+        return _train(recipe, folder, runs, resume, first, signals, until_the_end)
 
 
-def _train(recipe, folder, runs, resume, first):
-    report = Report(recipe.trainer.save_minutes)
+def _train(recipe, folder, runs, resume, first, signals, until_the_end):
+    report = Report(recipe.trainer.save_minutes, signals)
     with _quiet():
         trainer = _trainer(recipe, report, runs)
     last = folder / "last.ckpt" if resume and (folder / "last.ckpt").exists() else None
     module = _module(recipe, trainer.num_devices * trainer.num_nodes, started=last is not None)
+    if last:
+        _must_be_a_state(last, module)
     if first and not resume:
-        folder = _make(folder, runs)
+        folder = folder or _make(runs, until_the_end)
         _write_config(folder, recipe)
     report.folder = folder if first else None
     try:
@@ -91,13 +105,27 @@ def _train(recipe, folder, runs, resume, first):
         test_set = TestSet(recipe.data) if recipe.data.holdout else module.test_set
         summary = summarize(folder, report, test_set, trainer.strategy.root_device, left_out)
     except (KeyboardInterrupt, SystemExit):  # Lightning makes the former the latter, and shuts its ears to Ctrl-C
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        kept = f"{report.kept} of {recipe.training.all_epochs} epochs are kept in {folder}" if first else ""
-        raise KeyboardInterrupt(kept) from None
+        raise _stopped(report, recipe, folder, first) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        with suppress(KeyboardInterrupt):  # a signal for all processes may reach the workers first
+            time.sleep(0 if signals.received else 1)
+        if signals.received:
+            raise _stopped(report, recipe, folder, first) from None
+        raise ValueError(
+            f"a process that prepares data has died ({' '.join(str(error).split())[:200]}), most often for want of memory; "
+            f"{report.kept} of {recipe.training.all_epochs} epochs are kept in {folder}: continue with --resume and fewer data.workers"
+        ) from error
     return summary
 
 
-def _cross_validate(recipe, folder, runs, resume):
+def _stopped(report, recipe, folder, first):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return KeyboardInterrupt(f"{report.kept} of {recipe.training.all_epochs} epochs are kept in {folder}" if first else "")
+
+
+def _cross_validate(recipe, folder, runs, resume, signals, until_the_end):
     """One run per fold, in FOLDER/fold_1, fold_2, ...; those that are finished are not run again."""
     with _quiet():
         trainer = _trainer(recipe, Report(), runs)
@@ -106,17 +134,19 @@ def _cross_validate(recipe, folder, runs, resume):
     folds = [replace(recipe, data=replace(recipe.data, fold=k)) for k in range(1, recipe.data.folds + 1)]
     if not resume:
         _module(folds[0], processes=1)  # what does not fit is said before anything is written
-        folder = _make(folder, runs)
+        folder = folder or _make(runs, until_the_end)
         _write_config(folder, recipe)
     summaries = []
     for k, fold in enumerate(folds, start=1):
         place = folder / f"fold_{k}"
         if (place / "summary.json").exists():
-            summaries.append(json.loads((place / "summary.json").read_text()))
+            summaries.append(_summary(place / "summary.json"))
             continue
         print(f"fold {k} of {len(folds)}", flush=True)
         try:
-            summaries.append(_train(fold, place, runs, (place / "config.yaml").exists(), first=True))
+            with owned(place):
+                started = (place / "config.yaml").exists()
+                summaries.append(_train(fold, place, runs, started, True, signals, until_the_end))
         except KeyboardInterrupt as error:
             raise KeyboardInterrupt(f"{k - 1} of {len(folds)} folds are finished, and of fold {k} {error}") from None
     last = [summary["last_accuracy"] for summary in summaries]
@@ -136,11 +166,23 @@ def _cross_validate(recipe, folder, runs, resume):
     return summary
 
 
+def _summary(path):
+    """That of a fold that is finished."""
+    numbers = ("last_accuracy", "accuracy", "firing_rate", "parameters", "epochs", "seconds")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(summary[key], (int, float)) for key in numbers):
+            return summary
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise ValueError(f"{path} is damaged; delete it, and --resume tests that fold again")
+
+
 def summarize(folder: Path, report: Report, test_set: TestSet, device: torch.device, left_out: dict[str, str]) -> dict:
     """Tests best.ckpt, exports it to best.safetensors and writes summary.json: the task; of that best epoch accuracy, loss and
     accuracy_per_step (of the logits averaged over the first 1, 2, ..., T steps), or the scores of a detector or segmenter;
-    best_epoch; last_accuracy or last_scores of the last one, and with data.holdout also best_accuracy, all three by the held_out
-    training samples and the rest by the test samples; test_samples, parameters, seconds of all epochs, firing_rates by
+    best_epoch; last_accuracy or last_scores of the last one, computed as those of the best, and with data.holdout also best_accuracy,
+    all three by the held_out training samples and the rest by the test samples; the precision of all; test_samples, parameters, seconds of all epochs, firing_rates by
     module name and their mean firing_rate over modules, and what was left_out of the training and test samples. None is
     what cannot be said, such as the precision for sizes that no object has."""
     trained = load_trained(folder / "best.ckpt")
@@ -154,6 +196,7 @@ def summarize(folder: Path, report: Report, test_set: TestSet, device: torch.dev
         "parameters": sum(p.numel() for p in trained.model.parameters()),
         "seconds": sum(row["seconds"] for row in report.history),
         **tested,
+        "precision": precision_of(trained.model),
         "left_out": left_out,
     }
     if test_set.data.holdout:
@@ -201,6 +244,7 @@ def as_text(summary: dict) -> str:
             f"firing rate  {summary['firing_rate']:.4f} on average over {len(rates)} layers of neurons",
             *[f"silent       {silent} layers never fire: batch statistics settle over some hundred steps, until then tests "
               "stay near chance"] * (silent > 0),
+            f"computed     in {summary['precision']}, the last as the best epoch's, and as `spikeformers eval` does",
             f"parameters   {summary['parameters']:,}",
             f"seconds      {summary['seconds']:.1f} for {summary['epochs']} epochs",
             *(f"left out     {split} samples: {text}" for split, text in summary["left_out"].items() if text),
@@ -216,16 +260,15 @@ def _module(recipe, processes, started=False):
     train_set, test_set = TrainingSet(data, recipe.seed), TestSet(data, held_out=data.holdout > 0)
     train_loader(train_set, world=processes, accumulate=training.accumulate)
     seed_everything(recipe.seed)
-    try:
+    with fitting(f"model.kwargs {shown(recipe.model.kwargs)} do not fit {recipe.model.name}"):
         model = create_model(recipe.model.name, **learner.model_options(recipe, train_set))
-    except TypeError as error:  # an option of another type than it should be
-        raise ValueError(f"model.kwargs {recipe.model.kwargs} do not fit {recipe.model.name}: {error}") from None
     if recipe.model.weights and not started:
         load_initial(model, recipe.model.weights)
     learner.prepare(model, recipe, train_set, processes * training.accumulate)
     if recipe.trainer.strategy == "fsdp" and training.ema:
         raise ValueError("trainer.strategy fsdp divides the weights, of which training.ema needs a whole copy; leave one out")
-    learner.try_out(model, test_set)
+    with fitting(f"{recipe.model.name} does not take the samples of {data.name}, or not with model.kwargs {shown(recipe.model.kwargs)}"):
+        learner.try_out(model, test_set)
     if recipe.trainer.sync_batchnorm and not _by_lightning(recipe):
         synchronise_norms(model)
     model.to(memory_format=torch.channels_last)  # faster convolutions, most of all backwards on CPUs
@@ -249,7 +292,10 @@ def _trainer(recipe, report, runs):
             accumulate_grad_batches=recipe.training.accumulate,
             gradient_clip_val=recipe.training.clip_grad or None,
             use_distributed_sampler=False,
-            plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,  # --resume does it
+            plugins=[
+                *([SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []),  # --resume does it
+                InPlace(),
+            ],
             default_root_dir=runs,  # where Lightning looks for checkpoints of SLURM, and not in the working directory
             num_sanity_val_steps=0,
             callbacks=[report],
@@ -260,6 +306,16 @@ def _trainer(recipe, report, runs):
         )
     except (MisconfigurationException, TypeError) as error:
         raise ValueError(f"{error} (trainer.accelerator {machine.accelerator}, trainer.devices {devices})") from None
+
+
+class InPlace(TorchCheckpointIO):
+    """Writes a checkpoint where it is asked to. Lightning would write it into the system's folder for temporary files first, where
+    a full disk leaves it."""
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        content = io.BytesIO()  # torch's own writing into files says only that it failed
+        torch.save(checkpoint, content)
+        Path(path).write_bytes(content.getbuffer())
 
 
 def _processes(machine):
@@ -297,14 +353,13 @@ def _numbered(runs):
     return sorted(folders, key=lambda path: int(path.name), reverse=True)
 
 
-def _make(folder, runs):
-    if folder:
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+def _make(runs, until_the_end):
+    """The next numbered folder, which is this process's."""
     number = max([int(path.name) for path in _numbered(runs)], default=0) + 1
     while True:
         try:
             (runs / str(number)).mkdir(parents=True)
+            until_the_end.enter_context(owned(runs / str(number)))
             return runs / str(number)
         except FileExistsError:  # another run has just taken it
             number += 1
@@ -317,12 +372,51 @@ def _newest_unfinished(runs):
     raise ValueError(f"no unfinished run in {runs}; start one without --resume, or name its folder with --run_dir")
 
 
-def _check_continues(folder, recipe):
+def _must_be_a_folder(folder):
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--run_dir {folder} is a file; give a folder")
+
+
+def _must_be_a_run(folder):
     if not (folder / "config.yaml").exists():
         raise ValueError(f"{folder} holds no run (no config.yaml in it); start one there without --resume")
+
+
+STATE = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step", "first_epoch", "batches_done")
+
+
+def _must_be_a_state(path, module):
+    """
+    Raises:
+        ValueError: last.ckpt cannot be read, or is not what a run of this module saves.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        missing = [key for key in (*STATE, "sums", "unreadable") if key not in content]
+        own = {name: value.shape for name, value in module.state_dict().items()}
+        fits = own == {name: value.shape for name, value in content["state_dict"].items()}
+    except Exception as error:  # torch.load raises many kinds
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    else:
+        if not missing and fits:
+            return
+        reason = f"it lacks {', '.join(missing)}" if missing else "its weights are those of another model"
+    raise ValueError(
+        f"{path} is damaged, or no state that a run saved ({reason}); put a copy of it there, or delete it, with which --resume starts the "
+        "run anew"
+    )
+
+
+def _check_continues(folder, recipe):
     if (folder / "summary.json").exists():
         raise ValueError(f"the run in {folder} is finished, see its summary.json; start a new one without --resume")
-    old = Recipe.from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
+    path = folder / "config.yaml"
+    try:
+        old = Recipe.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({' '.join(str(error).split())[:300]}); put the run's recipe back there, or start a new run without --resume"
+        ) from None
     if differ := differences(old, recipe):
         was = ", ".join(f"{key} {before} (now {now})" for key, (before, now) in differ.items())
         options = " ".join(f"--{key} {json.dumps(before)}" for key, (before, now) in differ.items())
