@@ -21,9 +21,9 @@ from typing import Any
 
 import lazy_loader
 
-yaml = lazy_loader.load("yaml")
-
 from ._options import fitting, misfit, shown
+
+yaml = lazy_loader.load("yaml")
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command line (sys.argv by default) and returns its exit code: 0, 2 for what the user can put right, which is
