@@ -1,6 +1,7 @@
 """What a trained model answers: accuracy, firing rates, and the classes of single images. Needs no Lightning."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -128,8 +129,11 @@ which folders are written."""
 
 
 def _described(kind, settings):
-    """The configuration of data that a checkpoint describes."""
-    return kind(**{**settings, **{field.name: UNASKED[field.name] for field in fields(kind) if field.name in UNASKED}})
+    """The configuration of data that a checkpoint describes, with at most as many workers as there are cores."""
+    settings = {**settings, **{field.name: UNASKED[field.name] for field in fields(kind) if field.name in UNASKED}}
+    if isinstance(settings.get("workers"), int):
+        settings["workers"] = min(settings["workers"], os.cpu_count() or 1)
+    return kind(**settings)
 
 
 def save_trained(trained: Trained, path: Path):
