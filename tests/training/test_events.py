@@ -1,6 +1,7 @@
 """Event recordings from the file to the summary: training, folds, testing and predicting."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -223,9 +224,9 @@ def test_a_checkpoint_decides_neither_on_the_network_nor_on_folders(recordings, 
         return str(tmp_path / "m.safetensors")
 
     monkeypatch.setattr("spikeformers.data.events.datasets._download", None)
-    path = described(name="nmnist", download=True, cache=str(tmp_path / "cache"))
+    path = described(name="nmnist", download=True, cache=str(tmp_path / "cache"), workers=100_000)
     trained = load_trained(path)
-    assert trained.data.time_steps == 3 and not trained.data.download
+    assert trained.data.time_steps == 3 and not trained.data.download and trained.data.workers <= os.cpu_count()
     assert main(["eval", path]) == 2 and "--data.download true fetches it" in capsys.readouterr().err
     assert main(["profile", path]) == 2
     there = recordings / "frames_cache"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -181,8 +182,11 @@ which folders are written."""
 
 
 def _described(kind, settings):
-    """The configuration of data that a checkpoint describes."""
-    return kind(**{**settings, **{field.name: UNASKED[field.name] for field in fields(kind) if field.name in UNASKED}})
+    """The configuration of data that a checkpoint describes, with at most as many workers as there are cores."""
+    settings = {**settings, **{field.name: UNASKED[field.name] for field in fields(kind) if field.name in UNASKED}}
+    if isinstance(settings.get("workers"), int):
+        settings["workers"] = min(settings["workers"], os.cpu_count() or 1)
+    return kind(**settings)
 
 
 def save_trained(trained: Trained, path: Path):

@@ -559,7 +559,7 @@ def test_a_recording_that_lies_outside_the_sensor_that_it_states_is_refused(stat
 
 def test_frames_larger_than_any_memory_are_refused(tmp_path):
     write_events(tmp_path / "a.npz", events(40))
-    with pytest.raises(ValueError, match="1,000,000,000 frames of 34x34 pixels .* cannot be counted"):
+    with pytest.raises(ValueError, match="a.npz: 1,000,000,000 frames of 34x34 pixels .* cannot be counted"):
         EventData("nmnist", time_steps=10**9).read(tmp_path / "a.npz")
     with pytest.raises(ValueError, match="cannot be counted"):
         EventData("nmnist", nmnist(tmp_path / "data"), time_steps=10**9).source(training=True)

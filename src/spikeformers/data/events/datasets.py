@@ -222,7 +222,8 @@ class EventData:
         Raises:
             ValueError: the file is missing or is no such file, or nothing states the sensor's size.
         """
-        return self.transform(training=False)(self.integrate(self._recorded(path), path))
+        frames = self.integrate(self._recorded(path), path)
+        return self.transform(training=False)(frames)
 
     def _recorded(self, path):
         if self.name != "cifar10_saccades" or str(path).lower().endswith(SUFFIXES):
@@ -253,7 +254,10 @@ class EventData:
                 "data.img_size brings all to one size"
             )
         events = rescale(events, sensor, own)
-        return integrate(events, self.time_steps, split_by=self.split_by, duration=self.duration, size=own)
+        try:
+            return integrate(events, self.time_steps, split_by=self.split_by, duration=self.duration, size=own)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
 
     def within(self, events: Events, where: str | Path) -> tuple[Events, tuple[int, int]]:
         """The events on the sensor, with a warning that counts the others, and the sensor's height and width.
