@@ -331,12 +331,12 @@ def _some(names: list[str]) -> str:
 def _sizes(published: Mapping[str, Tensor], prefix: str = "") -> dict[str, int | bool]:
     """Options of a classifier that its published weights reveal."""
     sizes = {}
-    if f"{prefix}head.weight" in published and published[f"{prefix}head.weight"].ndim == 2:
+    if f"{prefix}head.weight" in published and published[f"{prefix}head.weight"].ndim == 2 and published[f"{prefix}head.weight"].numel():
         sizes["num_classes"] = published[f"{prefix}head.weight"].shape[0]
     if f"{prefix}head_kd.weight" in published:
         sizes["distillation"] = True
     for name in ("downsample1_1.encode_conv.weight", "patch_embed.proj_conv.weight", "patch_embed.block0_conv.weight"):
-        if prefix + name in published and published[prefix + name].ndim == 4:
+        if prefix + name in published and published[prefix + name].ndim == 4 and published[prefix + name].numel():
             sizes["in_chans"] = published[prefix + name].shape[1]
     return sizes
 
@@ -344,7 +344,7 @@ def _sizes(published: Mapping[str, Tensor], prefix: str = "") -> dict[str, int |
 def _dense_sizes(published: Mapping[str, Tensor]) -> dict[str, int]:
     """Options of a detector or segmentation network that its weights reveal; none if they are a classifier's."""
     ours = {_first_match(_DENSE, name) or name: value for name, value in published.items()}
-    return {option: ours[name].shape[axis] for name, option, axis in _DENSE_SIZES if name in ours and ours[name].ndim > axis}
+    return {option: ours[name].shape[axis] for name, option, axis in _DENSE_SIZES if name in ours and ours[name].ndim > axis and ours[name].numel()}
 
 
 def _architecture_of(published: Mapping[str, Tensor], options: dict) -> str:
