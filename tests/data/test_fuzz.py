@@ -1,5 +1,6 @@
 """Damaged and hostile files: whatever is wrong with an image, a mask or annotations is one ValueError, soon and in little memory."""
 
+import copy
 import io
 import json
 import os
@@ -87,16 +88,18 @@ def changed(content, rng):
             if not keys:
                 break
             key = rng.choice(keys)
-            if isinstance(place[key], dict | list) and place[key] and rng.random() < 0.8:
+            if isinstance(place[key], dict | list) and place[key] and rng.random() < 0.97:
                 place = place[key]
                 continue
-            kind = rng.randrange(5)
-            if kind == 0:
+            kind = rng.randrange(20)
+            if kind < 8 and isinstance(place[key], int | float):
+                place[key] *= rng.choice((-1, 0, 0.5, 2, 10, 1e4, 1e7, 1e12))
+            elif kind == 8:
                 del place[key]
-            elif kind == 1 and isinstance(place, list):
-                place.append(place[key])
+            elif kind == 9 and isinstance(place, list):
+                place.append(copy.deepcopy(place[key]))
             else:
-                place[key] = rng.choice(VALUES)
+                place[key] = copy.deepcopy(rng.choice(VALUES))
             break
     return content
 

@@ -1,8 +1,10 @@
 """From samples to batches: what is fixed, what is random, who sees what, and what becomes of broken files."""
 
 import errno
+import io
 import random
 import struct
+import tarfile
 import warnings
 import zlib
 
@@ -274,3 +276,22 @@ def test_nothing_to_read_at_all(damaged):
 def test_the_name_decides_between_images_and_events():
     assert data_type("nmnist") is data_type("events") is EventData
     assert data_type("folder") is data_type(None) is data_type("unknown") is ImageData
+
+
+def test_classes_without_a_sample_are_named(tmp_path):
+    for split, names in (("train", ["0_1.png"]), ("val", ["1_1.png"])):
+        tar = tmp_path / f"{split}-0.tar"
+        with tarfile.open(tar, "w") as file:
+            for name in names:
+                image = io.BytesIO()
+                Image.new("RGB", (4, 4)).save(image, "PNG")
+                for ending, content in ((".png", image.getvalue()), (".cls", name[:1].encode())):
+                    member = tarfile.TarInfo(name[:3] + ending)
+                    member.size = len(content)
+                    file.addfile(member, io.BytesIO(content))
+    (tmp_path / "classes.txt").write_text("cat\ndog\nyeti\n")
+    data = ImageData("webdataset", str(tmp_path))
+    with pytest.warns(UserWarning, match="no training sample is of 2 of the 3 classes: dog, yeti"):
+        TrainingSet(data, 0)
+    with pytest.warns(UserWarning, match="no test sample is of 2 of the 3 classes: cat, yeti"):
+        TestSet(data)

@@ -244,3 +244,15 @@ def test_a_class_without_images_is_named(tmp_path):
     data = pictures(tmp_path, ["cat/1.png", "dog/1.heic"])
     with pytest.raises(ValueError, match=r"the class folders dog hold none; there are files of other names, such as .*1.heic"):
         TestSet(data)
+
+
+@pytest.mark.parametrize("mode, side", [("L", 15_000), ("RGB", 16_500), ("F", 8_100)])
+def test_an_image_of_more_memory_than_a_gigabyte_is_refused(mode, side, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    if mode == "F":
+        content = b"Pf\n%d %d\n-1.0\n" % (side, side)
+    else:
+        content = b"P%d %d %d 255\n" % ({"L": 5, "RGB": 6}[mode], side, side)
+    (tmp_path / "a.ppm").write_bytes(content + bytes(99))
+    with pytest.raises(ValueError, match=f"its {side}x{side} pixels take more than 1 GiB"):
+        upright_image(tmp_path / "a.ppm")

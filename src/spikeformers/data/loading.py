@@ -157,6 +157,17 @@ class _Samples(Dataset):
             (indices,) = np.nonzero(held_out_of(self.source.labels, data.holdout) == held_out)
             self.indices = indices.tolist()
         self.unreadable = torch.zeros(len(self.indices), dtype=torch.bool).share_memory_()
+        if data.task == "classification":
+            self._say_which_classes_are_missing()
+
+    def _say_which_classes_are_missing(self):
+        """An accuracy, which is one of the classes that occur, hides that others do not."""
+        there = np.bincount(np.asarray(self.source.labels, int)[self.indices], minlength=len(self.classes))
+        absent = [name for name, count in zip(self.classes, there, strict=False) if not count]
+        if absent and len(self):
+            names = ", ".join(absent[:5]) + ", ..." * (len(absent) > 5)
+            kind = "training" if self.training else "test"
+            warnings.warn(f"no {kind} sample is of {len(absent)} of the {len(self.classes)} classes: {names}", stacklevel=3)
 
     def __len__(self):
         return len(self.indices)

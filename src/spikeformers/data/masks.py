@@ -17,6 +17,7 @@ from .loading import collate_dense, read_image
 from .reading import (
     NOT_THE_FILE,
     UNREADABLE,
+    check_memory,
     files_in,
     image_header,
     image_orientation,
@@ -259,6 +260,7 @@ class Masks:
         try:
             with image_header(file) as mask:
                 _check_mode(mask.mode, file)
+                check_memory(mask, 10)
                 raw = mask.tile[0][3] if mask.format == "PNG" and mask.tile else ""
                 mask.load()
                 values = upright_array(np.asarray(mask), image_orientation(mask))

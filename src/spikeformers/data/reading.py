@@ -46,6 +46,8 @@ TURNS = {  # what EXIF's orientation asks for
 }
 ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
 LARGEST_16 = 2**16 - 1
+MOST_MEMORY = 2**30  # bytes for one image; a file of some kilobytes may state any number of pixels
+PIXEL = {"RGB": 4, "1": 5, "L": 5, "P": 5, "I": 17, "F": 17}  # bytes that a pixel of a mode takes until it is RGB
 TOOLS = {  # folders and files that file managers, NAS, archivers and notebook servers leave; in lower case
     "@eadir",
     "__macosx",
@@ -185,12 +187,13 @@ def image_header(source: str | Path | BytesIO):
 NO_IMAGE = "no image that Pillow can read"
 
 
-@contextmanager
-def decoded(source: str | Path | BytesIO):
-    """`image_header` with the pixels loaded."""
-    with image_header(source) as image:
-        image.load()
-        yield image
+def check_memory(image: Image.Image, per_pixel: int):
+    """
+    Raises:
+        ValueError: an image whose pixels take so many bytes each takes more than MOST_MEMORY.
+    """
+    if image.width * image.height * per_pixel > MOST_MEMORY:
+        raise ValueError(f"its {image.width}x{image.height} pixels take more than {MOST_MEMORY / 2**30:.0f} GiB of memory")
 
 
 def stored_image(source: str | Path | BytesIO) -> tuple[Image.Image, int]:
@@ -202,13 +205,16 @@ def stored_image(source: str | Path | BytesIO) -> tuple[Image.Image, int]:
         ValueError: see `image_header`; or nobody can say which of its values is white, or some are no numbers.
         OSError: see `image_header`.
     """
-    with decoded(source) as image:
+    with image_header(source) as image:
+        check_memory(image, PIXEL.get(image.mode, 11 if image.mode.startswith("I") else 8))
+        image.load()
         orientation = image_orientation(image)
         if image.mode.startswith("I") or image.mode == "F":
             pixels = Image.fromarray(_eight_bits(image)).convert("RGB")
         else:
             known = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)  # premultiplied, of which Pillow makes no RGB
-            pixels = (image.convert(known) if known else image).convert("RGB")
+            pixels = image.convert(known) if known else image
+            pixels = pixels if pixels.mode == "RGB" else pixels.convert("RGB")
     pixels.info = {}  # what was true of the file, such as its orientation, need not be of what is made of it
     return pixels, orientation
 
@@ -264,9 +270,10 @@ def _eight_bits(image):
     if tags.get(PHOTOMETRIC) == 0 and image.mode != "F":  # white is zero; Pillow turns only images of 8 bits
         black, white = white, black
     result = np.empty(values.shape, np.uint8)
-    for row in range(0, len(values), 64):  # a few rows at a time: ten times the image's memory would be taken otherwise
-        part = (values[row : row + 64].astype(np.float64) - black) * (255 / (white - black))
-        result[row : row + 64] = part.round().clip(0, 255)
+    flat, values = result.reshape(-1), values.reshape(-1)
+    for start in range(0, len(flat), 2**18):  # some at a time: ten times the image's memory would be taken otherwise
+        part = slice(start, start + 2**18)
+        flat[part] = ((values[part].astype(np.float64) - black) * (255 / (white - black))).round().clip(0, 255)
     return result
 
 

@@ -297,11 +297,15 @@ def predict(trained: Trained, path: str | Path, top: int = 5) -> list[tuple[str,
     the camera says.
 
     Raises:
-        ValueError: the file is missing or no image (or recording), or the checkpoint does not say how images are prepared.
+        ValueError: the file is missing or no image (or recording), the checkpoint does not say how images are prepared, or the answer
+            is no finite number.
     """
     if trained.data is None:
         raise ValueError("this checkpoint does not say how its images are prepared; use one that `train` wrote")
     x, _ = collate([(trained.data.read(path), 0)])
-    probabilities = trained.model.eval()(x, per_step=True).mean(0)[0].softmax(-1)
+    logits = trained.model.eval()(x, per_step=True).mean(0)[0]
+    if not (x.isfinite().all() and logits.isfinite().all()):
+        raise ValueError(f"{path} holds or leads to numbers that are not finite (NaN or infinite), which are no answer")
+    probabilities = logits.softmax(-1)
     best, classes = probabilities.topk(min(top, len(probabilities))), trained.classes
     return [(classes[index] if classes else f"class {index}", value) for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
