@@ -66,6 +66,12 @@ def compile_sanitized(sources, flags, folder):
         subprocess.run(["cc", "-shared", *SANITIZE, folder / f"{name}.o", "-o", folder / f"{name}.so"], check=True)
 
 
+def constants_of_setup():
+    """What setup.py assigns, by name."""
+    statements = [statement for statement in ast.parse(SETUP.read_text()).body if isinstance(statement, ast.Assign)]
+    return {statement.targets[0].id: ast.literal_eval(statement.value) for statement in statements}
+
+
 def run_sanitized(*command):
     """Runs Python with these arguments; whatever a sanitizer finds ends it."""
     # Python frees little before it exits
@@ -97,15 +103,25 @@ EVERYTHING = "not builds and not missing and not is_built and not status and not
     ],
 )
 def test_sanitizers_find_nothing(operations, build, optimisation, tests, tmp_path):
-    constants = {
-        statement.targets[0].id: ast.literal_eval(statement.value)
-        for statement in ast.parse(SETUP.read_text()).body
-        if isinstance(statement, ast.Assign)
-    }
+    constants = constants_of_setup()
     sources = {operation: KERNELS / operation / "native.c" for operation in operations}
     compile_sanitized(sources, [*constants["EXACT"], *constants["X86_LEVELS"].get(build, []), optimisation], tmp_path)
     files = [Path(__file__).with_name(f"test_{operation}.py") for operation in operations]
-    result = run_sanitized("-c", RUN, KERNELS, tmp_path, *files, "-k", tests, "-n0", "-qs", "-p", "no:cacheprovider")
+    run_tests(tmp_path, files, "-k", tests)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", BUILDS)
+def test_sanitizers_find_nothing_in_broken_calls(build, tmp_path):
+    """Some ten thousand calls of each kernel with arguments that do not fit, of which each is answered or refused."""
+    sources = {operation: KERNELS / operation / "native.c" for operation in ("spike_conv", "spike_attention", "lif")}
+    constants = constants_of_setup()
+    compile_sanitized(sources, [*constants["EXACT"], *constants["X86_LEVELS"].get(build, []), "-O0"], tmp_path)
+    run_tests(tmp_path, [Path(__file__).with_name("test_broken_calls.py")], "-m", "slow or not slow")
+
+
+def run_tests(folder, files, *options):
+    result = run_sanitized("-c", RUN, KERNELS, folder, *files, *options, "-n0", "-qs", "-p", "no:cacheprovider")
     assert result.returncode == 0, f"{result.stdout[-6000:]}\n{result.stderr[-6000:]}"
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.testing import assert_close
 
 from spikeformers import convert, create_model, event_driven, merge, shrink
@@ -262,16 +263,101 @@ def test_all_kinds_of_neurons(neuron):
     assert_same(event_driven(model), model, x)
 
 
-def test_hooks_do_not_become_part_of_plans():
+def test_hooks_are_honoured_and_named():
+    model, x = awake("spikingformer_cifar_2_256", **SPIKINGFORMER)
+    driven = event_driven(model)
+    want = driven(x)
+    hook = driven.merged.stages[0].register_forward_hook(lambda module, args, out: 2 * out)
+    with pytest.warns(UserWarning, match="stages.0: forward hook"):
+        got = driven(x)
+    assert_close(got, driven.merged(x), rtol=0, atol=0)
+    assert not torch.equal(got, want)
+    with pytest.raises(ValueError, match="stages.0: forward hook"):
+        driven.stream(x)
+    hook.remove()
+    assert_close(driven(x), want, rtol=0, atol=0)
+
+
+def test_hooks_that_listen_do_not_become_part_of_plans():
     model, x = awake("spikingformer_cifar_2_256", **SPIKINGFORMER)
     driven = event_driven(model)
     calls = []
-    driven.merged.stages[0].register_forward_hook(lambda module, args, out: calls.append(float(out.sum())) or 2 * out)
-    want = event_driven(model)(x)
-    assert_close(driven(x), want, rtol=0, atol=1e-12)
-    assert calls == []
+
+    def listener(module, args, out):
+        calls.append(float(out.sum()))
+
+    listener.listens = True
+    driven.merged.stages[0].register_forward_hook(listener)
+    assert_close(driven(x), event_driven(model)(x), rtol=0, atol=1e-12)
+    assert calls == [] and driven.layers()
     driven.merged(x)
     assert len(calls) == 1
+
+
+WEIGHT_HOOKS = {
+    "weight_norm": nn.utils.weight_norm,
+    "spectral_norm": nn.utils.spectral_norm,
+    "prune": lambda layer: prune.random_unstructured(layer, "weight", 0.5),
+    "prune twice": lambda layer: [prune.random_unstructured(layer, name, 0.3) for name in ("weight", "weight", "bias")],
+    "parametrized weight_norm": nn.utils.parametrizations.weight_norm,
+    "parametrized spectral_norm": nn.utils.parametrizations.spectral_norm,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
+@pytest.mark.parametrize("kind", WEIGHT_HOOKS)
+def test_weights_that_hooks_compute_follow_new_parameters(kind):
+    torch.manual_seed(0)
+    model = Small().double().eval()
+    for layer in (model.b, model.head):
+        WEIGHT_HOOKS[kind](layer)
+    x = 4 * torch.randn(4, 2, 3, 8, 8, dtype=torch.float64)
+    with torch.enable_grad():
+        model(x).sum()  # leaves weights behind that have a gradient
+    driven = event_driven(model, x)
+    assert_close(driven(x), model(x), rtol=0, atol=1e-9)
+    assert [layer.name for layer in driven.layers()] == ["b"]
+    state = {name: value + torch.randn_like(value) for name, value in driven.merged.state_dict().items()}
+    driven.merged.load_state_dict(state)
+    model.load_state_dict(state)
+    assert_close(driven(x), model(x), rtol=0, atol=1e-9)
+
+
+class Small(nn.Module):
+    """A convolution of spikes, and a linear layer of their means; `part` says what else is in the forward pass."""
+
+    def __init__(self, part=None):
+        super().__init__()
+        self.part = part
+        self.a, self.lif, self.b = nn.Conv2d(3, 16, 3, padding=1), LIF(), nn.Conv2d(16, 24, 3, padding=1)
+        self.out, self.head = LIF(), nn.Linear(24, 5)
+
+    def forward(self, x, per_step=False):
+        step = lambda layer, z: layer(z.flatten(0, 1)).unflatten(0, z.shape[:2])  # noqa: E731
+        y = self.out(step(self.b, self.lif(step(self.a, x)))).mean((3, 4))
+        if self.part == "autocast":
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                y = self.head(y.float()).to(x.dtype)
+        elif self.part == "cond":
+            y = torch.cond(y.sum() > 0, lambda z: self.head(z), lambda z: -self.head(z), (y,))
+        elif self.part == "gradients":
+            with torch.enable_grad():
+                y = self.head(y)
+        else:
+            y = self.head(y)
+        return y if per_step else y.mean(0)
+
+
+@pytest.mark.parametrize("part", ["autocast", "cond", "gradients"])
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_parts_that_export_leaves_as_they_are_run_merged(part, calibrated):
+    torch.manual_seed(0)
+    model, x = Small(part).eval(), 4 * torch.randn(2, 2, 3, 8, 8)
+    with pytest.warns(UserWarning, match="runs in its place"), torch.no_grad():
+        driven = event_driven(model, x if calibrated else None)
+        assert_close(driven(x), driven.merged(x), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="Small"):
+        event_driven(model).stream(x[0])
 
 
 def test_results_do_not_depend_on_threads():

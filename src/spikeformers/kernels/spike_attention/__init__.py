@@ -43,7 +43,7 @@ def call(q: Packed, k: Packed, v: Packed, num_heads: int, out: Tensor) -> Attent
             without gaps.
     """
     _check(q, k, v, num_heads, out.dtype)
-    if tuple(out.shape) != q.shape or not out.movedim(2, 4).is_contiguous() or not all(z.words.is_contiguous() for z in (q, k, v)):
+    if out.device.type != "cpu" or tuple(out.shape) != q.shape or not out.movedim(2, 4).is_contiguous() or not all(z.words.is_contiguous() for z in (q, k, v)):
         raise ValueError(f"words must be contiguous, and counts {q.shape}, channels last without gaps, not {tuple(out.shape)}")
     _, t, b, h, w, words = q.words.shape
     return AttentionCall(
@@ -65,9 +65,10 @@ def run(given: AttentionCall) -> None:
 def _check(q: Packed, k: Packed, v: Packed, num_heads: int, dtype: torch.dtype) -> None:
     if dtype not in DTYPES:
         raise ValueError(f"counts are in float32 or float64, not {dtype}")
+    q.check()
     if not isinstance(num_heads, int) or num_heads < 1 or q.channels < 1 or q.channels % num_heads or q.channels // num_heads > 2**24:
         raise ValueError(f"num_heads={num_heads} does not divide the {q.channels} channels of the queries, or heads have more than 2^24")
-    if not q.shape == k.shape == v.shape or any(len(z.words) != 1 for z in (q, k, v)):
+    if not q.check().shape == k.check().shape == v.check().shape or any(len(z.words) != 1 for z in (q, k, v)):
         raise ValueError(
             f"expected binary spikes of one shape, not {q.shape}, {k.shape}, {v.shape} in {[len(z.words) for z in (q, k, v)]} planes"
         )

@@ -159,8 +159,8 @@ def pack_signed(x: Tensor, levels: int) -> tuple[Packed, int]:
     The channels are C rounded up to a multiple of 64, for numbers above 0, and as many again for those below: see `signed`. Numbers
     beyond the levels are clipped.
     """
-    if x.ndim != 5 or not isinstance(levels, int) or not 1 <= levels < 2**15:
-        raise ValueError(f"expected whole numbers [T, B, C, H, W] and from 1 to {2**15 - 1} levels, not {tuple(x.shape)} and {levels}")
+    if x.ndim != 5 or x.device.type != "cpu" or not isinstance(levels, int) or not 1 <= levels < 2**15:
+        raise ValueError(f"expected whole numbers [T, B, C, H, W] and from 1 to {2**15 - 1} levels, not {tuple(x.shape)} on {x.device} and {levels}")
     t, b, c, h, w = x.shape
     library, half = native.load()[0], -(-c // 64)
     if library is None or x.dtype not in native.DTYPES or not x.numel():
@@ -397,7 +397,7 @@ def _check_call(
     if (neuron is None) != (fired is None):
         raise ValueError("neurons need a place for their spikes, and that needs neurons")
     if fired is not None and (
-        fired.words.shape != (1, t, b, h, w, -(-c // 64)) or fired.channels != c or not fired.words.is_contiguous() or not fired.words.device.type == "cpu"
+        fired.check().words.shape != (1, t, b, h, w, -(-c // 64)) or fired.channels != c or not fired.words.is_contiguous() or not fired.words.device.type == "cpu"
     ):
         raise ValueError(f"the place for spikes of {shape} is {tuple(fired.words.shape)} for {fired.channels} channels")
     return shape, dtype
@@ -417,7 +417,7 @@ def _check(spikes, weight, bias, stride, padding, addends) -> tuple[tuple[int, .
             raise ValueError("spikes need a weight: see prepare")
         _check_weight(weight)
         _check_windows(weight.shape[2:], stride, padding)
-        t, b, c, h, w = spikes.shape
+        t, b, c, h, w = spikes.check().shape
         outputs, inputs, kh, kw = weight.shape
         if c != (outputs if weight.depthwise else inputs):
             raise ValueError(
@@ -441,11 +441,11 @@ def _check(spikes, weight, bias, stride, padding, addends) -> tuple[tuple[int, .
 
 def unpacked_into(spikes: Packed, out: Tensor | torch.dtype) -> native.BitsCall:
     """The call of `spike_unpack` that fills `out` [T, B, C, H, W], channels last without gaps; of a type alone, `out` is to be set in it."""
-    planes, t, b, h, w, words = spikes.words.shape
+    planes, t, b, h, w, words = spikes.check().words.shape
     dtype, to = (out, None) if isinstance(out, torch.dtype) else (out.dtype, out.data_ptr())
-    if not spikes.words.is_contiguous() or dtype not in native.DTYPES:
-        raise ValueError(f"words of spikes must be contiguous and numbers float32 or float64, not {dtype}")
-    if to is not None and (tuple(out.shape) != spikes.shape or not _is_map(out)):
+    if not spikes.words.is_contiguous() or spikes.words.device.type != "cpu" or dtype not in native.DTYPES:
+        raise ValueError(f"words of spikes must be contiguous, on the CPU, and numbers float32 or float64, not {dtype}")
+    if to is not None and (out.device.type != "cpu" or tuple(out.shape) != spikes.shape or not _is_map(out)):
         raise ValueError(f"{spikes.shape} spikes do not go into {tuple(out.shape)}, or that is not channels last without gaps")
     return native.BitsCall(
         spikes=spikes.words.data_ptr(), out=to, planes=planes, maps=t * b, height=h, width=w, channels=spikes.channels,
@@ -455,10 +455,11 @@ def unpacked_into(spikes: Packed, out: Tensor | torch.dtype) -> native.BitsCall:
 
 def pooled_into(spikes: Packed, kernel: int, stride: int, padding: int, out: Packed) -> native.BitsCall:
     """The call of `spike_pool` that fills `out`."""
-    planes, t, b, h, w, words = spikes.words.shape
+    planes, t, b, h, w, words = spikes.check().words.shape
+    out.check()
     _check_windows((kernel, kernel), (stride, stride), (padding, padding))
     size = out_size(h, kernel, stride, padding), out_size(w, kernel, stride, padding)
-    if planes != 1 or out.words.shape != (1, t, b, *size, words) or not (spikes.words.is_contiguous() and out.words.is_contiguous()):
+    if planes != 1 or out.words.shape != (1, t, b, *size, words) or any(not z.words.is_contiguous() or z.words.device.type != "cpu" for z in (spikes, out)):
         raise ValueError(f"spikes {tuple(spikes.words.shape)} do not go into {tuple(out.words.shape)}, or either is not contiguous")
     return native.BitsCall(
         spikes=spikes.words.data_ptr(), out=out.words.data_ptr(), planes=1, maps=t * b, height=h, width=w, channels=spikes.channels,
@@ -473,7 +474,7 @@ def pool(spikes: Packed, kernel: int, stride: int, padding: int = 0) -> Packed:
     Raises:
         ValueError: the spikes have several planes, or windows do not fit the map.
     """
-    if len(spikes.words) != 1:
+    if len(spikes.check().words) != 1:
         raise ValueError(f"only binary spikes can be pooled as bits, and these have {len(spikes.words)} planes")
     _check_windows((kernel, kernel), (stride, stride), (padding, padding))
     if 2 * padding > kernel or min(spikes.shape[3:]) + 2 * padding < kernel:

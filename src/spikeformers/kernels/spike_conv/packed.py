@@ -20,11 +20,19 @@ class Packed:
     channels: int
 
     def __post_init__(self):
-        if self.words.ndim != 6 or self.words.dtype != torch.int64 or self.words.shape[5] * 64 - self.channels not in range(64):
+        self.check()
+
+    def check(self) -> "Packed":
+        """
+        Raises:
+            ValueError: the words are not such as the channels take.
+        """
+        if not isinstance(self.channels, int) or self.words.ndim != 6 or self.words.dtype != torch.int64 or self.words.shape[5] * 64 - self.channels not in range(64):
             raise ValueError(
-                f"{self.channels} channels of spikes take int64 words [planes, T, B, H, W, {-(-self.channels // 64)}], not "
+                f"{self.channels} channels of spikes take int64 words [planes, T, B, H, W, channels / 64, rounded up], not "
                 f"{tuple(self.words.shape)} of {self.words.dtype}; use pack"
             )
+        return self
 
     @property
     def shape(self) -> tuple[int, ...]:

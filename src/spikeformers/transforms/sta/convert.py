@@ -14,7 +14,7 @@ from ...layers.hooks import copied
 from . import adapters  # noqa: F401 - registers its handlers
 from .approximators import FITTED, approximations
 from .neurons import fit_threshold
-from .rates import _RUN, Rate, Run, adapt, plain
+from .rates import _RUN, Rate, Run, adapt, any_call, plain
 
 MODES = ("full", "hybrid")
 SAMPLES = 1 << 16  # activations kept of every neuron's site and batch, at least so many of each channel:
@@ -363,7 +363,19 @@ class _Sites:
             self.samples[place] = [self._some(torch.cat(parts))]
 
     def settle(self, others: dict[str, list[int]]) -> None:
-        """Gives all samples of a place the same threshold where an axis of channels has another size for other inputs."""
+        """Gives all samples the same threshold where an axis of channels has another size for other inputs, and all calls of a function
+        where their number is another: they are a loop over samples."""
+        looped = {any_call(place) for place in self.shapes.keys() ^ others.keys()} if others else set()
+        groups: dict[str, list[str]] = {}
+        for place in self.shapes:
+            groups.setdefault(any_call(place), []).append(place)
+        for name in looped & groups.keys():
+            places = groups[name]
+            if len({tuple(self.shapes[place]) for place in places}) == 1:
+                extremes = torch.stack([self.extremes.pop(place) for place in places])
+                self.extremes[name] = torch.stack([extremes[:, 0].amax(0), extremes[:, 1].amin(0)])
+                self.samples[name] = [part for place in places for part in self.samples.pop(place)]
+                self.shapes[name] = [self.shapes.pop(place) for place in places][0]
         for place, shape in self.shapes.items():
             other = others.get(place, shape)
             counted = [i for i, (a, b) in enumerate(zip(shape, other, strict=False)) if a != b] if len(shape) == len(other) else []

@@ -609,9 +609,10 @@ class Run:
     def _state(self, place, like, axes):
         """Thresholds and counts of the neurons of a place."""
         if place not in self.shaped:
-            if place not in self.thresholds:
+            found = self.thresholds.get(place, self.thresholds.get(any_call(place)))
+            if found is None:
                 raise self.refusal(place, "calibration has not seen this place, so the input takes another way through the model")
-            threshold = self.thresholds[place].to(like)
+            threshold = found.to(like)
             while threshold.ndim > like.ndim and threshold.shape[0] == 1:  # a sample by itself
                 threshold = threshold[0]
             if threshold.ndim > like.ndim or any(a not in (1, b) for a, b in zip(reversed(threshold.shape), reversed(like.shape), strict=False)):
@@ -659,6 +660,13 @@ class Run:
             raise self.refusal(name, "it has no spiking approximation; convert with spiking='hybrid'")
         self.islands[place] = name
         return exact
+
+
+def any_call(place: str) -> str:
+    """What stands for all calls of a function in a module, of which `Run.place` has numbered each."""
+    path, _, rest = place.partition(":")
+    name, slash, rest = rest.partition("/")
+    return f"{path}:{name.split('.')[0]}.*{slash}{rest}"
 
 
 def _positional(name, args, kwargs):
