@@ -80,17 +80,21 @@ def misfit(value: Any, hint: Any) -> str:
     """What is wrong with a value as " is 'x'; give a number", after the place inside it, such as "[3]"; "" if it fits.
 
     Args:
-        value: as YAML, JSON or Python hold it: a list may stand for a tuple, and a whole number for a float. Floats are finite.
+        value: as YAML, JSON or Python hold it: a list and a tuple may stand for each other, and a whole number for a float. Floats
+            are finite, and whole numbers have 64 bits.
         hint: a type: numbers, bool, str, None, Literal, a union, list, tuple or dict of these, or a TypedDict. Any is all of these.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return _not_plain(value)
-    if origin in (Union, types.UnionType) and any(not misfit(value, each) for each in arguments):
-        return ""
+    if origin in (Union, types.UnionType):
+        found = [misfit(value, each) for each in arguments]
+        inside = [text for text in found if text and not text.startswith(" is ")]
+        if not all(found) or inside:
+            return "" if not all(found) else inside[0]
     if origin is typing.NotRequired:
         return misfit(value, arguments[0])
-    if origin is list and isinstance(value, list):
+    if origin is list and isinstance(value, (list, tuple)):
         return _first(value, [arguments[0]] * len(value))
     if origin is tuple and isinstance(value, (list, tuple)):
         each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
@@ -107,7 +111,7 @@ def misfit(value: Any, hint: Any) -> str:
         return next((f".{key}{found}" for key in wanted if key in value and (found := misfit(value[key], wanted[key]))), "")
     fits = {
         bool: lambda: isinstance(value, bool),
-        int: lambda: isinstance(value, Integral) and not isinstance(value, bool),
+        int: lambda: isinstance(value, Integral) and not isinstance(value, bool) and abs(value) < 2**63,
         float: lambda: isinstance(value, Real) and not isinstance(value, bool) and _finite(value),
         str: lambda: isinstance(value, (str, os.PathLike)),
         type(None): lambda: value is None,
@@ -127,6 +131,7 @@ def shown(value: Any) -> str:
     brief = reprlib.Repr()
     brief.maxstring = brief.maxother = brief.maxlong = 60
     brief.maxlist = brief.maxtuple = 8
+    brief.maxlevel = 3
     return brief.repr(os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 

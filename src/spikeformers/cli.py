@@ -195,7 +195,7 @@ def compare(argv):
     if any(option.partition("=")[0] == "--early_exit" for option in options):
         raise ValueError("compare has no --early_exit; give it to spikeformers profile, once for each checkpoint")
 
-    from .profiling import compare as write
+    from .profiling import compare as write, read_profile
 
     for name in names:
         if not Path(name).exists() and "--rates" not in " ".join(options):
@@ -205,7 +205,7 @@ def compare(argv):
     for name in names:
         saved = Path(name) / "profile.json" if Path(name).is_dir() else Path(name)
         if saved.suffix == ".json" and saved.is_file():
-            reports.append(_json(saved, "a profile that `spikeformers profile --report` wrote", "totals"))
+            reports.append(read_profile(saved))
             maps.append([])
             print(f"{name}: {reports[-1]['totals']['energy_mj']:.4g} mJ per sample, as it was saved")
             continue
@@ -226,9 +226,10 @@ def convert(argv):
     """Make a pretrained network spike, without training, and test it at every time step."""
     _need("train", "jsonargparse")
     from jsonargparse import ArgumentParser
+    from torch import nn
 
     from .data import ImageData
-    from .training import conversion
+    from .training import conversion, evaluation
     from .transforms.sta import load_source
 
     parser = ArgumentParser(prog="spikeformers convert", description=convert.__doc__, exit_on_error=False, allow_abbrev=False)
@@ -242,20 +243,49 @@ def convert(argv):
     if not argv or argv[0].startswith("-"):
         raise ValueError("give the model first: spikeformers convert MODEL --calib FOLDER --eval FOLDER")
     given = _parsed(parser, argv)
+    named, resume = bool(_given(argv, "--data.name")), given.pop("resume")
+    of_data, run_dir = given.pop("data"), given.pop("run_dir")
+    lengths = [len(of_data[key]) for key in ("mean", "std") if _given(argv, f"--data.{key}")]
+    channels = of_data["channels"] if _given(argv, "--data.channels") else next(iter(lengths), 3)  # the network will say
+    unknown = {key: [0.5] * channels for key in ("mean", "std") if not _given(argv, f"--data.{key}")}
+    ImageData(**of_data | unknown | {"channels": channels})
+    conversion.must_be_possible(conversion.Conversion(**given), named, run_dir, resume)
+    conversion.must_be_had(given["model"], given["weights"])
     model = load_source(given["model"], given["kwargs"], given["weights"])
-    parser.set_defaults({f"data.{key}": value for key, value in conversion.preprocessing(model).items()})
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{given['model']} is {type(model).__name__}, not a network (torch.nn.Module)")
+    settings, said = evaluation.preprocessing(model, given["weights"])
+    parser.set_defaults({f"data.{key}": value for key, value in settings.items()})
     options = _parsed(parser, argv)
-    data, run_dir, resume = ImageData(**options.pop("data")), options.pop("run_dir"), options.pop("resume")
-    named = any(option.partition("=")[0] == "--data.name" for option in argv)
+    data = ImageData(**options.pop("data"))
+    del options["run_dir"], options["resume"]
+    _say_how_images_are_prepared(argv, data, settings, said, given["weights"])
     try:
         result, path = conversion.run(conversion.Conversion(**options), model, data, named, run_dir, resume)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         again = shlex.join(["spikeformers", "convert", *argv, *([] if resume else ["--resume"])])
-        raise KeyboardInterrupt(f"whole batches are kept; continue with: {again}") from None
+        stopped = KeyboardInterrupt(f"whole batches are kept; continue with: {again}")
+        stopped.signal = getattr(error, "signal", signal.SIGINT)
+        raise stopped from None
     if result:
         print(result.as_text(options["mac"], options["ac"]))
         print(f"wrote {path.with_name('any_time.csv')}")
     print(f"wrote {path}, which eval, profile and predict read")
+
+
+def _say_how_images_are_prepared(argv, data, settings, said, weights=None):
+    """Prints it with where it comes from, since a network that sees images in another way than in training answers badly, and nothing
+    else shows it. A warning where weights come without a description."""
+    from .training.evaluation import prepared_text
+
+    by_option = [key for key in settings if _given(argv, f"--data.{key}")]
+    rest = [key for key in settings if key not in by_option]
+    origin = [f"{', '.join(by_option)} as given"] * bool(by_option) + [f"{', '.join(rest)} {said}"] * bool(rest)
+    text = f"images are prepared as {prepared_text(data)} ({'; '.join(origin)})"
+    if weights is not None and {"mean", "std", "crop_pct", "img_size"} & set(rest) and "config.json" not in said:
+        warnings.warn(f"{text}: a guess, since {weights} does not say; give {', '.join(f'--data.{key}' for key in rest)}", stacklevel=2)
+    else:
+        print(text, flush=True)
 
 
 def predict(argv):
@@ -479,6 +509,9 @@ def _data_of(argv, known=None):
 def _data_and_options(parser, argv, trained):
     """Parses argv with the options of the data that they or the checkpoint name, the checkpoint's being the defaults: the data's
     configuration and all options."""
+    from .data import ImageData
+    from .training import evaluation
+
     data_class = _data_of(argv, trained.data and trained.data.name)
     parser.add_class_arguments(data_class, "data")
     if isinstance(trained.data, data_class):
@@ -488,8 +521,15 @@ def _data_and_options(parser, argv, trained):
         parser.set_defaults({f"data.{key}": value for key, value in known.items()})
     elif not any(option.startswith("--data.") for option in argv):
         raise ValueError(f"{argv[0]} does not name its images; give --data.name, --data.root and so on")
+    guessed = None
+    if trained.data is None and data_class is ImageData:
+        guessed, said = evaluation.preprocessing(trained.model)
+        parser.set_defaults({f"data.{key}": value for key, value in guessed.items()})
     options = _parsed(parser, argv)
-    return data_class(**options["data"]), options
+    data = data_class(**options["data"])
+    if guessed:
+        _say_how_images_are_prepared(argv, data, guessed, said, weights=argv[0])
+    return data, options
 
 
 def _test_set(trained, data):
@@ -673,9 +713,14 @@ def _rates(text):
     with contextlib.suppress(ValueError):
         return {"": float(text)}
     rates = _json(Path(text), "firing rates {module: rate} or a profile.json")
-    if isinstance(rates.get("layers"), list):
+    if "layers" in rates:
+        from .profiling import read_profile
+
+        rates = read_profile(Path(text))
         rows = [row for row in rates["layers"] if row["kind"] == "binary" and not row["type"].startswith(("SDSA", "matmul", "product"))]
         return {row["name"]: row["rate"] for row in [*rates["neurons"], *rows] if row["rate"] is not None}
+    if found := misfit(rates, dict[str, float]):
+        raise ValueError(f"{text} does not hold firing rates: rates{found}")
     return rates
 
 
@@ -697,7 +742,7 @@ def _switches(text):
     return switches
 
 
-def _json(path, what, *keys):
+def _json(path, what):
     """A JSON object from a file."""
     import json
 
@@ -705,7 +750,7 @@ def _json(path, what, *keys):
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {path} as {what} ({error})") from None
-    if not isinstance(content, dict) or any(key not in content for key in keys):
+    if not isinstance(content, dict):
         raise ValueError(f"{path} does not hold {what}")
     return content
 

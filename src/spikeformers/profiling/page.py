@@ -16,7 +16,8 @@ import numpy as np
 from markupsafe import Markup, escape
 from PIL import Image
 
-FORMAT = 1
+from .saved import FORMAT
+
 # Evenly spaced in OKLab from dark violet to pale yellow, so that equal steps of the rate look equally large.
 COLOUR_MAP = np.array(
     [

@@ -26,12 +26,10 @@ from .energy import PRESETS, Account, Constants, Counts, Layer, account
 from .event_driven import EventDrivenRun, time_event_driven
 from .operations import Recorder, batches_of, record
 from .page import page
+from .saved import FORMAT, wrong_with
 
 if TYPE_CHECKING:
     from .early_exit import EarlyExit
-
-FORMAT = 1
-
 
 @dataclass
 class Footprint:
@@ -484,8 +482,11 @@ def compare(reports: Sequence[dict], folder: str | os.PathLike, maps: Sequence[S
         maps: of each profile, as in `Profile.maps`.
 
     Raises:
-        ValueError: they were accounted for by different presets, switches or constants.
+        ValueError: they were accounted for by different presets, switches or constants, or are no profiles.
     """
+    for number, report in enumerate(reports, 1):
+        if wrong := wrong_with(report):
+            raise ValueError(f"profile {number} is damaged: {wrong}; profile the model again")
     ways = {str([report[key] for key in ("preset", "switches", "constants")]): report for report in reports}
     if len(ways) > 1:
         first, second = list(ways.values())[:2]

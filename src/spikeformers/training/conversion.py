@@ -1,8 +1,12 @@
 """Converting a pretrained network, and what it answers at every time step and has cost by then."""
 
 import json
+import os
 import random
 import re
+import typing
+import urllib.error
+import urllib.request
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -11,22 +15,23 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from .._files import as_csv, write_atomically, write_json
-from .._options import Range, check_options
+from .._files import as_csv, owned, write_atomically, write_json
+from .._options import Range, check_options, misfit
 from ..data import ImageData, TestSet
 from ..data.images import SUFFIXES
 from ..data.loading import collate
 from ..data.reading import files_in, tell_left_out
 from ..transforms.sta import Converted, classes_of, convert, logits_of, readable, takes_texts, with_texts
 from ..transforms.sta.convert import check_options as check_conversion
+from ..transforms.sta.sources import LIBRARIES
 from ..transforms.sta.zero_shot import PROMPTS
 from .evaluation import Trained, best_device, load_trained, save_trained
+from .signals import listening
 
 FEW = 32  # calibration images that are too few
 
@@ -83,17 +88,6 @@ class Conversion:
         check_conversion(self.time_steps, self.levels, self.potential, self.spiking)
 
 
-def preprocessing(model: nn.Module) -> dict[str, Any]:
-    """How a network from `load_source` wants its images, as settings of `ImageData`; as ImageNet's if nobody knows."""
-    known = resolve_model_data_config(model)
-    made_for = getattr(getattr(model, "patch_embed", None), "img_size", None)  # which may differ from what it was pretrained on
-    return {
-        "img_size": made_for[0] if made_for else known["input_size"][-1],
-        "channels": known["input_size"][0],
-        **{key: known[key] for key in ("mean", "std", "interpolation", "crop_pct")},
-    }
-
-
 def run(
     settings: Conversion,
     model: nn.Module,
@@ -117,25 +111,129 @@ def run(
     Raises:
         ValueError: there is nothing to calibrate by, run_dir holds something else, or as for `convert`.
     """
+    must_be_possible(settings, named, run_dir, resume)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{settings.model} is {type(model).__name__}, not a network (torch.nn.Module)")
+    with listening(), owned(folder_of(settings, run_dir)):
+        return _run(settings, model, data, named, folder_of(settings, run_dir), resume)
+
+
+def folder_of(settings: Conversion, run_dir: str | Path | None = None) -> Path:
+    """Where a conversion is written."""
+    return Path(run_dir or Path("runs") / "convert" / re.sub(r"[^\w.-]+", "_", settings.model))
+
+
+def must_be_had(name: str, weights: str | Path | None) -> None:
+    """Says what `load_source` is going to fetch from a network, and that there is none within seconds, where libraries try for a minute.
+
+    Raises:
+        ValueError: what it needs is not on this disk, and its server cannot be reached.
+    """
+    found = _to_fetch(name, weights)
+    if found is None:
+        return
+    what, url = found
+    instead = "give a file with --weights" if what == "pretrained weights" else "give a folder that holds them: transformers:FOLDER"
+    advice = f"fetch them once where there is a network (they are then kept in the library's cache), or {instead}"
+    offline = [key for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(key, "").upper() in ("1", "ON", "YES", "TRUE")]
+    if offline:
+        raise ValueError(f"the {what} of {name} are not on this disk, and {offline[0]} forbids to download them; {advice}, or unset {offline[0]}")
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACHED_WITHIN).close()
+    except urllib.error.HTTPError:  # it answers
+        pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise ValueError(f"the {what} of {name} are not on this disk, and {url} cannot be reached ({reason}); {advice}") from None
+    print(f"{name}: fetching its {what} from {url}; they are kept in the library's cache", flush=True)
+
+
+REACHED_WITHIN = 5.0  # seconds
+
+
+def _to_fetch(name, weights):
+    """What is missing on this disk and the address of who has it; None if nothing is, or the library does not know the name."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    library, _, rest = name.partition(":")
+    if library not in LIBRARIES or not rest:
+        library, rest = "timm", name
+
+    def cached(repository, *files):
+        return any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+
+    try:
+        if library == "transformers":
+            place, _, last = rest.rpartition(":")
+            place = rest if not place or not last[:1].isupper() else place
+            if Path(place).is_dir() or place.startswith((".", "/", "~")) or cached(place, "config.json"):
+                return None
+            return "configuration and weights", f"{constants.ENDPOINT}/{place}"
+        if weights is not None:
+            return None
+        if library == "timm":
+            import timm
+
+            known = timm.models.get_pretrained_cfg(rest)
+            if known is None or not known.has_weights or not known.hf_hub_id or cached(known.hf_hub_id, "model.safetensors", "pytorch_model.bin"):
+                return None
+            return "pretrained weights", f"{constants.ENDPOINT}/{known.hf_hub_id}"
+        import torchvision
+
+        url = torchvision.models.get_model_weights(rest).DEFAULT.url
+        there = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+        return None if there.is_file() else ("pretrained weights", url)
+    except (ValueError, RuntimeError, AttributeError):  # no such name, of which `load_source` says what there is
+        return None
+
+
+def must_be_possible(settings: Conversion, named: bool, run_dir: str | Path | None, resume: bool) -> None:
+    """What can be said before there is a network, which may have to be fetched.
+
+    Raises:
+        ValueError: as for `run`.
+    """
     if settings.calib is None and not named:
         raise ValueError("there is nothing to choose thresholds by: give --calib FOLDER, or a data set by --data.name and --data.root")
+    for option, place in (("--calib", settings.calib), ("--eval", settings.eval)):
+        if place is not None and not Path(place).is_dir():
+            raise ValueError(f"{option} {place} is no folder; give one that holds images")
+    if settings.weights is not None and not Path(settings.weights).is_file():
+        raise ValueError(f"there is no file {settings.weights} as --weights")
+    folder = folder_of(settings, run_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--run_dir {folder} is a file; give a folder")
+    if (folder / "converted.safetensors").exists() and not resume:
+        raise ValueError(f"{folder} holds a conversion already; continue it with --resume, or choose another --run_dir")
+
+
+def _earlier(table):
+    """What an interrupted test has written: its settings, and sums so far."""
+    try:
+        content = json.loads(table.read_text(encoding="utf-8"))
+        settings, sums = content["settings"], content["any_time"]
+        if not isinstance(settings, dict):
+            raise TypeError("settings that are none")
+        hints = typing.get_type_hints(AnyTime)
+        if wrong := next((key + found for key, value in sums.items() if (found := misfit(value, hints[key]))), ""):
+            raise ValueError(wrong)
+        return settings, AnyTime(**sums)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{table} is damaged ({type(error).__name__}: {error}); delete it, and the test begins anew") from None
+
+
+def _run(settings, model, data, named, folder, resume):
     source = data
     if settings.eval is not None:
         data = replace(data, name="folder", root=settings.eval, split=".")
     elif not named:
         data = replace(data, name="folder")  # of which `eval` says that it needs a root
-    folder = Path(run_dir or Path("runs") / "convert" / re.sub(r"[^\w.-]+", "_", settings.model))
     path, table = folder / "converted.safetensors", folder / "any_time.json"
     wanted, so_far = json.loads(json.dumps({**asdict(settings), "data": asdict(data)})), None
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--run_dir {folder} is a file; give a folder")
-    if path.exists() and not resume:
-        raise ValueError(f"{folder} holds a conversion already; continue it with --resume, or choose another --run_dir")
     if resume and table.is_file():
-        earlier = json.loads(table.read_text(encoding="utf-8"))
-        if changed := [key for key, value in wanted.items() if earlier["settings"].get(key) != value]:
+        earlier, so_far = _earlier(table)
+        if changed := [key for key, value in wanted.items() if earlier.get(key) != value]:
             raise ValueError(f"{folder} holds a conversion with other settings ({', '.join(changed)}); choose another --run_dir")
-        so_far = AnyTime(**earlier["any_time"])
     samples = _test_set(settings, data) if named or settings.eval else None
     if takes_texts(model):
         model = with_texts(model, settings.classes or readable(_classes(samples)), settings.prompts)

@@ -1,0 +1,205 @@
+"""profile.json as `Profile.to_dict` writes it: what it holds, and reading it back."""
+
+import json
+import os
+from pathlib import Path
+from typing import Literal, NotRequired, TypedDict
+
+from .._options import misfit
+
+FORMAT = 1
+SMALLEST, LARGEST = 1e-30, 1e30  # of what a network can cost; what is drawn of it takes sums and powers of ten
+
+
+class Totals(TypedDict):
+    ac: float
+    mac: float
+    dense: float
+    energy_mj: float
+
+
+class Ann(TypedDict):
+    dense: float
+    energy_mj: float
+
+
+class Constants(TypedDict):
+    mac: float
+    ac: float
+    neuron: float
+
+
+Layer = TypedDict(
+    "Layer",
+    {
+        **dict.fromkeys(("name", "type", "stage"), str),
+        "parameters": int,
+        "kind": str | None,
+        "class": Literal["AC", "MAC", "free"],
+        "rate": float | None,
+        "rate_per_step": list[float],
+        **dict.fromkeys(("dense", "ac", "mac", "energy_mj", "ann_energy_mj"), float),
+        "output_shape": list[int],
+    },
+)
+
+
+class Neurons(TypedDict):
+    name: str
+    stage: str
+    rate: float | None
+    rate_per_step: list[float]
+    shape: list[int]
+    description: str
+
+
+class Preset(Totals):
+    preset: str
+    switches: dict[str, str | int | bool]
+
+
+class Finding(TypedDict):
+    module: str
+    operation: str
+    operands: list[str]
+    share: float
+    reason: str
+    remedy: str
+
+
+class Audit(TypedDict):
+    additions_only: bool
+    verdict: str
+    operations: int
+    offending: list[Finding]
+    allowed: list[Finding]
+
+
+class NeuroBench(TypedDict):
+    footprint: int
+    connection_sparsity: float
+    activation_sparsity: float
+    dense: float
+    effective_macs: float
+    effective_acs: float
+
+
+class Module(TypedDict):
+    name: str
+    type: str
+    output_shape: list[int]
+    parameters: int
+    depth: int
+
+
+class Exit(TypedDict):
+    confidence: float | None
+    accuracy: float | None
+    time_steps: float
+    energy_mj: float
+    exits: dict[str, float]
+
+
+class DrivenLayer(TypedDict):
+    name: str
+    operation: str
+    way: str
+    density: float
+    limit: float | None
+    event_ms: float | None
+    dense_ms: float | None
+
+
+class Driven(TypedDict):
+    milliseconds: float
+    merged_milliseconds: float
+    batch: int
+    threads: int
+    precision: str
+    layers: list[DrivenLayer]
+
+
+class Saved(TypedDict):
+    """What later versions have added need not be there."""
+
+    format: Literal[1]
+    title: str
+    model: str
+    parameters: int
+    checkpoint: str | None
+    data: str | None
+    samples: int
+    input_shape: list[int]
+    time_steps: int
+    schedule: NotRequired[str | None]
+    estimated: bool
+    accuracy: float | None
+    accuracy_per_step: list[float] | None
+    preset: str
+    switches: dict[str, str | int | bool]
+    constants: Constants
+    formula: str
+    notes: list[str]
+    totals: Totals
+    ann: Ann
+    presets: list[Preset]
+    mean_rate: float | None
+    mac_layers: list[str]
+    layers: list[Layer]
+    neurons: list[Neurons]
+    audit: Audit | None
+    audit_merged: Audit | None
+    neurobench: NeuroBench | None
+    architecture: list[Module]
+    early_exit: NotRequired[list[Exit]]
+    event_driven: NotRequired[Driven | None]
+
+
+def read_profile(path: str | os.PathLike) -> dict:
+    """The content of a profile.json.
+
+    Raises:
+        ValueError: it is none, is damaged, or has another format; what does not fit is named.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"cannot read {path} as a profile that `spikeformers profile --report` wrote ({error})") from None
+    wrong = wrong_with(content)
+    if wrong:
+        raise ValueError(f"{path} is no profile that `spikeformers profile --report` wrote, or is damaged: {wrong}; profile the model again")
+    return content
+
+
+def wrong_with(content: object) -> str:
+    """What keeps this from being the content of a profile.json; "" if it is one."""
+    if not isinstance(content, dict):
+        return "it holds no keys"
+    if found := misfit(content, Saved):
+        return f"the profile{found}"
+    if (place := _out_of_range(content, "")) is not None:
+        return f"{place.removeprefix('.')} is no number that a network can have"
+    points = content.get("early_exit") or []
+    if any((point["confidence"] is None) != (point is points[-1]) for point in points):
+        return "early_exit does not end with the network without early exits"
+    shares = [content["accuracy"], *(content["accuracy_per_step"] or []), *(point["accuracy"] for point in points)]
+    if any(share is not None and share > 1 for share in shares):
+        return "an accuracy is above 1"
+    if any(point["exits"].keys() != points[0]["exits"].keys() for point in points):
+        return "early_exit has points of different networks"
+    driven = content.get("event_driven")
+    if driven and not driven["milliseconds"]:
+        return "event_driven.milliseconds is 0"
+    return ""
+
+
+def _out_of_range(content, place):
+    if isinstance(content, dict):
+        found = (_out_of_range(value, f"{place}.{key}") for key, value in content.items())
+    elif isinstance(content, list):
+        found = (_out_of_range(value, f"{place}[{number}]") for number, value in enumerate(content))
+    else:
+        wrong = isinstance(content, (int, float)) and not isinstance(content, bool) and content != 0 and not SMALLEST <= content <= LARGEST
+        return place if wrong else None
+    return next((place for place in found if place is not None), None)
