@@ -40,7 +40,10 @@ OUR_OWN = {"meta_spikeformer_cifar", "spiking_vgg9", "spiking_resnet18", "sew_re
 EDGE = {"spiking_resnet_edge"}  # for images of 32 pixels in one time step
 CONVOLUTIONAL = {"spiking_vgg9", "spiking_resnet18", "sew_resnet18"}  # made for frames of 48 pixels
 WITHOUT_SHORTCUTS = {"spiking_vgg9"}  # so there are no paths to drop
-SMALLER = {"spiking_vgg9": {"width": 0.5, "img_size": 32}}  # with values: its classifier takes one size of images only
+SMALLER = {  # with values
+    "spiking_vgg9": {"width": 0.5, "img_size": 32},  # its classifier takes one size of images only
+    "spiking_resnet_edge": {"tau": 2.0},  # with that of one time step nothing is remembered, so the order of frames would not matter
+}
 WITH_SECOND_HEAD = {
     "meta_spikeformer_15m": 15_473_208,
     "meta_spikeformer_31m": 31_814_864,

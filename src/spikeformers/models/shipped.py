@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 
 import safetensors.torch
-import torch
 from torch import nn
 
 from .._files import write_json
