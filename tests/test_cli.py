@@ -17,6 +17,7 @@ from torchvision.utils import save_image
 from spikeformers import create_model, list_models
 from spikeformers.cli import main
 from spikeformers.data import ImageData
+from spikeformers.models import shipped as shipped_module
 
 RECIPE = str(Path(__file__).parents[1] / "recipes" / "digits.yaml")
 QUICK = [
@@ -246,6 +247,21 @@ def test_list(capsys):
     assert capsys.readouterr().out.split() == list_models() + ["faster_rcnn", "mask_rcnn", "semantic_fpn"]
     assert main(["list", "meta*"]) == 0
     assert capsys.readouterr().out.split() == list_models("meta*")
+
+
+def test_list_of_what_ships(says, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped_module, "FOLDER", tmp_path)
+    shipped_module.shipped.cache_clear()
+    try:
+        assert "no weights that ship match '*'" in says("list", "--pretrained")
+        entry = {"data": "CIFAR-10", "accuracy": 0.9, "time_steps": 1, "parameters": 1234567, "firing_rate": 0.1, "milliseconds": None}
+        (tmp_path / "index.json").write_text(json.dumps({"spiking_resnet_edge.tag": entry}))
+        shipped_module.shipped.cache_clear()
+        assert main(["list", "--pretrained", "spiking*"]) == 0
+        _, line, _ = capsys.readouterr().out.splitlines()
+        assert line.split() == ["spiking_resnet_edge.tag", "CIFAR-10", "90.00%", "1", "1,234,567", "0.1000", "-"]
+    finally:
+        shipped_module.shipped.cache_clear()
 
 
 def test_estimates_for_networks_around_a_backbone(capsys):

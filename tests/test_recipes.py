@@ -85,7 +85,7 @@ def test_a_recipe_fits_its_model(path):
         assert model(torch.zeros(*steps, 1, channels, height, width)).shape == (1, model.num_classes)
     sample = np.zeros(recipe.data.shape, np.int32) if steps else Image.new("RGB", (300, 240))
     assert recipe.data.transform(training=True)(sample).shape == recipe.data.shape
-    assert (recipe.model.kwargs.get("distillation", False)) == bool(recipe.training.teacher)
+    assert recipe.training.teacher or not recipe.model.kwargs.get("distillation", False)  # a second head needs a teacher
 
 
 # epochs + cool-down, warm-up, highest and lowest learning rate, batch, weight decay, erasing, mixup, cutmix, T

@@ -138,7 +138,7 @@ def evaluate(argv):
     parser = ArgumentParser(
         prog="spikeformers eval", description=evaluate.__doc__, exit_on_error=False, allow_abbrev=False
     )
-    parser.add_argument("checkpoint", type=str, help="best.ckpt, last.ckpt or a .safetensors file with its .json")
+    parser.add_argument("checkpoint", type=str, help="best.ckpt, last.ckpt, a .safetensors file with its .json, or a name of `spikeformers list --pretrained`")
     parser.add_argument("--event_driven", type=str | None, help=EVENT_DRIVEN)
     if argv[:1] in (["-h"], ["--help"]):
         parser.add_class_arguments(_data_of(argv), "data")
@@ -291,7 +291,7 @@ def _say_how_images_are_prepared(argv, data, settings, said, weights=None):
 def predict(argv):
     """Print the likeliest classes of image or event files; draw what detectors and segmenters find into PNG files."""
     parser = _Parser(prog="spikeformers predict", description=predict.__doc__)
-    parser.add_argument("checkpoint", help="best.ckpt, last.ckpt or best.safetensors of a run")
+    parser.add_argument("checkpoint", help="best.ckpt, last.ckpt or best.safetensors of a run, or a name of `spikeformers list --pretrained`")
     parser.add_argument(
         "images", nargs="+", metavar="image", help="an image file (or a folder of them for pictures), or a recording for models of events"
     )
@@ -320,7 +320,12 @@ def list_(argv):
     """List the models' names, and those of networks around them; all or those that match a pattern such as 'meta*'."""
     parser = _Parser(prog="spikeformers list", description=list_.__doc__)
     parser.add_argument("pattern", nargs="?", default="*", help="shell pattern (default: *)")
-    pattern = parser.parse_args(argv).pattern
+    parser.add_argument("--pretrained", action="store_true", help="those whose trained weights ship with this library, and what they are")
+    args = parser.parse_args(argv)
+    pattern = args.pattern
+    if args.pretrained:
+        print(_shipped_table(pattern))
+        return
 
     from . import list_models, list_tasks
 
@@ -328,6 +333,24 @@ def list_(argv):
     if not names:
         raise ValueError(f"no model matches {pattern!r}; spikeformers list shows all")
     print("\n".join(names))
+
+
+def _shipped_table(pattern):
+    """What ships, a line each."""
+    from .models.shipped import shipped
+
+    chosen = {key: entry for key, entry in shipped().items() if fnmatch.fnmatch(key, pattern) or fnmatch.fnmatch(key.partition(".")[0], pattern)}
+    if not chosen:
+        raise ValueError(f"no weights that ship match {pattern!r}; spikeformers list --pretrained shows all")
+    width = max(map(len, chosen))
+    lines = [f"{'name':{width}}  {'data':>9}  accuracy  T  parameters  firing rate  ms per image"]
+    for key, entry in chosen.items():
+        milliseconds = entry.get("milliseconds")
+        lines.append(
+            f"{key:{width}}  {entry['data']:>9}  {entry['accuracy']:8.2%}  {entry['time_steps']}  {entry['parameters']:10,}  "
+            f"{entry['firing_rate']:11.4f}  {f'{milliseconds:.2f}' if milliseconds else '-':>12}"
+        )
+    return "\n".join([*lines, "accuracy of the official test samples; milliseconds: one image, one thread, see index.json beside the weights"])
 
 
 def doctor(argv):
@@ -662,7 +685,10 @@ def _profiles(verb, help_, name, argv):
 
 def _must_be_a_checkpoint(name):
     from . import list_models, list_tasks
+    from .models.shipped import find_shipped
 
+    if find_shipped(name):
+        return
     if name in [*list_models(), *list_tasks()]:
         raise ValueError(f"{name} is a model without trained weights; give a checkpoint of it, or --rates 0.2 for an estimate")
     raise ValueError(f"there is no checkpoint {name}, and no model of that name (spikeformers list shows all)")

@@ -208,3 +208,38 @@ def test_it_compiles_as_one_graph(name):
 def test_bad_options(model_class, options, message):
     with pytest.raises(ValueError, match=message), torch.device("meta"):
         model_class(**options)
+
+
+def test_shortcuts_around_every_convolution():
+    """The same weights as with one around two; by hand: every convolution adds to the potential before it."""
+    model, x = awake("spiking_resnet18", shortcuts="conv")
+    block = model.stages[1].blocks[0]
+    u = torch.randn(2, 3, 16, 8, 8, dtype=torch.float64)
+    inner = block.shortcut(u) + block.conv1(block.lif1(u))
+    assert torch.equal(block(u), inner + block.conv2(block.lif2(inner)))
+    plain, _ = awake("spiking_resnet18")
+    plain.load_state_dict(model.state_dict())
+    assert not torch.allclose(plain(x), model(x))
+
+
+def test_wrong_shortcuts():
+    with pytest.raises(ValueError, match="shortcuts must be 'block' or 'conv', not 'none'"):
+        spikeformers.create_model("spiking_resnet18", shortcuts="none")
+    with pytest.raises(ValueError, match="SEW ResNet adds spikes"):
+        spikeformers.create_model("sew_resnet18", shortcuts="conv")
+
+
+def test_the_size_for_small_devices():
+    model = spikeformers.create_model("spiking_resnet_edge")
+    operations = 0
+
+    def add(module, inputs, output):
+        nonlocal operations
+        operations += output[0].numel() * module.weight[0].numel()
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(add)
+    assert model.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+    assert (count(model), round(operations / 1e6)) == (1_499_802, 65)
+    assert spikeformers.models.spiking_resnet.spiking_resnet_edge.__doc__.startswith(f"{count(model):,} parameters")

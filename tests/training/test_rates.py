@@ -1,7 +1,5 @@
 """The penalty on firing rates."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -9,7 +7,7 @@ from torch.testing import assert_close
 
 from spikeformers.neurons import LIF
 from spikeformers.training.rates import rate_penalty, rates_of
-from spikeformers.training.recipe import Recipe, Training
+from spikeformers.training.recipe import Training
 
 from .test_classifier import module_of
 
@@ -28,29 +26,34 @@ def test_rates_by_hand():
 
 
 def test_the_penalty_is_added_to_the_loss(config):
-    losses = {}
+    config["model"]["kwargs"]["drop_path_rate"] = 0.0
+    x, labels, losses = torch.rand(4, 1, 16, 16), torch.tensor([0, 1, 1, 0]), []
     for weight in (0.0, 2.0):
-        module = module_of(config, rate_penalty=weight, rate_target=0.05)
         torch.manual_seed(0)
-        module.mixup, x, labels = None, torch.rand(4, 1, 16, 16), torch.tensor([0, 1, 1, 0])
-        module.model.load_state_dict(losses.setdefault("weights", copy.deepcopy(module.model.state_dict())))
-        module.model.eval()  # without dropped paths
-        losses[weight] = module.training_step((x, labels), 0)
-        with rates_of(module.model) as rates:
-            module.model(x)
-    assert rate_penalty(rates, 0.05) > 0.01
-    assert_close(losses[2.0], losses[0.0] + 2.0 * rate_penalty(rates, 0.05))
+        module = module_of(config, rate_penalty=weight, rate_target=0.02)
+        module.mixup = None
+        losses.append(module.training_step((x, labels), 0))
+    with rates_of(module.model) as rates:
+        module.model(x)
+    assert rate_penalty(rates, 0.02) > 0.005
+    assert_close(losses[1], losses[0] + 2.0 * rate_penalty(rates, 0.02))
 
 
-def test_a_penalised_network_fires_less(config, tmp_path):
-    from spikeformers.training.run import train
-
-    config["training"] |= {"epochs": 6, "lr": 0.02, "mixup": 0.0}
+def test_a_penalised_network_fires_less(config):
     rates = []
     for weight in (0.0, 30.0):
-        config["training"]["rate_penalty"] = weight
-        rates.append(train(Recipe.from_dict(config), tmp_path / str(weight))["firing_rate"])
-    assert rates[1] < 0.7 * rates[0]
+        torch.manual_seed(0)
+        module = module_of(config, rate_penalty=weight)
+        module.mixup, optimizer = None, torch.optim.Adam(module.parameters(), 0.01)
+        for _ in range(15):
+            x = torch.rand(8, 1, 16, 16)
+            module.training_step((x, (x.mean((1, 2, 3)) > 0.5).long()), 0).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        with rates_of(module.model) as found, torch.no_grad():
+            module.model(torch.rand(8, 1, 16, 16))
+        rates.append(torch.stack(found).mean().item())
+    assert 0 < rates[1] < 0.7 * rates[0]
 
 
 @pytest.mark.parametrize("options", [{"rate_penalty": -1.0}, {"rate_target": 1.5}])

@@ -1,5 +1,6 @@
 """Teachers: of timm or of this library, looking at images in their own normalisation."""
 
+import csv
 from dataclasses import replace
 
 import pytest
@@ -70,3 +71,21 @@ def test_a_run_teaches_the_next(config, tmp_path):
     config["training"] |= {"teacher_weights": str(tmp_path / "first"), "distillation": "soft", "mixup": 0.0}
     train(Recipe.from_dict(config), tmp_path / "second")
     assert (tmp_path / "second" / "summary.json").exists()
+
+
+def test_a_teacher_that_looks_once(config, tmp_path):
+    """Without augmentation its kept answers are those that it gives in every step, to half precision."""
+    config["training"] |= {"epochs": 1, "mixup": 0.0}
+    train(Recipe.from_dict(config), tmp_path / "first")
+    config["data"] |= {"crop_padding": 0, "scale": [1.0, 1.0], "ratio": [1.0, 1.0]}
+    config["training"] |= {"teacher_weights": str(tmp_path / "first"), "distillation_alpha": 1.0}
+    losses = []
+    for view in ("augmented", "plain"):
+        config["training"]["teacher_view"] = view
+        train(Recipe.from_dict(config), tmp_path / view)
+        with open(tmp_path / view / "metrics.csv", newline="") as file:
+            losses.append(float(next(csv.DictReader(file))["train_loss"]))
+    assert losses[0] > 0 and losses[1] == pytest.approx(losses[0], rel=1e-3)
+    with pytest.raises(ValueError, match="has no answer to mixed ones"):
+        config["training"] |= {"mixup": 0.2}
+        train(Recipe.from_dict(config), tmp_path / "mixed")

@@ -230,9 +230,11 @@ class _Samples(Dataset):
 
 class TrainingSet(_Samples):
     """Augmented samples. Item (index, draw) is (tensor, label) and depends on nothing but the seed and these two: not on the
-    order, the number of workers or the number of processes. In place of a broken file comes the next one."""
+    order, the number of workers or the number of processes. In place of a broken file comes the next one. Once `numbered`,
+    (label, index) stands in the label's place."""
 
     training = True
+    numbered = False
 
     def __init__(self, data: Data, seed: int):
         super().__init__(data)
@@ -247,7 +249,7 @@ class TrainingSet(_Samples):
             for index, draw in keys:
                 sample, label, _ = self.read(index)
                 draw_from(stable_seed(self.seed, draw, index))
-                items.append((self.transform(sample), label))
+                items.append((self.transform(sample), (label, index) if self.numbered else label))
         return items
 
 
@@ -368,7 +370,7 @@ test_loader.__test__ = False
 
 
 def collate(samples: Sequence[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images [C, H, W] -> [B, C, H, W], sequences [T, C, H, W] -> [T, B, C, H, W]; labels [B]."""
+    """Images [C, H, W] -> [B, C, H, W], sequences [T, C, H, W] -> [T, B, C, H, W]; labels [B], or [B, 2] with indices."""
     tensors, labels = zip(*samples, strict=True)
     return torch.stack(tensors, dim=0 if tensors[0].ndim == 3 else 1), torch.tensor(labels)
 

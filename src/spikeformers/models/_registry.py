@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import functools
 import importlib
 import inspect
 import os
@@ -15,7 +16,7 @@ from torch import nn
 
 from .._arguments import check_arguments
 from ._checkpoint import from_checkpoint
-from .shipped import must_ship, shipped_options
+from .shipped import must_ship, shipped_file, shipped_options
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {}
 _TASKS: dict[str, Callable[..., nn.Module]] = {}
@@ -29,9 +30,22 @@ def _tasks() -> dict[str, Callable[..., nn.Module]]:
 
 
 def register_model(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """Decorator: makes the function's name a model of ours and of timm's. Its return annotation is the model's class."""
-    _MODELS[function.__name__] = function
-    return timm.models.register_model(function)
+    """Decorator: makes the function's name a model of ours and of timm's. Its return annotation is the model's class. With
+    pretrained=True the function is called with the options of the weights that ship, where none are given."""
+
+    @functools.wraps(function)
+    def create(pretrained: bool = False, **kwargs) -> nn.Module:
+        tag = kwargs.get("pretrained_cfg")  # where timm puts it; who gives a whole configuration has weights elsewhere
+        if pretrained and (tag is None or isinstance(tag, str)):
+            key = must_ship(f"{function.__name__}.{tag}" if tag else function.__name__)
+            options = shipped_options(key)
+            weights = {"file": str(shipped_file(key)), "tag": key.partition(".")[2], "num_classes": options["num_classes"]}
+            overlay = {**weights, **(kwargs.get("pretrained_cfg_overlay") or {})}
+            kwargs = {**options, **kwargs, "pretrained_cfg": None, "pretrained_cfg_overlay": overlay}
+        return function(pretrained=pretrained, **kwargs)
+
+    _MODELS[function.__name__] = create
+    return timm.models.register_model(create)
 
 
 def register_task(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
@@ -42,10 +56,6 @@ def register_task(function: Callable[..., nn.Module]) -> Callable[..., nn.Module
 
 def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: dict) -> nn.Module:
     """What a registered function returns: the model with timm's configuration, and `config` to create it again."""
-    tag = kwargs.get("pretrained_cfg")  # where timm puts it; who gives a whole configuration has weights elsewhere
-    if pretrained and (tag is None or isinstance(tag, str)):
-        key = must_ship(f"{variant}.{tag}" if tag else variant)
-        kwargs = {**shipped_options(key), **kwargs, "pretrained_cfg": key.partition(".")[2]}
     own = inspect.signature(model_class).parameters
     timms = [*inspect.signature(build_model_with_cfg).parameters, "features_only", "out_indices", "feature_cls"]
     _must_have(variant, kwargs, [*own, "schedule", "temporal"], timms)

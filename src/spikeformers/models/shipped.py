@@ -74,7 +74,7 @@ def shipped_options(key: str) -> dict:
 def shipped_cfgs(name: str, cfg: dict) -> dict[str, dict]:
     """timm's configurations of a model: under its name, and under NAME.TAG of all weights of it that ship."""
     tagged = {
-        key: {**cfg, **entry["timm"], "file": str(FOLDER / f"{key}.safetensors")}
+        key: {**cfg, "num_classes": len(entry["classes"]), "file": str(FOLDER / f"{key}.safetensors")}
         for key, entry in shipped().items()
         if key.partition(".")[0] == name
     }

@@ -15,7 +15,7 @@ from .learner import Learner
 from .parallel import at_least_float32
 from .rates import rate_penalty, rates_of
 from .recipe import Recipe, Training
-from .teacher import teacher_of
+from .teacher import answers_to, teacher_of
 
 
 class Classifier(Learner):
@@ -38,6 +38,8 @@ class Classifier(Learner):
                 num_classes=len(self.classes),
             )
         taught = training.teacher or training.teacher_weights
+        self.answers = None  # of the teacher, [training samples, classes], where it looks at each of them once
+        train_set.numbered = bool(taught) and training.teacher_view == "plain"
         self._teacher = [teacher_of(training, len(self.classes), recipe.data)] if taught else []  # a list hides it from state_dict
 
     @classmethod
@@ -63,6 +65,9 @@ class Classifier(Learner):
         if getattr(model, "distillation", False) and not (training.teacher or training.teacher_weights):
             raise ValueError("the model has a distillation head, which needs a teacher to train; leave out distillation, or give "
                              "training.teacher")
+        if training.teacher_view == "plain" and (training.mixup or training.cutmix):
+            raise ValueError("a teacher that sees plain images has no answer to mixed ones; leave out mixup and cutmix, or "
+                             "training.teacher_view plain")
         if training.teacher and len(train_set.shape) == 4:
             raise ValueError("a teacher of timm looks at images, not at sequences of event frames; leave out training.teacher")
         if (training.mixup or training.cutmix) and data.batch_size // parts % 2:
@@ -117,11 +122,16 @@ class Classifier(Learner):
 
     def on_fit_start(self):
         super().on_fit_start()
-        self._teacher = [teacher.to(self.device) for teacher in self._teacher]
+        self._teacher = [teacher.to(self.device, memory_format=torch.channels_last) for teacher in self._teacher]
+        if self.train_set.numbered:
+            with self.trainer.precision_plugin.forward_context():
+                self.answers = answers_to(self._teacher[0], self.train_set, self.device)
 
     def loss(self, batch):
         x, labels = batch
         training = self.recipe.training
+        if self.answers is not None:
+            labels, places = labels.unbind(1)
         targets = one_hot(labels, len(self.classes), training.label_smoothing)
         if self.mixup and not 0 < training.mixup_off_epoch <= self.current_epoch:
             x, targets = mix(self.mixup, x, labels)
@@ -132,7 +142,7 @@ class Classifier(Learner):
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)  # the last one learns from the teacher
         loss = classification_loss(outputs[0], targets, training)
         if self._teacher:
-            taught = self._teacher[0](x)
+            taught = self._teacher[0](x) if self.answers is None else self.answers[places.cpu()].to(x.device)
             alpha = training.distillation_alpha
             loss = (1 - alpha) * loss + alpha * distillation_loss(outputs[-1], taught, training)
         for answer in early:

@@ -12,7 +12,7 @@ from ..data import CocoData, EventData, ImageData, MaskData, data_names, data_ty
 # options that say something about classifiers only
 OF_CLASSIFIERS = (
     *("loss", "tet_lambda", "tet_mean", "mixup", "cutmix", "mixup_prob", "mixup_off_epoch", "teacher", "teacher_weights"),
-    *("rate_penalty", "rate_target", "distillation", "distillation_alpha", "distillation_tau", "early_classifiers", "early_weight"),
+    *("teacher_view", "rate_penalty", "rate_target", "distillation", "distillation_alpha", "distillation_tau", "early_classifiers", "early_weight"),
 )
 WHEREABOUTS = ("data.root", "data.workers", "data.strict", "data.cache", "data.download", "training.teacher_weights")
 
@@ -81,6 +81,9 @@ class Training:
         teacher_weights: a safetensors file of the teacher's weights; without it timm downloads them. Without training.teacher it is
             a network of this library: best.ckpt of a run, or a .safetensors file with its .json beside it. Images are normalised
             anew for a teacher that is used to another mean and standard deviation (timm's pretrained_cfg, the run's data).
+        teacher_view: augmented, the teacher sees what the model sees, or plain: it sees every training sample once, as in testing,
+            before training begins, and its answers are kept. That costs one pass instead of one per epoch, and is near enough where
+            augmentation mirrors and shifts.
         distillation: hard, the teacher's likeliest class, or soft, its probabilities.
         distillation_alpha: weight of the teacher's part in the loss, in [0, 1].
         distillation_tau: temperature of soft distillation.
@@ -129,6 +132,7 @@ class Training:
     mixup_off_epoch: int = 0
     teacher: str | None = None
     teacher_weights: str | None = None
+    teacher_view: Literal["augmented", "plain"] = "augmented"
     distillation: Literal["hard", "soft"] = "hard"
     distillation_alpha: float = 0.5
     distillation_tau: float = 1.0

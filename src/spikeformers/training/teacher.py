@@ -4,6 +4,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from ..data import TrainingSet
 from ..models.published import read_state_dict
 from .evaluation import load_trained
 from .recipe import Training
@@ -35,6 +36,17 @@ class Teacher(nn.Module):
         return self.model(x * self.scale + self.shift if self.renormalises else x)
 
 
+@torch.no_grad()
+def answers_to(teacher: Teacher, samples: TrainingSet, device: torch.device) -> Tensor:
+    """The teacher's logits [samples, classes], in half precision on the CPU, for the training samples as they are when tested."""
+    transform, size, answers = samples.data.transform(training=False), samples.data.batch_size, []
+    for start in range(0, len(samples), size):
+        read = (samples.read(index) for index in range(start, min(start + size, len(samples))))
+        x, _ = samples.data.collate([(transform(sample), label) for sample, label, _ in read])
+        answers.append(teacher(x.to(device, memory_format=torch.channels_last if x.ndim == 4 else torch.preserve_format)).half().cpu())
+    return torch.cat(answers)
+
+
 def teacher_of(training: Training, num_classes: int, data=None) -> Teacher:
     """The recipe's teacher for images of `data`.
 
@@ -54,7 +66,7 @@ def teacher_of(training: Training, num_classes: int, data=None) -> Teacher:
         raise ValueError(
             f"the teacher {name} knows {answers} classes and the data have {num_classes}; give a teacher for the same classes"
         )
-    return Teacher(model.to(memory_format=torch.channels_last), data, mean, std)
+    return Teacher(model, data, mean, std)
 
 
 def _of_timm(training, num_classes):
