@@ -203,7 +203,9 @@ class Masks:
         pixels, looked_at = np.zeros(IGNORED + 1, np.int64), 0
         for index in (place * len(self.files) // count for place in range(count)):
             try:
-                classes = self._classes_of(self._mask_values(index), self.mask_file(index))
+                with image_header(self.files[index]) as image:
+                    size = image.size
+                classes = self._classes_of(self._mask_values(index, size), self.mask_file(index))
             except UNREADABLE:  # whoever asks for it will see why
                 continue
             pixels += np.bincount(classes.ravel(), minlength=IGNORED + 1)
@@ -247,19 +249,21 @@ class Masks:
         """The classes uint8 [H, W] of the pixels of image `index`, whose width and height are `size` once it is turned upright from
         the `orientation` in which it is stored."""
         file = self.mask_file(index)
-        values = self._mask_values(index)
+        values = self._mask_values(index, size)
         if values.shape == size and values.shape != size[::-1] and orientation in (5, 6, 7, 8):
             values = upright_array(values, orientation)  # drawn on the photo as it is stored
         if values.shape != size[::-1]:
-            raise ValueError(f"it has {size[0]}x{size[1]} pixels, but its mask {file} {values.shape[1]}x{values.shape[0]}")
+            raise ValueError(_other_size(size, file, values.shape[::-1]))
         return torch.from_numpy(self._classes_of(values, file))
 
-    def _mask_values(self, index):
-        """The values [H, W] in the mask of image `index`."""
+    def _mask_values(self, index, size):
+        """The values [H, W] in the mask of image `index` of the width and height `size`, or lying on its side."""
         file = self.mask_file(index)
         try:
             with image_header(file) as mask:
                 _check_mode(mask.mode, file)
+                if mask.size not in (size, size[::-1]):
+                    raise ValueError(_other_size(size, file, mask.size))
                 check_memory(mask, 10)
                 raw = mask.tile[0][3] if mask.format == "PNG" and mask.tile else ""
                 mask.load()
@@ -269,7 +273,7 @@ class Masks:
         except UNREADABLE as error:
             if getattr(error, "errno", None) in NOT_THE_FILE:
                 raise
-            if str(error).startswith("the mask "):  # of another pixel format
+            if str(file) in str(error):  # of another size or pixel format
                 raise
             raise ValueError(f"its mask {file} cannot be read: {error}") from None
         if values.dtype == bool:
@@ -404,6 +408,10 @@ def _given_names(data):
         f"nothing states the classes of the masks in {data.root}; give their names or number as data.classes, or the file "
         f"{plain} with a name per line"
     )
+
+
+def _other_size(size, file, found):
+    return f"it has {size[0]}x{size[1]} pixels, but its mask {file} {found[0]}x{found[1]}"
 
 
 def _check_mode(mode, file):
