@@ -7,10 +7,19 @@ import random
 import pytest
 import torch
 
-from spikeformers.kernels import lif as lif_module
-from spikeformers.kernels import spike_attention as attention
-from spikeformers.kernels import spike_conv as conv
-from spikeformers.kernels.spike_conv import Fire, Packed, Weight, native, pack, pack_signed, pool, prepare, spike_conv, unpack
+from spikeformers.kernels import lif as lif_module, spike_attention as attention, spike_conv as conv
+from spikeformers.kernels.spike_conv import (
+    Fire,
+    Packed,
+    Weight,
+    native,
+    pack,
+    pack_signed,
+    pool,
+    prepare,
+    spike_conv,
+    unpack,
+)
 
 CALLS = 40  # of each kind for each seed
 REFUSALS = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError, AttributeError, IndexError, ZeroDivisionError, ctypes.ArgumentError)
@@ -146,7 +155,7 @@ def test_spike_conv(seed):
     for _ in range(CALLS):
         arguments = made(choose)
         assert not attempt(lambda arguments: spike_conv(**arguments), arguments)
-        refused += attempt(lambda: spike_conv(**mutated(choose, arguments)))
+        refused += attempt(lambda arguments: spike_conv(**mutated(choose, arguments)), arguments)
     assert refused > CALLS / 4
 
 
@@ -276,20 +285,20 @@ def test_native_functions_refuse_sizes_that_are_none(seed):
         assert library.spike_map(ctypes.byref(given)) == -1 and library.spike_map_scratch(ctypes.byref(given)) == -1, name
 
         bits = conv.unpacked_into(packed, out)
-        name = choose.choice("planes maps height width channels words threads dtype".split())
+        name = choose.choice(["planes", "maps", "height", "width", "channels", "words", "threads", "dtype"])
         setattr(bits, name, choose.choice([-(2**31), -65, -1, 0] if name == "threads" else [-1, 9] if name == "dtype" else HUGE))
         assert library.spike_unpack(ctypes.byref(bits)) == -1 == library.spike_pool(ctypes.byref(bits)), name
         assert library.spike_pack(ctypes.byref(bits), out.data_ptr(), words.data_ptr()) == -1
 
         given = attention.call(packed, packed, packed, 2, out)
         given.scratch = scratch.data_ptr()
-        name = choose.choice("maps tokens channels words heads threads dtype".split())
+        name = choose.choice(["maps", "tokens", "channels", "words", "heads", "threads", "dtype"])
         setattr(given, name, choose.choice([-(2**31), -65, -1, 0] if name == "threads" else [-1, 9] if name == "dtype" else HUGE))
         assert whole.spike_attention(ctypes.byref(given)) == -1 == whole.spike_attention_scratch(ctypes.byref(given)), name
 
         x = torch.zeros(3, 40)
         call = lif_module.native._call(x, None, 2.0, lif_module.Dynamics(0, 1.0, False, 0, 4.0), out=torch.zeros(3, 40), grad_s=x)
-        name = choose.choice("steps n integration soft_reset surrogate dtype threads x out".split())
+        name = choose.choice(["steps", "n", "integration", "soft_reset", "surrogate", "dtype", "threads", "x", "out"])
         setattr(call, name, None if name in ("x", "out") else choose.choice(HUGE if name in ("steps", "n") else [-(2**31), -1, *[0] * (name == "threads")]))
         lif_library = lif_module.native.load()[0]
         if name in ("steps", "n") and getattr(call, name) > 0:

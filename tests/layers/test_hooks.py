@@ -13,7 +13,6 @@ from spikeformers import convert, create_model, merge, shrink
 from spikeformers.layers import ConvBN, RepConv, TimestepShrink
 from spikeformers.layers.hooks import all_changes, changes_of, computed, copied
 
-
 SMALL = dict(dims=(16, 16, 32, 32), depths=(1, 1, 1, 1, 1), num_heads=2)
 
 

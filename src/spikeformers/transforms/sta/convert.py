@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.hooks import RemovableHandle
 
-from . import adapters  # noqa: F401 - registers its handlers
 from ...layers.hooks import copied
+from . import adapters  # noqa: F401 - registers its handlers
 from .approximators import FITTED, approximations
 from .neurons import fit_threshold
 from .rates import _RUN, Rate, Run, adapt, any_call, plain
