@@ -155,7 +155,7 @@ def test_spike_conv(seed):
     for _ in range(CALLS):
         arguments = made(choose)
         assert not attempt(lambda arguments: spike_conv(**arguments), arguments)
-        refused += attempt(lambda: spike_conv(**mutated(choose, arguments)))
+        refused += attempt(lambda arguments: spike_conv(**mutated(choose, arguments)), arguments)
     assert refused > CALLS / 4
 
 

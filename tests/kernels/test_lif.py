@@ -9,7 +9,7 @@ from torch import autograd
 from torch.testing import assert_close
 
 from spikeformers.kernels import _library
-from spikeformers.kernels.lif import INTEGRATIONS, SURROGATES, lif, native, reference, status
+from spikeformers.kernels.lif import INTEGRATIONS, SURROGATES, decompositions, lif, native, reference, status
 from spikeformers.kernels.lif.reference import Dynamics
 
 SHAPES = [(1, 1), (4, 2, 63), (3, 64), (2, 129), (7, 5, 3), (4, 2, 33, 7, 7)]
@@ -282,6 +282,10 @@ def test_compiles_as_one_graph():
         ({"v": torch.zeros(3)}, r"without the time axis, \(2,\), not \(3,\)"),
         ({"tau": 0.5}, "tau must be at least 1"),
         ({"tau": torch.ones(2)}, "0-d tensor"),
+        ({"tau": torch.tensor(0.0)}, "tau must be at least 1"),
+        ({"tau": torch.tensor(0.5)}, "tau must be at least 1"),
+        ({"tau": torch.tensor(math.nan)}, "tau must be at least 1"),
+        ({"alpha": math.inf}, "positive and finite"),
         ({"v_threshold": 0.0}, "v_threshold must be positive"),
         ({"reset": "none"}, "'hard' or 'soft'"),
         ({"surrogate": "relu"}, "sigmoid, atan, rectangle, triangle"),
@@ -338,3 +342,143 @@ def test_all_builds_agree(monkeypatch):
             assert_close(autograd.grad(got, x, grads), want_grad, rtol=1e-6, atol=1e-6)
     monkeypatch.undo()
     native.load.cache_clear()
+
+
+def test_the_operation_itself_is_checked():
+    """torch.ops.spikeformers.lif, which stands in exported programs, is open to anybody."""
+    x, rest = torch.randn(2, 10), (2.0, 0, 1.0, False, 0, 4.0)
+    for v, tau, constants in [
+        (torch.zeros(5), None, rest),
+        (torch.zeros(2, 5), None, rest),
+        (None, torch.ones(2), rest),
+        (None, torch.tensor(0.0), rest),
+        (None, None, (0.5, *rest[1:])),
+        (None, None, (2.0, 3, *rest[2:])),
+        (None, None, (*rest[:4], 4, 4.0)),
+    ]:
+        with pytest.raises(ValueError):
+            torch.ops.spikeformers.lif(x, v, tau, *constants, True)
+        with pytest.raises(ValueError):
+            torch.ops.spikeformers.lif_backward(x, None, x, v, tau, *constants)
+    for grads in [(x[:1], None), (x[:, :5], None), (x, torch.zeros(5))]:
+        with pytest.raises(ValueError):
+            torch.ops.spikeformers.lif_backward(*grads, x, None, None, *rest)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+def test_a_neuron_that_sees_nan_is_silent_from_then_on(neuron, dtype):
+    x = 3 * torch.rand(9, 700)
+    x[4, ::2], x[2, 1::4], x[6, 3::4] = math.nan, math.inf, -math.inf
+    x = x.to(dtype)
+    integration = "perfect" if neuron["tau"] is None else "leaky" if neuron["decay_input"] else "leaky_full_input"
+    constants = Dynamics(INTEGRATIONS.index(integration), 1.0, neuron["reset"] == "soft", 0, 4.0)
+    want = reference.lif_forward(x, None, neuron["tau"] or 1.0, constants)
+    spikes, v = lif(x, **neuron)
+    assert_close((spikes, v), want, rtol=0, atol=0, equal_nan=True)
+    assert not spikes[4:, ::2].any() and spikes[:4, ::2].any() and v[::2].isnan().all()
+    assert_close(reference.composed(x, None, neuron["tau"] or 1.0, constants), want, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_gradients_of_nan_are_those_of_the_reference(surrogate):
+    x = torch.randn(4, 33).index_fill_(1, torch.arange(0, 33, 3), math.nan).requires_grad_()
+    grads = torch.randn(4, 33), torch.randn(33)
+    dynamics = Dynamics(0, 1.0, False, SURROGATES.index(surrogate), 2.0)
+    got, want = autograd.grad(lif(x, surrogate=surrogate, alpha=2.0), x, grads), autograd.grad(reference.lif(x, None, 2.0, dynamics), x, grads)
+    assert_close(got, want, equal_nan=True)
+
+
+def test_nan_of_any_bits_has_no_undefined_exponent():
+    x = torch.tensor([[0x7FFFFFFF, -1]], dtype=torch.int32).view(torch.float32).requires_grad_()
+    assert autograd.grad(lif(x)[1].sum(), x)[0].shape == x.shape
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+def test_forward_mode_derivatives_are_those_of_the_surrogate(neuron, surrogate):
+    """J u from forward mode against u' J from backward mode."""
+    x, v = (torch.randn(*shape, dtype=torch.float64) for shape in ((5, 7), (7,)))
+    tangents, grads = (torch.randn_like(x), torch.randn_like(v)), (torch.randn_like(x), torch.randn_like(v))
+    run = lambda x, v: lif(x, v, surrogate=surrogate, alpha=1.5, **neuron)  # noqa: E731
+    outputs, found = torch.func.jvp(run, (x, v), tangents)
+    assert_close(outputs, run(x, v), rtol=0, atol=0)
+    with autograd.forward_ad.dual_level():
+        duals = run(*map(autograd.forward_ad.make_dual, (x, v), tangents))
+        assert_close(tuple(autograd.forward_ad.unpack_dual(z).tangent for z in duals), found)
+    x.requires_grad_(), v.requires_grad_()
+    backward = autograd.grad(run(x, v), (x, v), grads)
+    assert found[0].any()
+    inner = lambda a, b: sum((p * q).sum() for p, q in zip(a, b, strict=True))  # noqa: E731
+    assert_close(inner(found, grads), inner(backward, tangents))
+
+
+def test_torch_func_transforms():
+    x, tau = torch.randn(4, 3, dtype=torch.float64), torch.tensor(1.7, dtype=torch.float64)
+    potential = lambda x, tau: lif(x, tau=tau)[1]  # noqa: E731
+    x_, tau_ = x.clone().requires_grad_(), tau.clone().requires_grad_()
+    rows = [autograd.grad(potential(x_, tau_)[i], (x_, tau_), retain_graph=True) for i in range(3)]
+    for transform in (torch.func.jacrev, torch.func.jacfwd):
+        assert_close(transform(potential, (0, 1))(x, tau), tuple(map(torch.stack, zip(*rows, strict=True))))
+    many = torch.randn(5, 4, 3, dtype=torch.float64)
+    assert_close(torch.func.vmap(lambda x: lif(x)[0])(many), torch.stack([lif(x)[0] for x in many]))
+    steps = lambda x: lif(x)[0].sum()  # noqa: E731
+    h = torch.tensor([[0.3]], dtype=torch.float64)  # sigmoid'' of one step, by hand
+    y = torch.sigmoid(4 * (h / 2 - 1))
+    assert_close(torch.func.hessian(steps)(h).flatten(), (16 / 4 * y * (1 - y) * (1 - 2 * y)).flatten())
+
+
+def test_second_derivatives_are_refused_outside_of_torch_func():
+    x = torch.randn(4, 3, requires_grad=True)
+    (grad,) = autograd.grad(lif(x)[0].sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        autograd.grad(grad.sum(), x)
+    with autograd.forward_ad.dual_level(), pytest.raises(RuntimeError, match="no forward-mode derivative"):
+        torch.ops.spikeformers.lif(autograd.forward_ad.make_dual(x.detach(), x.detach()), None, None, 2.0, 0, 1.0, False, 0, 4.0, True)
+
+
+class Neurons(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.tau = torch.nn.Parameter(torch.tensor(1.6))
+
+    def forward(self, x):
+        spikes, v = lif(2 * x, tau=self.tau, reset="soft")
+        return spikes, lif(spikes.bfloat16(), tau=None)[0], v
+
+
+@pytest.mark.parametrize("dynamic", [None, 0, 1])
+def test_exported_programs_decompose_into_standard_operators(dynamic):
+    x, shapes = torch.randn(4, 3, 5), None if dynamic is None else ({dynamic: torch.export.Dim("n", min=2, max=64)},)
+    model = Neurons()
+    program = torch.export.export(model, (x,), dynamic_shapes=shapes)
+    assert torch.ops.spikeformers.lif.default in {node.target for node in program.graph.nodes}
+    other = torch.randn(*(9 if axis == dynamic else size for axis, size in enumerate(x.shape)))
+    assert_close(program.module()(other), model(other), rtol=0, atol=0)
+    if dynamic == 0:
+        with pytest.raises(ValueError, match="static T"):
+            program.run_decompositions(decompositions())
+        return
+    plain = program.run_decompositions(decompositions())
+    assert not any("spikeformers" in str(node.target) for node in plain.graph.nodes)
+    assert_close(plain.module()(other), model(other), rtol=0, atol=0)
+
+
+class FirstOf(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x)[0]
+
+
+def test_onnx(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    x, model = torch.randn(4, 3, 5), Neurons()
+    program = torch.onnx.export(FirstOf(model), (x,), dynamo=True, verbose=False)
+    program.save(str(tmp_path / "neurons.onnx"))
+    session = onnxruntime.InferenceSession(str(tmp_path / "neurons.onnx"))
+    (spikes,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert torch.equal(torch.from_numpy(spikes), model(x)[0])

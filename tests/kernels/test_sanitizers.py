@@ -48,8 +48,13 @@ def runtime() -> str | None:
     """The compiler's library of AddressSanitizer, which must be loaded before all others; None where there is none."""
     if sys.platform != "linux" or shutil.which("cc") is None:
         return None
-    found = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
-    return found if os.path.isabs(found) else None
+    return library("libasan.so") or None
+
+
+def library(name: str) -> str:
+    """One of the compiler's libraries; nothing where there is none."""
+    found = subprocess.run(["cc", f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+    return found if os.path.isabs(found) else ""
 
 
 pytestmark = pytest.mark.skipif(runtime() is None, reason="no C compiler with AddressSanitizer")
@@ -77,8 +82,8 @@ def run_sanitized(*command):
     # Python frees little before it exits
     environment = {
         **os.environ,
-        "LD_PRELOAD": runtime(),
-        "ASAN_OPTIONS": "detect_leaks=0",
+        "LD_PRELOAD": f"{runtime()} {library('libstdc++.so.6')}",  # the latter for exceptions, which torch raises
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
     return subprocess.run([sys.executable, *command], cwd=SETUP.parent, env=environment, capture_output=True, text=True)

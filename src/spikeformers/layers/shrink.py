@@ -10,6 +10,8 @@ from .hooks import changes_of, computed
 from .residual import per_step
 
 TEMPORAL = ("softmax", "sum")
+MOST_STEPS = 1024
+"""Time steps before a shrinking: an input has as many frames, and the scores of the temporal transformer as many weights squared."""
 
 
 @dataclass
@@ -81,6 +83,7 @@ class TimestepShrink(nn.Module):
         super().__init__()
         if not 1 <= shrunk <= time_steps:
             raise ValueError(f"time steps can shrink from {time_steps} to 1 .. {time_steps}, not to {shrunk}")
+        check_steps(time_steps)
         check_temporal(temporal)
         self.time_steps, self.shrunk, self.temporal = time_steps, shrunk, temporal
         if temporal == "softmax":
@@ -106,6 +109,14 @@ class TimestepShrink(nn.Module):
 
     def extra_repr(self) -> str:
         return f"time_steps={self.time_steps}, shrunk={self.shrunk}, temporal={self.temporal!r}"
+
+
+def check_steps(*time_steps: int) -> None:
+    """Raises a ValueError if these are more than networks here are made for."""
+    if any(isinstance(steps, int) and steps > MOST_STEPS for steps in time_steps):
+        raise ValueError(
+            f"at most {MOST_STEPS:,} time steps, not {max(time_steps):,}: an input has as many frames, and shrinking as many weights squared"
+        )
 
 
 def check_temporal(temporal: str) -> None:

@@ -241,6 +241,8 @@ class Recorder(TorchDispatchMode):
 
     def __init__(self, model: nn.Module, maps_of: int = 0):
         super().__init__()
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"expected a model (torch.nn.Module), not {type(model).__name__}")
         for name, module in model.named_modules():
             if isinstance(module, torch.jit.ScriptModule):
                 raise ValueError(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..layers.hooks import copied
+from ..layers.shrink import check_steps
 from ..models._backbone import SpikingBackbone
 
 
@@ -34,6 +35,8 @@ def shrink(
     _must_have_stages(model)
     if early_classifiers not in (False, True, "shared"):
         raise ValueError(f"early_classifiers must be True, False or 'shared', not {early_classifiers!r}")
+    if isinstance(time_steps, Sequence) and all(isinstance(steps, int) for steps in time_steps):
+        check_steps(*time_steps)
     shrunk = copied(model)
     shrunk.set_schedule(time_steps, temporal)
     if early_classifiers:

@@ -97,7 +97,7 @@ static void NAME(surrogate)(int kind, REAL alpha, REAL threshold, const REAL *re
     else
         for (int64_t j = 0; j < count; j++) {
             const REAL z = alpha * (h[j] - threshold), y = 1 - (z < 0 ? -z : z);
-            out[j] = y > 0 ? alpha * y : (REAL)0;
+            out[j] = y < 0 ? (REAL)0 : alpha * y;  /* NaN stays */
         }
 }
 

@@ -36,7 +36,7 @@ def load() -> tuple[ctypes.CDLL | None, str]:
 
 
 def call(q: Packed, k: Packed, v: Packed, num_heads: int, out: Tensor) -> AttentionCall:
-    """The operation on these tensors for `run`, which may repeat it; all of them must be kept alive.
+    """The operation on these tensors for `run`, which may repeat it. It keeps them alive.
 
     Raises:
         ValueError: as for `spike_attention`, or words that are not contiguous, or an `out` that is not [T, B, C, H, W], channels last
@@ -46,10 +46,12 @@ def call(q: Packed, k: Packed, v: Packed, num_heads: int, out: Tensor) -> Attent
     if out.device.type != "cpu" or tuple(out.shape) != q.shape or not out.movedim(2, 4).is_contiguous() or not all(z.words.is_contiguous() for z in (q, k, v)):
         raise ValueError(f"words must be contiguous, and counts {q.shape}, channels last without gaps, not {tuple(out.shape)}")
     _, t, b, h, w, words = q.words.shape
-    return AttentionCall(
+    given = AttentionCall(
         q=q.words.data_ptr(), k=k.words.data_ptr(), v=v.words.data_ptr(), out=out.data_ptr(), maps=t * b, tokens=h * w,
         channels=q.channels, words=words, heads=num_heads, dtype=DTYPES[out.dtype], threads=torch.get_num_threads(),
     )  # fmt: skip
+    given.alive = q, k, v, out
+    return given
 
 
 def scratch_bytes(given: AttentionCall) -> int:

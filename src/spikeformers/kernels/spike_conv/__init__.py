@@ -221,7 +221,7 @@ def call(
     v_out: Tensor | None = None,
     count: ctypes.Array | None = None,
 ) -> native.MapCall:
-    """The operation on these tensors for `run`, which may repeat it; all of them must be kept alive. See `spike_conv`.
+    """The operation on these tensors, which it keeps alive, for `run`, which may repeat it. See `spike_conv`.
 
     Without spikes, `like` is the shape of the potentials [T, B, C, H, W] and their type. Addends that are None can be set in the call
     later. `count` [threads] (int64) receives how many neurons fired.
@@ -255,6 +255,7 @@ def call(
         dynamics = neuron.dynamics()
         given.neuron = native.Neuron(neuron.tau or 1.0, neuron.v_threshold, dynamics.integration, dynamics.soft_reset)
         given.fired = fired.words.data_ptr()
+    given.alive = spikes, weight, bias, addends, out, fired, v, v_out, count
     return given
 
 
@@ -447,10 +448,12 @@ def unpacked_into(spikes: Packed, out: Tensor | torch.dtype) -> native.BitsCall:
         raise ValueError(f"words of spikes must be contiguous, on the CPU, and numbers float32 or float64, not {dtype}")
     if to is not None and (out.device.type != "cpu" or tuple(out.shape) != spikes.shape or not _is_map(out)):
         raise ValueError(f"{spikes.shape} spikes do not go into {tuple(out.shape)}, or that is not channels last without gaps")
-    return native.BitsCall(
+    given = native.BitsCall(
         spikes=spikes.words.data_ptr(), out=to, planes=planes, maps=t * b, height=h, width=w, channels=spikes.channels,
         words=words, dtype=native.DTYPES[dtype], threads=torch.get_num_threads(),
     )  # fmt: skip
+    given.alive = spikes, out
+    return given
 
 
 def pooled_into(spikes: Packed, kernel: int, stride: int, padding: int, out: Packed) -> native.BitsCall:
@@ -461,11 +464,13 @@ def pooled_into(spikes: Packed, kernel: int, stride: int, padding: int, out: Pac
     size = out_size(h, kernel, stride, padding), out_size(w, kernel, stride, padding)
     if planes != 1 or out.words.shape != (1, t, b, *size, words) or any(not z.words.is_contiguous() or z.words.device.type != "cpu" for z in (spikes, out)):
         raise ValueError(f"spikes {tuple(spikes.words.shape)} do not go into {tuple(out.words.shape)}, or either is not contiguous")
-    return native.BitsCall(
+    given = native.BitsCall(
         spikes=spikes.words.data_ptr(), out=out.words.data_ptr(), planes=1, maps=t * b, height=h, width=w, channels=spikes.channels,
         words=words, out_height=out.words.shape[3], out_width=out.words.shape[4], kernel=kernel, stride=stride, padding=padding,
         threads=torch.get_num_threads(),
     )  # fmt: skip
+    given.alive = spikes, out
+    return given
 
 
 def pool(spikes: Packed, kernel: int, stride: int, padding: int = 0) -> Packed:
