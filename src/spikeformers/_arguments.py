@@ -25,19 +25,17 @@ class Range:
     above: float | None = None
     below: float | None = None
 
-    def holds(self, value: float) -> bool:
-        return (
-            (self.least is None or value >= self.least)
-            and (self.most is None or value <= self.most)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
-        )
-
-    def __str__(self) -> str:
-        if self == Range(above=0):
-            return "positive"
-        bounds = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
-        return " and ".join(f"{words} {bound:,}" for words, bound in bounds.items() if bound is not None)
+    def broken(self, value: float) -> str | None:
+        """The bound that the value does not keep, in words."""
+        if self.least is not None and value < self.least:
+            return f"at least {self.least:,}"
+        if self.most is not None and value > self.most:
+            return f"at most {self.most:,}"
+        if self.above is not None and value <= self.above:
+            return "positive" if self.above == 0 else f"above {self.above:,}"
+        if self.below is not None and value >= self.below:
+            return f"below {self.below:,}"
+        return None
 
 
 Count = typing.Annotated[int, Range(1)]
@@ -136,8 +134,8 @@ def _as(kind: object, value: object) -> object:
     if origin is typing.Annotated:
         value = _as(parts[0], value)
         for limits in parts[1:]:
-            if isinstance(limits, Range) and not limits.holds(value):
-                raise _OutOfRange(str(limits))
+            if isinstance(limits, Range) and (bound := limits.broken(value)):
+                raise _OutOfRange(bound)
         return value
     if origin in (typing.Union, types.UnionType):
         for part in parts:

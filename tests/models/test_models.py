@@ -653,7 +653,7 @@ def test_dropout_before_the_classifier():
         ("spikingformer_cifar_2_256", {"embed_dim": 100}, "multiple of 8.*not 100"),
         ("spikingformer_cifar_2_256", {"pools": (True, True)}, "pools needs 4 values.*not 2"),
         ("spikingformer_cifar_2_256", {"time_steps": 0}, "time_steps must be at least 1, not 0"),
-        ("spikingformer_cifar_2_256", {"drop_path_rate": 1.0}, "drop_path_rate must be at least 0 and below 1, not 1.0"),
+        ("spikingformer_cifar_2_256", {"drop_path_rate": 1.0}, "drop_path_rate must be below 1, not 1.0"),
         ("meta_spikeformer_15m", {"qkv": "conv"}, "qkv must be one of repconv, linear, not 'conv'"),
         ("meta_spikeformer_15m", {"blocks": ("conv",) * 4 + ("mlp",)}, "blocks must be one of conv, transformer"),
         ("meta_spikeformer_15m", {"blocks": ("conv",) * 4}, "blocks needs 5 values.*not 4"),

@@ -196,7 +196,7 @@ def test_it_compiles_as_one_graph():
         ({"pool": "mean"}, "pool must be one of avg, max, not 'mean'"),
         ({"neuron": "plif"}, "neuron must be one of lif, mlf, not 'plif'"),
         ({"surrogate": "step"}, "surrogate must be one of sigmoid"),
-        ({"width": 0.0}, "width must be above 0 and at most 1,024, not 0.0"),
+        ({"width": 0.0}, "width must be positive, not 0.0"),
         ({"img_size": (48, 15)}, r"img_size must be at least 16 for four poolings, not \(48, 15\)"),
         ({"tau": 0.5}, "tau must be at least 1 time step"),
     ],

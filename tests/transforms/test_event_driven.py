@@ -917,3 +917,15 @@ def test_an_audit_follows_the_network_behind_it():
     for original, inputs in ((network, x), (merge(model, "cpu"), images)):
         want, found = audit(original, inputs), audit(event_driven(original), inputs)
         assert str(found) == str(want) and want.additions_only == found.additions_only
+
+
+@torch.no_grad()
+def test_shapes_that_were_seen_once_are_not_remembered_for_good(monkeypatch):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from spikeformers.transforms.event_driven import graph
+
+    monkeypatch.setattr(graph, "SHAPES_KEPT", 0)
+    model = spikeformers.create_model("spikingformer_cifar_2_256", embed_dim=16, depth=1, num_heads=2, time_steps=1)
+    graph.export(spikeformers.merge(model.eval()), torch.zeros(1, 3, 8, 12))
+    assert FakeTensorMode.cache_info().size == 0

@@ -6,6 +6,7 @@ import io
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ...layers.hooks import computed
 
@@ -134,6 +135,10 @@ class Opaque(Exception):
     """torch.export does not see through a model."""
 
 
+SHAPES_KEPT = 4096
+"""Operators with shapes whose results torch remembers from exports, about 3 KiB each; it would keep those of every input shape for good."""
+
+
 def export(model: nn.Module, x: Tensor, per_step: bool = False) -> torch.export.ExportedProgram:
     """The model's operations on an input of x's shape.
 
@@ -148,6 +153,8 @@ def export(model: nn.Module, x: Tensor, per_step: bool = False) -> torch.export.
             contextlib.redirect_stderr(io.StringIO()),
         ):  # of a failure it prints the graph
             exported = torch.export.export(_PerStep(model, per_step), (x,), strict=False)
+            if FakeTensorMode.cache_info().size > SHAPES_KEPT:
+                FakeTensorMode.cache_clear()
     except ValueError as error:
         with torch.no_grad():
             model(x, **({"per_step": True} if per_step else {}))  # raises the model's own
