@@ -16,6 +16,7 @@ from timm.models import build_model_with_cfg
 from torch import nn
 
 from .._files import write_atomically, write_json
+from .._options import must_have_sizes
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {}
 _TASKS: dict[str, Callable[..., nn.Module]] = {}
@@ -101,6 +102,7 @@ def create_model(name: str | None = None, *, checkpoint: str | os.PathLike | Non
         raise ValueError("no weights are downloaded; load a file with load_published(model, path) or create_model(checkpoint=...)")
     if name is None:
         raise ValueError("create_model needs a name (see list_models()) or a checkpoint")
+    must_have_sizes(kwargs)
     if name in _TASKS:
         return _create_task(name, kwargs)
     if name not in _MODELS:
