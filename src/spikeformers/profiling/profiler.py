@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .._files import as_csv, write_atomically, write_json
+from .._options import LARGEST_SIZE, fitting, shown
 from ..models._backbone import SpikingBackbone
 from ..models.published import module_name
 from ..neurons import Neuron
@@ -439,12 +440,15 @@ def estimate(
     """
     if isinstance(rates, (int, float)):
         rates = {"": rates}
-    if len(input_shape) not in (3, 4):
-        raise ValueError(f"input_shape must be [C, H, W] or [T, C, H, W], not {list(input_shape)}")
+    if len(input_shape) not in (3, 4) or not all(isinstance(size, int) and 1 <= size <= LARGEST_SIZE for size in input_shape):
+        raise ValueError(
+            f"input_shape must be [C, H, W] or [T, C, H, W] with whole numbers from 1 to {LARGEST_SIZE:,}, not {shown(list(input_shape))}"
+        )
     skeleton = copy.deepcopy(model).to("meta")
     channels = input_shape[-3:]
     x = torch.empty((1, *channels) if len(input_shape) == 3 else (input_shape[0], 1, *channels), device="meta")
-    recorder = record(skeleton, [x])
+    with fitting(f"the model does not take samples of {list(input_shape)}"):
+        recorder = record(skeleton, [x])
     known = _named(model, recorder, rates)
 
     def rate_of(name: str) -> float | None:
