@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import TestSet, TrainingSet
-from ..data.loading import PADDING_LABEL
+from ..measure import Accuracy
 from ..models import list_tasks
 from ..models.published import read_state_dict
 from .evaluation import evaluate, per_step
@@ -17,8 +17,8 @@ from .recipe import Recipe, Training
 
 
 class Classifier(Learner):
-    """A model that maps images [B, C, H, W] or sequences [T, B, C, H, W] to logits [B, classes]. `sums` [3] and `test_sums`
-    hold loss, correct answers and samples."""
+    """A model that maps images [B, C, H, W] or sequences [T, B, C, H, W] to logits [B, classes]. `sums` [3] hold
+    loss, correct answers and samples of training, `test_answers` what the test found."""
 
     columns = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
     counters = 3
@@ -137,19 +137,16 @@ class Classifier(Learner):
 
     def on_validation_epoch_start(self):
         super().on_validation_epoch_start()
-        self.test_sums = torch.zeros(3, device=self.device)
+        self.test_answers = Accuracy(1, len(self.classes), self.device)
 
     def validation_step(self, batch, _):
         x, labels = batch
-        logits = self.tested(x)
-        real = labels != PADDING_LABEL
-        if real.any():
-            logits, labels = at_least_float32(logits[real]), labels[real]
-            count(self.test_sums, F.cross_entropy(logits, labels), logits, labels)
+        self.test_answers.update(at_least_float32(self.tested(x)), labels)
 
     def test_metrics(self):
-        loss, correct, samples = self.trainer.strategy.reduce(self.test_sums, reduce_op="sum").tolist()
-        return {"val_loss": loss / samples, "val_accuracy": correct / samples}
+        sums = self.trainer.strategy.reduce(self.test_answers.to_tensor(), reduce_op="sum")
+        answers = Accuracy.from_tensor(sums, 1, len(self.classes))
+        return {"val_loss": answers.loss, "val_accuracy": answers.accuracy}
 
     @staticmethod
     def progress(metrics):

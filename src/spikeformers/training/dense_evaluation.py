@@ -17,7 +17,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
 from ..data import TestSet, test_loader
 from ..data.masks import IGNORED
-from .evaluation import Evaluation, MeanFiringRate, Trained, evaluate, firing_rates, must_have_read
+from ..measure import Tally, emissions
+from .evaluation import Evaluation, FiringRates, Trained, evaluate, must_have_read
 
 LARGE_PHOTO = 2**21  # pixels
 PIXELS_AT_ONCE = 4 * 512**2
@@ -161,12 +162,12 @@ def class_map(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 
 @dataclass
-class DetectionEvaluation(MeanFiringRate):
-    """What `DetectionScore.compute` says, number of images, and firing rates as in `Evaluation`."""
+class DetectionEvaluation(FiringRates):
+    """What `DetectionScore.compute` says, number of images, and what the neurons emitted."""
 
     scores: dict[str, float]
     samples: int
-    firing_rates: dict[str, float]
+    tally: Tally
 
     def as_text(self, data: str) -> str:
         """A table for the terminal; `data` is the data set's name."""
@@ -182,13 +183,13 @@ class DetectionEvaluation(MeanFiringRate):
 
 
 @dataclass
-class SegmentationEvaluation(MeanFiringRate):
-    """What `SegmentationScore.compute` says, the classes' names, number of images, and firing rates as in `Evaluation`."""
+class SegmentationEvaluation(FiringRates):
+    """What `SegmentationScore.compute` says, the classes' names, number of images, and what the neurons emitted."""
 
     scores: dict
     classes: list[str]
     samples: int
-    firing_rates: dict[str, float]
+    tally: Tally
 
     def as_text(self, data: str) -> str:
         """Lines for the terminal, the last ones with the classes' IoU; `data` is the data set's name."""
@@ -223,7 +224,7 @@ def evaluate_detection(model: nn.Module, samples: TestSet, device: str | torch.d
     """
     model.to(device).eval()
     score, count = None, 0
-    with firing_rates(model) as rates:
+    with emissions(model) as tally:
         for images, targets in _readable(samples):
             outputs = model([image.to(device) for image in images])
             if score is None:
@@ -231,7 +232,7 @@ def evaluate_detection(model: nn.Module, samples: TestSet, device: str | torch.d
             score.update(outputs, targets)
             count += len(images)
     must_have_read(count)
-    return DetectionEvaluation(score.compute(), count, dict(rates()))
+    return DetectionEvaluation(score.compute(), count, _of(tally(), count))
 
 
 @torch.no_grad()
@@ -246,14 +247,19 @@ def evaluate_segmentation(
     """
     model.to(device).eval()
     score, count = SegmentationScore(len(samples.classes)), 0
-    with firing_rates(model) as rates:
+    with emissions(model) as tally:
         for images, targets in _readable(samples):
             for alike in equally_large(images):
                 logits = model(torch.stack([images[index] for index in alike]).to(device))
                 score.update(logits, [targets[index] for index in alike])
             count += len(images)
     must_have_read(count)
-    return SegmentationEvaluation(score.compute(), list(samples.classes), count, dict(rates()))
+    return SegmentationEvaluation(score.compute(), list(samples.classes), count, _of(tally(), count))
+
+
+def _of(tally: Tally, samples: int) -> Tally:
+    tally.samples = samples
+    return tally
 
 
 def equally_large(images: Sequence[Tensor]) -> list[list[int]]:

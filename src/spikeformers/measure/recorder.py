@@ -5,11 +5,10 @@ holds is looked up in its values, not in its name: a convolution is fed with spi
 """
 # Shapes: T time steps, B batch, C channels; N rows of any layout with T * B in front.
 
-import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,58 +16,31 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from ..transforms.event_driven import EventDriven, EventDrivenConverted
-from ..transforms.sta import Converted, approximators
-
-KINDS = ("binary", "ternary", "integer", "real")
-"""What the values of an operand are, each kind holding those before it: {0, 1}; {-1, 0, 1}; integers; anything."""
-
-PRODUCTS = ("convolution", "linear", "matmul", "product", "scale", "normalisation")
-"""Categories of operations that multiply."""
-MEASURED = ("convolution", "linear", "matmul", "product", "scale")
-"""Categories whose operands decide whether the multiplication is one, so that their values are looked at."""
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_SAME = _words("view _unsafe_view _reshape_alias unsqueeze squeeze contiguous clone detach alias")
-_TURNED = _words("transpose permute t movedim")
-_MOVES = _words(
-    "expand slice select cat stack split split_with_sizes unbind chunk index gather index_select constant_pad_nd repeat "
-    "repeat_interleave roll flip rot90 as_strided copy copy_ fill fill_ zero zero_ upsample_nearest1d upsample_nearest2d "
-    "upsample_nearest3d im2col unfold pixel_shuffle pixel_unshuffle channel_shuffle reflection_pad1d reflection_pad2d "
-    "replication_pad1d replication_pad2d scatter scatter_ masked_fill masked_fill_ where tril triu diagonal embedding "
-    "_to_copy lift lift_fresh index_put index_put_ masked_select resize_ set_"
+from .counting import all_reached, by_step, fan_out, met, reached
+from .networks import Stepped, place
+from .operation import Operation
+from .operators import (
+    ADDITIONS,
+    AVERAGES,
+    COMPARISONS,
+    CONVOLUTIONS,
+    DOUBLING,
+    FRESH,
+    MATMULS,
+    MEASURED,
+    MOVES,
+    NEURONS,
+    NORMALISATIONS,
+    SAME,
+    SCALINGS,
+    TURNED,
+    computes_after_all,
+    kind_after,
 )
-_FRESH = _words(
-    "new_zeros new_ones new_empty new_empty_strided new_full empty_like zeros_like ones_like full_like rand_like randn_like"
-)
-_YES_OR_NO = _words("eq ne lt le gt ge logical_and logical_or logical_not logical_xor any all isnan isinf isfinite")
-_COMPARISONS = _YES_OR_NO | _words(
-    "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d max min "
-    "amax amin aminmax relu relu_ clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ hardtanh hardtanh_ maximum minimum "
-    "bitwise_and bitwise_or bitwise_not bitwise_xor sign abs argmax argmin topk sort "
-    "round round_ floor floor_ ceil ceil_ trunc heaviside nonzero threshold threshold_"
-)
-_ADDITIONS = _words("add add_ sub sub_ rsub sum cumsum neg neg_ index_add index_add_ scatter_add scatter_add_")
-_AVERAGES = _words(
-    "mean avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d"
-)
-_CONVOLUTIONS = _words("convolution _convolution convolution_overrideable")
-_MATMULS = _words("mm bmm mv dot vdot addmm addmv baddbmm addbmm linear")
-_SCALINGS = _words("mul mul_ div div_")
-_NORMALISATIONS = _words(
-    "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm batch_norm"
-)
+from .tally import Tally
+from .values import Operand, Values, kind_of, turned, version
 
-DOUBLING = "bilinear doubling"
-"""Interpolation to twice the height and width: its weights are 1/16, 3/16 and 9/16, and 1/4, 3/4 and 1 at borders."""
-
-_NEURONS = _words("lif integrate_and_fire transmit")
-
-_LEAVING = {  # how values leave torch, or come in, without an operator
+LEAVING = {  # how values leave torch, or come in, without an operator
     Tensor.numpy: "numpy()",
     Tensor.tolist: "tolist()",
     Tensor.__array__: "numpy()",
@@ -78,157 +50,6 @@ _LEAVING = {  # how values leave torch, or come in, without an operator
     Tensor.data.__set__: "its data attribute",
     Tensor.data.__get__: "its data attribute",
 }
-
-
-class Values:
-    """What is known of a tensor's values; tensors that hold the same ones in the same order share one of these.
-
-    Attributes:
-        data: whether they depend on the network's input; weights, constants and what is made of them do not. None if nobody knows.
-        steps: T, over which the leading axis runs slowest.
-        kind: one of KINDS, None until it is wanted.
-        active: how many are not zero at each time step [T].
-        levels: sum of their absolute values [T]; of real values how many are not zero.
-        counts: how many are not zero at each pixel [T, pixels].
-        expected: the kind that follows from the operators alone, which counts where all values are zero.
-        neuron: name of the neuron that emitted them, "" for others.
-        given: whether they are the network's input, moved about at most.
-        potential: whether they are membrane potentials after the last step, which only neurons may read for nothing.
-        version: of the tensor when it was measured.
-    """
-
-    __slots__ = (
-        "data",
-        "steps",
-        "kind",
-        "active",
-        "levels",
-        "counts",
-        "expected",
-        "neuron",
-        "given",
-        "potential",
-        "version",
-    )
-
-    def __init__(self, data: bool | None, steps: int = 1, expected: str = "real"):
-        self.data, self.steps, self.expected = data, steps, expected
-        self.neuron, self.given, self.potential = "", False, False
-        self.forget()
-
-    def forget(self) -> None:
-        """What was measured no longer holds."""
-        self.kind = self.active = self.levels = self.counts = self.version = None
-
-
-def _version(x: Tensor) -> int:
-    return 0 if x.is_inference() else x._version
-
-
-def kind_of(x: Tensor) -> str:
-    """The narrowest of KINDS that holds every value of x."""
-    if x.dtype == torch.bool or x.numel() == 0:
-        return "binary"
-    if x.is_complex():
-        return "real"
-    if x.is_floating_point():
-        probe = (x[:1] if x.ndim else x).flatten()[:4096]  # the first of a batch tells most analog tensors apart
-        if not torch.equal(probe, probe.round()):
-            return "real"
-        if torch.equal(x * x, x) and math.isfinite(x.sum(dtype=torch.float32)):  # infinity is its own square
-            return "binary"
-    low, high = map(float, x.aminmax())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "real"
-    if x.is_floating_point() and not bool((x == x.round()).all()):
-        return "real"
-    return "integer" if low < -1 or high > 1 else "ternary" if low < 0 else "binary"
-
-
-def widest(kinds: Sequence[str]) -> str:
-    return max(kinds, key=KINDS.index)
-
-
-def _summed(a: list[float], b: list[float]) -> list[float]:
-    """Step by step; only the totals if one of them was not resolved in time."""
-    if not a or not b:
-        return a or b
-    return [x + y for x, y in zip(a, b, strict=True)] if len(a) == len(b) else [sum(a) + sum(b)]
-
-
-@dataclass
-class Operand:
-    """One side of a product. Per time step, summed over all samples: `active`, how many values are not zero, `levels`, the sum of
-    their absolute values (of real ones how many are not zero); `size` counts all values of all steps."""
-
-    role: str  # "data", "weight" (anything that does not depend on the input), or "number"
-    kind: str = "binary"
-    neuron: str = ""
-    active: list[float] = field(default_factory=list)
-    levels: list[float] = field(default_factory=list)
-    size: int = 0
-    given: bool = False  # the network's input itself
-
-    def add(self, other: "Operand") -> None:
-        self.kind = widest((self.kind, other.kind))
-        self.active, self.levels = _summed(self.active, other.active), _summed(self.levels, other.levels)
-        self.given = self.given and other.given
-        self.size += other.size
-
-    @property
-    def rate(self) -> float | None:
-        """Mean of the absolute values, for spikes the share of ones; of real values the share that is not zero. None if nothing was
-        measured."""
-        return sum(self.levels) / self.size if self.size and self.levels else None
-
-    @property
-    def rate_per_step(self) -> list[float]:
-        return [level * len(self.levels) / self.size for level in self.levels] if self.size else []
-
-
-@dataclass
-class Operation:
-    """One place where the network computes. Numbers are sums over all samples and time steps.
-
-    Attributes:
-        module: path of the innermost module, "" for the model itself.
-        name: the operator for people, such as "convolution 3x3".
-        category: one of PRODUCTS, "addition", "average", "neuron", "function" (a real function, or an operator that is not known) or
-            "escape" (a value that comes from or goes to where it cannot be followed).
-        index: how many operations of this name the module has begun before, in one forward pass.
-        operands: the sides of a product, or the tensors of a function.
-        dense: products if every value counts, without bias; for functions and normalisations one per output.
-        unpadded: products if every value counts but the zeros of the padding.
-        effective: products of which both sides are not zero.
-        additions: additions outside of products: residual sums, averages.
-        biases: additions of biases.
-        steps: time steps that the operation runs for, 1 if its input does not depend on time.
-        shape: of the output, without time and batch.
-        samples: how many.
-    """
-
-    module: str
-    name: str
-    category: str
-    index: int
-    operands: list[Operand] = field(default_factory=list)
-    dense: float = 0.0
-    unpadded: float = 0.0
-    effective: float = 0.0
-    additions: float = 0.0
-    biases: float = 0.0
-    steps: int = 1
-    shape: tuple[int, ...] = ()
-    samples: int = 0
-
-    @property
-    def data(self) -> list[Operand]:
-        return [operand for operand in self.operands if operand.role == "data"]
-
-    @property
-    def spike_fed(self) -> bool:
-        """Whether no multiplication is needed: one side of every product is 0 or 1 (or -1)."""
-        return any(operand.kind in ("binary", "ternary") for operand in self.operands if operand.role != "number")
 
 
 class Recorder(TorchDispatchMode):
@@ -250,7 +71,7 @@ class Recorder(TorchDispatchMode):
         self.outside = frozenset(getattr(model, "outside", ()))
         self.varied = hasattr(model, "outside")  # such networks take images of any size
         self.names = {module: name for name, module in model.named_modules()}
-        self.stepped = {module.model for module in self.names if isinstance(module, Converted)}  # which run once for each time step
+        self.stepped = {module.model for module in self.names if isinstance(module, Stepped)}  # which run once for each time step
         self.step, self.done = 0, {}  # time steps begun, and how often each operation was, in this pass
         self.operations: dict[tuple, Operation] = {}
         self.neurons: dict[str, Operand] = {}
@@ -312,6 +133,27 @@ class Recorder(TorchDispatchMode):
             for tensor in (x, *self.tensors):  # buffers may have been written into
                 if hasattr(tensor, "_spike_values"):
                     del tensor._spike_values
+
+    def run(self, x: Tensor) -> list[Any]:
+        """Follows one forward pass: what the model answers, or a network that runs step by step after each of them."""
+        with self.recording(x):
+            return list(self.model.answers(x)) if isinstance(self.model, Stepped) else [self.model(x)]
+
+    @property
+    def integers(self) -> str:
+        """What becomes of products of whole numbers, see `Operation.charged`: additions where neurons emit several thresholds, or
+        thresholds of either sign."""
+        return "levels" if any(operand.kind in ("ternary", "integer") for operand in self.neurons.values()) else "mac"
+
+    def tally(self, integers: str | None = None) -> Tally:
+        """What was emitted, added and multiplied so far."""
+        tally = Tally(self.samples)
+        for name, operand in self.neurons.items():
+            steps = max(1, len(operand.active))
+            tally.add(name, emitted=operand.active, thresholds=operand.levels, places=[operand.size / steps] * steps)
+        for operation in self.operations.values():
+            tally.add(operation.place, **operation.charged(integers or self.integers))
+        return tally
 
     def _begin_step(self, module, args):
         self.step += 1
@@ -375,7 +217,7 @@ class Recorder(TorchDispatchMode):
         if values is not None:
             if values.data is False and self.written and self._shares_storage(x):
                 values.data = True
-            if values.version not in (None, _version(x)):  # written into since
+            if values.version not in (None, version(x)):  # written into since
                 values.forget()
             return values
         if id(x) in self.constants:
@@ -404,7 +246,7 @@ class Recorder(TorchDispatchMode):
             values.levels = rows.abs().sum(over, dtype=torch.float32).double().view(steps, -1).sum(1)
         if not values.levels.any():
             values.kind = values.expected
-        values.version = _version(x)
+        values.version = version(x)
 
     def _steps(self, x: Tensor, steps: int) -> int:
         """T if the leading axis of x can run over T time steps: [T, B, ...] or [T * B * something, ...]; 1 if it cannot."""
@@ -419,7 +261,7 @@ class Recorder(TorchDispatchMode):
         if values.data is False:  # a gain of 1.0 may be another after training, so only the type can excuse a constant
             return Operand("weight", "real" if x.is_floating_point() or x.is_complex() else kind_of(x))
         self._measure(x, values)
-        operand = Operand("data", values.kind, values.neuron, size=x.numel(), given=values.given)
+        operand = Operand("data", values.kind, values.neuron, size=x.numel(), given=values.given, stepped=self.step > 0)
         if values.levels is not None:
             before = [0.0] * max(0, self.step - 1)
             operand.active, operand.levels = before + values.active.tolist(), before + values.levels.tolist()
@@ -427,7 +269,7 @@ class Recorder(TorchDispatchMode):
 
     def _is_full(self, weight: Tensor) -> bool:
         """Whether a weight has no zeros."""
-        key = (id(weight), _version(weight))
+        key = (id(weight), version(weight))
         if key not in self.full_weights:
             full = bool((weight != 0).all())
             if id(weight) not in self.constants:  # its id will be used again
@@ -441,18 +283,18 @@ class Recorder(TorchDispatchMode):
         """The operation that an operator on data is, its operands measured; None if it only moves or compares values."""
         plain = name.removesuffix("_")
         if namespace != "aten":
-            if namespace == "spikeformers" and name in _NEURONS:
+            if namespace == "spikeformers" and name in NEURONS:
                 return self._operation("neuron", "neuron", [])
             return self._operation(f"{namespace}::{name}", "function", self._tensors(args, kwargs))
-        if _computes_after_all(function, plain, args, kwargs):
+        if computes_after_all(function, plain, args, kwargs):
             return self._operation(plain.strip("_"), "function", self._tensors(args, kwargs))
-        if {name, plain} & (_SAME | _TURNED | _MOVES | _FRESH | _COMPARISONS):
+        if {name, plain} & (SAME | TURNED | MOVES | FRESH | COMPARISONS):
             return None
-        if name in _CONVOLUTIONS:
+        if name in CONVOLUTIONS:
             size = "x".join(map(str, args[1].shape[2:]))
             depthwise = args[8] > 1 and args[8] == args[0].shape[1]
             return self._operation(f"{'depthwise ' * depthwise}convolution {size}", "convolution", args[:2])
-        if name in _MATMULS:
+        if name in MATMULS:
             sides = args[1:3] if name.startswith(("add", "badd")) else args[:2]
             weights = [side for side in sides if self._values(side).data is False]
             operation = self._operation(*(("linear", "linear") if weights else ("matmul", "matmul")), sides)
@@ -460,7 +302,7 @@ class Recorder(TorchDispatchMode):
                 if kwargs.get(factor, 1) not in (1, -1) and (factor == "alpha" or self._values(scaled).data):
                     self._scaling(scaled, f"{factor} of {name}")
             return operation
-        if name in _SCALINGS:
+        if name in SCALINGS:
             left, right = args[:2]
             if any(not isinstance(side, Tensor) and side in (1, -1) for side in (left, right)):
                 return None
@@ -468,14 +310,16 @@ class Recorder(TorchDispatchMode):
             if divides or kwargs.get("rounding_mode"):
                 return self._operation("division", "function", [left, right])
             both = all(isinstance(side, Tensor) and self._values(side).data for side in (left, right))
-            return self._operation(*(("product", "product") if both else ("scaling", "scale")), [left, right])
-        if name in _NORMALISATIONS:
+            operation = self._operation(*(("product", "product") if both else ("scaling", "scale")), [left, right])
+            self._count_levels(operation, left, right)
+            return operation
+        if name in NORMALISATIONS:
             return self._operation("batch normalisation", "normalisation", args[:1])
         if name == "upsample_bilinear2d" and not args[2] and [2 * side for side in args[0].shape[2:]] == list(args[1] or []):
             return self._operation(DOUBLING, "average", args[:1])
-        if name in _AVERAGES:
+        if name in AVERAGES:
             return self._operation("average", "average", args[:1])
-        if plain in _ADDITIONS or name in _ADDITIONS:
+        if plain in ADDITIONS or name in ADDITIONS:
             place = {"rsub": 0, "index_add": 3}.get(plain, 1)  # of what alpha scales
             scaled = args[place] if len(args) > place else None
             factor = kwargs.get("alpha", args[2] if plain == "rsub" and len(args) > 2 else 1)
@@ -515,7 +359,7 @@ class Recorder(TorchDispatchMode):
         operation = self._operation(f"scaling ({where})", "scale", [x, 0.5])
         for operand in operation.data:
             operand.kind = "real"
-        operation.dense += x.numel()
+        self._spread(operation, "dense", x.numel(), x)
         operation.samples += self.batch
 
     def _escape(self, what: str, x: Tensor) -> None:
@@ -523,6 +367,16 @@ class Recorder(TorchDispatchMode):
         with _disable_current_modes():
             operation = self._operation(what, "escape", [x])
         operation.samples += self.batch
+
+    # Counting
+
+    def _count(self, operation: Operation, what: str, by_step: Tensor | Sequence[float]) -> None:
+        operation.count(what, by_step.tolist() if isinstance(by_step, Tensor) else by_step, self.step)
+
+    def _spread(self, operation: Operation, what: str, number: float, like: Tensor) -> None:
+        """Counts a number of which every time step of a tensor has its equal share."""
+        steps = self._steps(like, self._values(like).steps)
+        self._count(operation, what, [number / steps] * steps)
 
     def _finish(self, operation: Operation, name: str, args, kwargs, out) -> None:
         """Counts what the operator did."""
@@ -542,22 +396,24 @@ class Recorder(TorchDispatchMode):
                 self._count_convolution(operation, args, first)
             case "linear" | "matmul":
                 self._count_matmul(operation, name, args, first)
-            case "product" | "scale" | "normalisation" | "function":
-                operation.dense += first.numel()
-                operation.effective += (
-                    first.numel() if first.is_meta or not operation.spike_fed else int(first.count_nonzero())
-                )
+            case "product" | "scale":
+                self._count_elements(operation, first)
+            case "normalisation" | "function":
+                self._spread(operation, "dense", first.numel(), first)
+                self._spread(operation, "effective", first.numel(), first)
             case "average":  # doubling is a + 2 a + b along one axis, for half the places, and then along the other
-                operation.additions += 3 * first.numel() if operation.name == DOUBLING else args[0].numel()
+                doubles = operation.name == DOUBLING
+                self._spread(operation, "additions", 3 * first.numel() if doubles else args[0].numel(), first if doubles else args[0])
             case "addition":
-                operation.additions += args[0].numel() if name in ("sum", "cumsum") else first.numel()
+                summed = args[0] if name in ("sum", "cumsum") else first
+                self._spread(operation, "additions", summed.numel(), summed)
             case "neuron":
-                operation.dense += first.numel()
+                self._spread(operation, "dense", first.numel(), first)
                 self._count_spikes(first, operation)
 
     def _count_spikes(self, spikes: Tensor, operation: Operation) -> None:
         """The firing rate of a neuron; its output is measured here once for all who read it."""
-        name = operation.module if not self.step else f"{operation.module}:{operation.index}"
+        name = operation.module if not self.step else place() or f"{operation.module}:{operation.index}"
         operand = self._operand(spikes)
         if name in self.neurons:
             self.neurons[name].add(operand)
@@ -567,11 +423,21 @@ class Recorder(TorchDispatchMode):
             if self.maps_of and spikes.ndim == 5 and not spikes.is_meta:
                 self.maps[name] = spikes[:, : self.maps_of].mean((0, 2), dtype=torch.float32).cpu()
 
+    def _levels_of(self, sides: Sequence) -> int | None:
+        """Which side of a product holds the spikes, if those may be several thresholds: the first of whole numbers, rather one that a
+        neuron emitted. None if spikes are single, or there are none."""
+        found = [(i, self._values(side)) for i, side in enumerate(sides) if isinstance(side, Tensor)]
+        kinds = [(i, values) for i, values in found if values.data and values.kind is not None]
+        if any(values.kind in ("binary", "ternary") for _, values in kinds):
+            return None
+        whole = [(not values.neuron, i) for i, values in kinds if values.kind == "integer"]
+        return min(whole)[1] if whole else None
+
     def _count_convolution(self, operation: Operation, args, out: Tensor) -> None:
         x, weight, bias, stride, padding, dilation, transposed, _, groups = args[:9]
-        operation.dense += (x if transposed else out).numel() * weight[0].numel()
+        self._spread(operation, "dense", (x if transposed else out).numel() * weight[0].numel(), out)
         if bias is not None:
-            operation.biases += out.numel()
+            self._spread(operation, "biases", out.numel(), out)
         fans = []  # along each axis, how many products each place takes part in
         for axis, size in enumerate(x.shape[2:]):
             key = (
@@ -587,42 +453,71 @@ class Recorder(TorchDispatchMode):
                 self.fan_outs[key] = fan_out(*key)
             fans.append(self.fan_outs[key])
         channels = weight.shape[1] if transposed else weight.shape[0] // groups  # of the output, for one of the input
-        unpadded = x.shape[0] * x.shape[1] * channels * math.prod(float(fan.sum()) for fan in fans)
-        operation.unpadded += unpadded
+        unpadded = all_reached(x, fans, channels)
+        self._spread(operation, "unpadded", unpadded, x)
         values = self._values(x)
+        steps = self._steps(x, values.steps)
         if x.is_meta or not values.data:
-            operation.effective += unpadded
-        elif self._values(weight).data or not self._is_full(weight):
-            ones = [(z != 0).to(torch.float32) for z in (x, weight)]
-            operation.effective += float(torch.ops.aten.convolution(*ones, None, *args[3:9]).sum(dtype=torch.float64))
-        else:
+            self._spread(operation, "effective", unpadded, x)
+            return
+        levels = self._levels_of((x, weight))
+        sparse = self._values(weight).data or not self._is_full(weight)
+
+        def products(size: Tensor | None) -> Tensor:
+            """[T], if values of x count as much as this, or as 1 where they are not 0."""
+            if sparse:
+                sizes = (x != 0).to(torch.float32) if size is None else size, (weight != 0).to(torch.float32)
+                return by_step(torch.ops.aten.convolution(*sizes, None, *args[3:9]), steps)
             counts = values.counts  # of another arrangement, they have another shape, or there are none
-            if counts is None or counts.shape[1:] != x.shape[2:]:
-                counts = (x != 0).sum((0, 1), dtype=torch.float64)[None]
-            counts = counts.sum(0)
-            for fan in fans:
-                counts = torch.tensordot(fan.to(counts.device), counts, dims=([0], [0]))
-            operation.effective += float(counts) * channels
+            if size is not None or counts is None or counts.shape[1:] != x.shape[2:] or len(counts) != steps:
+                size = x != 0 if size is None else size
+                counts = size.unflatten(0, (steps, -1)).sum((1, 2), dtype=torch.float64)
+            return reached(counts, fans, channels)
+
+        self._count(operation, "effective", products(None))
+        self._count(operation, "synops", products(x.abs().float() if levels == 0 else None))
 
     def _count_matmul(self, operation: Operation, name: str, args, out: Tensor) -> None:
         biased = name.startswith(("add", "badd"))
         left, right = args[1:3] if biased else args[:2]
+        levels = None if out.is_meta else self._levels_of((left, right))
         if name == "linear":
             right = right.t()
             biased = len(args) > 2 and args[2] is not None
         products = left.numel() * (right.shape[-1] if right.ndim > 1 else 1)
-        operation.dense += products
-        operation.unpadded += products
+        self._spread(operation, "dense", products, out)
+        self._spread(operation, "unpadded", products, out)
         if biased:
-            operation.biases += out.numel()
+            self._spread(operation, "biases", out.numel(), out)
         if out.is_meta:
-            operation.effective += products
+            self._spread(operation, "effective", products, out)
             return
-        rows = _active(left, -2) if left.ndim > 1 else (left != 0).double()
-        columns = _active(right, -1) if right.ndim > 1 else (right != 0).double()
-        if name == "linear" and rows.ndim > 1:
-            rows = rows.flatten(0, -2).sum(0)
-        operation.effective += float((rows * columns).sum())
+        steps = self._steps(out, self._values(out).steps)
+        ones = [side != 0 for side in (left, right)]
+        effective = met(*ones, steps).tolist()
+        self._count(operation, "effective", effective)
+        if levels is not None:
+            ones[levels] = (left, right)[levels].abs()
+            effective = met(*ones, steps).tolist()
+        self._count(operation, "synops", effective)
+
+    def _count_levels(self, operation: Operation, left, right) -> None:
+        """The synaptic operations of a product element by element, counted before it may overwrite a side."""
+        sides = [side for side in (left, right) if isinstance(side, Tensor)]
+        values = [self._values(side) for side in sides]
+        if any(side.is_meta for side in sides) or all(known.kind in (None, "real") for known in values):
+            return
+        levels = self._levels_of(sides)
+        sizes = [side.abs() if place == levels else side != 0 for place, side in enumerate(sides)]
+        size = sizes[0] * sizes[1] if len(sizes) > 1 else sizes[0]
+        self._count(operation, "synops", by_step(size, self._steps(size, max(known.steps for known in values if known.data))))
+
+    def _count_elements(self, operation: Operation, out: Tensor) -> None:
+        self._spread(operation, "dense", out.numel(), out)
+        if out.is_meta or not operation.spike_fed:
+            self._spread(operation, "effective", out.numel(), out)
+        else:
+            self._count(operation, "effective", by_step(out != 0, self._steps(out, self._values(out).steps)))
 
     # Handing on what is known
 
@@ -636,21 +531,21 @@ class Recorder(TorchDispatchMode):
             if mutated and data and self._values(tensor).data is False:
                 self.written.append(tensor)
             known = sources[0] if sources else None
-            if name in (_SAME | _TURNED) and tensor.numel() == first.numel() and tensor.dtype == first.dtype:
-                tensor._spike_values = known if known.data is None or name in _SAME else _turned(known)
+            if name in (SAME | TURNED) and tensor.numel() == first.numel() and tensor.dtype == first.dtype:
+                tensor._spike_values = known if known.data is None or name in SAME else turned(known)
                 continue
-            new = Values(data and name not in _FRESH, 1, _kind_after(namespace, name, sources))
+            new = Values(data and name not in FRESH, 1, kind_after(namespace, name, sources))
             if name in ("lift_fresh", "lift", "detach", "alias") and known is not None and known.data is None:
                 new.data = None
             new.steps = self._steps_after(namespace, name, args, inputs, tensor, steps)
-            moved = [values for values in sources if values.data] if name in _MOVES else []
+            moved = [values for values in sources if values.data] if name in MOVES else []
             if moved:
                 new.neuron = moved[0].neuron if len(moved) == 1 else ""
                 new.given = all(values.given for values in moved)
             if self.stack[-1] in self.outside and data:  # a resized image is still the input
                 new.given = all(values.given for values in sources if values.data)
             if namespace == "spikeformers":
-                new.neuron, new.potential = self.stack[-1], tensor is not leaves[0]
+                new.neuron, new.potential = place() or self.stack[-1], tensor is not leaves[0]
             tensor._spike_values = new
 
     def _steps_after(self, namespace, name, args, inputs, out: Tensor, steps: int) -> int:
@@ -677,7 +572,7 @@ class _Leaving(TorchFunctionMode):
         self.recorder = recorder
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        how = _LEAVING.get(function)
+        how = LEAVING.get(function)
         if how is not None:
             for x in args[:2]:
                 if isinstance(x, Tensor):
@@ -685,74 +580,18 @@ class _Leaving(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def _turned(values: Values) -> Values:
-    """The same values in another arrangement: what is known of pixels is no longer."""
-    turned = copy.copy(values)
-    turned.counts = None
-    return turned
-
-
-def _computes_after_all(function, name: str, args, kwargs) -> bool:
-    """Whether an overload or argument makes arithmetic of an operator that moves or compares, or a factor of an average's own."""
-    overload = function._overloadname
-    return (
-        (name == "scatter" and ("reduce" in overload or kwargs.get("reduce") is not None))
-        or (name == "round" and "decimals" in overload)
-        or (name == "view" and overload == "dtype")
-        or (name.startswith("avg_pool") and _given(args, kwargs, 6, "divisor_override") is not None)
-    )
-
-
-def _given(args, kwargs, place: int, name: str):
-    return args[place] if len(args) > place else kwargs.get(name)
-
-
-def batches_of(data: Tensor | Iterable, model: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Pairs of inputs and labels (None without), from one batch x, one pair (x, labels), or batches of either kind; for networks that
-    take images of any size also from single images [C, H, W].
+@contextmanager
+def following(model: nn.Module, maps_of: int = 0) -> Iterator[Recorder]:
+    """A recorder of the model, which inside the block is in eval mode; see `Recorder.run`. The model's mode is kept.
 
     Raises:
-        ValueError: there is something else in it.
+        ValueError: nothing was followed inside.
     """
-    pair = isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
-    if isinstance(data, Tensor) or (
-        pair and data[1].ndim == 1 and not data[1].is_floating_point() and data[0].ndim > 1
-    ):
-        data = [data]
-    if data is None or isinstance(data, (str, dict)):
-        raise ValueError(
-            f"expected a batch or batches of inputs, not {type(data).__name__}; give a tensor, or a DataLoader"
-        )
-    for batch in data:
-        x, labels = (*batch, None)[:2] if isinstance(batch, (tuple, list)) and batch else (batch, None)
-        if not isinstance(x, Tensor) or x.ndim < 2:
-            raise ValueError(
-                f"expected batches of tensors [B, ...] or of pairs (tensor, labels), not {type(x).__name__}"
-            )
-        yield x[None] if x.ndim == 3 and hasattr(model, "outside") else x, labels
-
-
-def record(
-    model: nn.Module, inputs: Iterable[Tensor], maps_of: int = 0, then: Callable[[list], None] = lambda outputs: None
-) -> Recorder:
-    """Sends inputs, each [B, ...] or [T, B, C, H, W], through the model in eval mode and follows them; the model's mode is kept.
-    What comes out is given to `then` in a list: one answer, or of a converted network that after every step. Those run in the form
-    "spikes".
-
-    Of an event-driven network that one is followed that it was made of.
-
-    Raises:
-        ValueError: there are no inputs.
-    """
-    model = model.merged if isinstance(model, (EventDriven, EventDrivenConverted)) else model
     recorder = Recorder(model, maps_of)
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        for x in inputs:
-            with recorder.recording(x):
-                outputs = list(model.steps(x, form="spikes")) if isinstance(model, Converted) else [model(x)]
-            then(outputs)
+        yield recorder
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -760,50 +599,21 @@ def record(
         raise ValueError(
             "there are no inputs to follow; give a tensor [B, C, H, W] or [T, B, C, H, W], or batches of them"
         )
+
+
+def record(model: nn.Module, inputs: Iterable[Tensor], maps_of: int = 0) -> Recorder:
+    """Sends inputs, each [B, ...] or [T, B, C, H, W], through the model in eval mode and follows them; the model's mode is kept.
+
+    Raises:
+        ValueError: there are no inputs.
+    """
+    with following(model, maps_of) as recorder:
+        for x in inputs:
+            recorder.run(x)
     return recorder
 
 
 def _plain_tensors(model: nn.Module) -> list[Tensor]:
     """Tensors that modules hold without having registered them."""
     held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    thresholds = [module.thresholds for module in model.modules() if isinstance(module, Converted)]
-    return held + tree_leaves(thresholds) + approximators.tables()
-
-
-def _active(x: Tensor, axis: int) -> Tensor:
-    return (x != 0).sum(axis, dtype=torch.float64)
-
-
-def _kind_after(namespace: str, name: str, sources: Sequence[Values]) -> str:
-    """The kind that an operator's output has for certain, whatever the values."""
-    if namespace == "spikeformers":
-        return "binary"
-    kinds = [values.kind or values.expected for values in sources if values.data]
-    plain = name.removesuffix("_")
-    if plain in _YES_OR_NO:
-        return "binary"
-    if plain == "sign":
-        return "ternary"
-    if (
-        plain in _COMPARISONS
-        and "pool" not in plain
-        and plain not in ("amax", "max", "relu", "maximum", "minimum", "amin", "min")
-    ):
-        return "real"
-    if plain in _COMPARISONS or name in _SAME or name in _TURNED or name in _MOVES:
-        return widest(kinds or ["real"])
-    if plain == "mul" and kinds == ["binary", "binary"]:
-        return "binary"
-    if plain in _ADDITIONS or (plain == "mul" and len(sources) == 2) or name in ("mm", "bmm"):
-        return "integer" if kinds and len(kinds) == len(sources) and "real" not in kinds else "real"
-    return "real"
-
-
-def fan_out(size: int, out: int, kernel: int, stride: int, padding: int, dilation: int, transposed: bool) -> Tensor:
-    """How many products each of `size` input places along one axis takes part in, per channel of the output: fewer at borders."""
-    places, taps = torch.arange(size)[:, None], torch.arange(kernel)[None] * dilation
-    if transposed:
-        reached = places * stride - padding + taps
-        return ((reached >= 0) & (reached < out)).sum(1).double()
-    reached = places + padding - taps
-    return ((reached % stride == 0) & (reached >= 0) & (reached < out * stride)).sum(1).double()
+    return held + [x for module in model.modules() if isinstance(module, Stepped) for x in module.constants()]
