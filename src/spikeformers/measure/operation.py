@@ -107,7 +107,8 @@ class Operation:
         if self.category == "function":
             found["functions"] = dense
         elif self.adds(integers):
-            found["synops"] = self.counted.get("effective" if self.spike_fed else "synops", [])
+            caused = "additions" if self.category == "scale" else "synops"  # a factor is no synapse
+            found[caused] = self.counted.get("effective" if self.spike_fed else "synops", [])
         elif self.category in PRODUCTS:
             found["macs"] = dense
         return {name: numbers for name, numbers in found.items() if numbers}

@@ -5,7 +5,6 @@ holds is looked up in its values, not in its name: a convolution is fed with spi
 """
 # Shapes: T time steps, B batch, C channels; N rows of any layout with T * B in front.
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 
 from .counting import all_reached, by_step, fan_out, met, reached
+from .knowledge import Knowledge
 from .networks import Stepped, place
 from .operation import Operation
 from .operators import (
@@ -35,10 +35,9 @@ from .operators import (
     SCALINGS,
     TURNED,
     computes_after_all,
-    kind_after,
 )
 from .tally import Tally
-from .values import Operand, Values, kind_of, turned, version
+from .values import Operand, Values
 
 LEAVING = {  # how values leave torch, or come in, without an operator
     Tensor.numpy: "numpy()",
@@ -72,7 +71,7 @@ class Recorder(TorchDispatchMode):
         self.varied = hasattr(model, "outside")  # such networks take images of any size
         self.names = {module: name for name, module in model.named_modules()}
         self.stepped = {module.model for module in self.names if isinstance(module, Stepped)}  # which run once for each time step
-        self.step, self.done = 0, {}  # time steps begun, and how often each operation was, in this pass
+        self.done: dict[int, int] = {}  # how often each operation was in this pass
         self.operations: dict[tuple, Operation] = {}
         self.neurons: dict[str, Operand] = {}
         self.neuron_shapes: dict[str, tuple[int, ...]] = {}
@@ -82,13 +81,11 @@ class Recorder(TorchDispatchMode):
         self.samples = 0
         self.model = model
         self.tensors = [*model.parameters(), *model.buffers(), *_plain_tensors(model)]
-        self.constants = set(map(id, self.tensors))
-        self.batch, self.length, self.sample_shape, self.busy = 0, None, (), False
+        self.known = Knowledge(self.tensors)
+        self.length, self.sample_shape, self.busy = None, (), False
         self.stack: list[str] = [""]
         self.started: dict[tuple[str, str], int] = {}
-        self.written: list[Tensor] = []  # constants that data was written into
         self.fan_outs: dict[tuple, Tensor] = {}
-        self.full_weights: dict[tuple, bool] = {}
 
     @contextmanager
     def recording(self, x: Tensor) -> Iterator["Recorder"]:
@@ -109,11 +106,11 @@ class Recorder(TorchDispatchMode):
             raise ValueError(
                 f"inputs of {self.length} and of {length} time steps cannot be counted together; profile them one by one"
             )
-        self.length, self.batch = length, x.shape[1] if x.ndim == 5 else x.shape[0]
-        self.step = 0
+        self.length, self.known.batch = length, x.shape[1] if x.ndim == 5 else x.shape[0]
+        self.known.step = 0
         self.done.clear()
         self.started.clear()
-        self.written.clear()
+        self.known.written.clear()
         self.stack[:] = [""]
         hooks = []
         for module, name in self.names.items():
@@ -126,7 +123,7 @@ class Recorder(TorchDispatchMode):
         try:
             with torch.inference_mode(False), torch.no_grad(), _Leaving(self), self:
                 yield self
-            self.samples += self.batch
+            self.samples += self.known.batch
         finally:
             for hook in hooks:
                 hook.remove()
@@ -156,22 +153,22 @@ class Recorder(TorchDispatchMode):
         return tally
 
     def _begin_step(self, module, args):
-        self.step += 1
+        self.known.step += 1
         self.started.clear()
 
     def _leave(self, module, args, output):
         name = self.stack.pop()
         if isinstance(output, Tensor):
-            values = self._values(output)
-            timed = output.ndim > 1 and tuple(output.shape[:2]) == (values.steps, self.batch)
+            values = self.known.values(output)
+            timed = output.ndim > 1 and tuple(output.shape[:2]) == (values.steps, self.known.batch)
             self.outputs[name] = tuple(output.shape[2 if timed else 1 :])
         if not name and name not in self.outside:
             for tensor in tree_leaves(output):
-                if not isinstance(tensor, Tensor) or id(tensor) in self.constants:
+                if not isinstance(tensor, Tensor) or id(tensor) in self.known.constants:
                     continue
-                if not self._values(tensor).data:
+                if not self.known.values(tensor).data:
                     self._escape("output that does not follow from the input", tensor)
-                elif self._values(tensor).potential:
+                elif self.known.values(tensor).potential:
                     self._escape("membrane potential as an output", tensor)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -184,7 +181,7 @@ class Recorder(TorchDispatchMode):
         namespace, _, name = function._schema.name.partition("::")
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         for tensor in inputs:
-            values = self._values(tensor)
+            values = self.known.values(tensor)
             if values.data is None and self.stack[-1] in self.outside:
                 values.data = False  # anchors, sizes
             if values.data is None and name not in ("lift_fresh", "detach", "alias"):
@@ -192,7 +189,7 @@ class Recorder(TorchDispatchMode):
             if values.potential and namespace == "aten":
                 values.potential = False
                 self._finish(self._operation("membrane potential", "function", [tensor]), name, args, kwargs, tensor)
-        data = any(self._values(tensor).data for tensor in inputs)
+        data = any(self.known.values(tensor).data for tensor in inputs)
         counted = data and (self.stack[-1] not in self.outside or name == "roi_align")  # which interpolates feature maps
         operation = self._begin(function, namespace, name, args, kwargs) if counted else None
         self.busy = True
@@ -200,82 +197,16 @@ class Recorder(TorchDispatchMode):
             out = function(*args, **kwargs)
         finally:
             self.busy = False
-        self._hand_on(function, namespace, name, args, kwargs, inputs, out, data)
+        module = self.stack[-1]
+        self.known.hand_on(namespace, name, args, inputs, out, data, module, module in self.outside)
         if operation is not None:
             self._finish(operation, name, args, kwargs, out)
         return out
 
     def leaving(self, x: Tensor, how: str) -> None:
         """Values leave torch past its operators, or come in."""
-        if not self.busy and self._values(x).data and self.stack[-1] not in self.outside:
+        if not self.busy and self.known.values(x).data and self.stack[-1] not in self.outside:
             self._escape(f"values touched through {how}", x)
-
-    # What is known of tensors
-
-    def _values(self, x: Tensor) -> Values:
-        values = getattr(x, "_spike_values", None)
-        if values is not None:
-            if values.data is False and self.written and self._shares_storage(x):
-                values.data = True
-            if values.version not in (None, version(x)):  # written into since
-                values.forget()
-            return values
-        if id(x) in self.constants:
-            return Values(False)
-        return Values(None)
-
-    def _shares_storage(self, x: Tensor) -> bool:
-        return any(x.untyped_storage()._cdata == other.untyped_storage()._cdata for other in self.written)
-
-    def _measure(self, x: Tensor, values: Values) -> None:
-        """Fills in kind, counts and levels."""
-        if x.is_meta:
-            values.kind = values.expected
-        if values.kind is not None:
-            return
-        values.kind = kind_of(x)
-        steps = self._steps(x, values.steps)
-        rows = x.unflatten(0, (steps, -1)) if x.ndim else x.reshape(1, 1)
-        pixels = rows.ndim - (4 if x.ndim == 5 and steps == x.shape[0] else 3)  # [T, B, (B,) C, pixels]
-        over = tuple(range(1, rows.ndim - max(pixels, 0)))
-        nonzero = rows if values.kind == "binary" and x.is_floating_point() else (rows != 0).float()
-        summed = math.prod(rows.shape[axis] for axis in over)
-        values.counts = nonzero.sum(over, dtype=torch.float64 if summed > 2**24 else torch.float32).double()
-        values.active = values.levels = values.counts.view(steps, -1).sum(1)
-        if values.kind in ("ternary", "integer"):
-            values.levels = rows.abs().sum(over, dtype=torch.float32).double().view(steps, -1).sum(1)
-        if not values.levels.any():
-            values.kind = values.expected
-        values.version = version(x)
-
-    def _steps(self, x: Tensor, steps: int) -> int:
-        """T if the leading axis of x can run over T time steps: [T, B, ...] or [T * B * something, ...]; 1 if it cannot."""
-        leads = x.ndim > 1 and tuple(x.shape[:2]) == (steps, self.batch)
-        return steps if leads or (x.ndim and x.shape[0] % (steps * self.batch) == 0) else 1
-
-    def _operand(self, x) -> Operand:
-        """What a product reads: a tensor, measured if it is data, or a number."""
-        if not isinstance(x, Tensor):
-            return Operand("number", "real" if float(x) != int(x) else "integer" if abs(x) > 1 else "binary")
-        values = self._values(x)
-        if values.data is False:  # a gain of 1.0 may be another after training, so only the type can excuse a constant
-            return Operand("weight", "real" if x.is_floating_point() or x.is_complex() else kind_of(x))
-        self._measure(x, values)
-        operand = Operand("data", values.kind, values.neuron, size=x.numel(), given=values.given, stepped=self.step > 0)
-        if values.levels is not None:
-            before = [0.0] * max(0, self.step - 1)
-            operand.active, operand.levels = before + values.active.tolist(), before + values.levels.tolist()
-        return operand
-
-    def _is_full(self, weight: Tensor) -> bool:
-        """Whether a weight has no zeros."""
-        key = (id(weight), version(weight))
-        if key not in self.full_weights:
-            full = bool((weight != 0).all())
-            if id(weight) not in self.constants:  # its id will be used again
-                return full
-            self.full_weights[key] = full
-        return self.full_weights[key]
 
     # From operators to operations
 
@@ -296,20 +227,20 @@ class Recorder(TorchDispatchMode):
             return self._operation(f"{'depthwise ' * depthwise}convolution {size}", "convolution", args[:2])
         if name in MATMULS:
             sides = args[1:3] if name.startswith(("add", "badd")) else args[:2]
-            weights = [side for side in sides if self._values(side).data is False]
+            weights = [side for side in sides if self.known.values(side).data is False]
             operation = self._operation(*(("linear", "linear") if weights else ("matmul", "matmul")), sides)
             for factor, scaled in (("alpha", sides[0]), ("beta", args[0])):
-                if kwargs.get(factor, 1) not in (1, -1) and (factor == "alpha" or self._values(scaled).data):
+                if kwargs.get(factor, 1) not in (1, -1) and (factor == "alpha" or self.known.values(scaled).data):
                     self._scaling(scaled, f"{factor} of {name}")
             return operation
         if name in SCALINGS:
             left, right = args[:2]
             if any(not isinstance(side, Tensor) and side in (1, -1) for side in (left, right)):
                 return None
-            divides = plain == "div" and isinstance(right, Tensor) and self._values(right).data
+            divides = plain == "div" and isinstance(right, Tensor) and self.known.values(right).data
             if divides or kwargs.get("rounding_mode"):
                 return self._operation("division", "function", [left, right])
-            both = all(isinstance(side, Tensor) and self._values(side).data for side in (left, right))
+            both = all(isinstance(side, Tensor) and self.known.values(side).data for side in (left, right))
             operation = self._operation(*(("product", "product") if both else ("scaling", "scale")), [left, right])
             self._count_levels(operation, left, right)
             return operation
@@ -323,7 +254,7 @@ class Recorder(TorchDispatchMode):
             place = {"rsub": 0, "index_add": 3}.get(plain, 1)  # of what alpha scales
             scaled = args[place] if len(args) > place else None
             factor = kwargs.get("alpha", args[2] if plain == "rsub" and len(args) > 2 else 1)
-            if factor not in (1, -1) and isinstance(scaled, Tensor) and self._values(scaled).data:
+            if factor not in (1, -1) and isinstance(scaled, Tensor) and self.known.values(scaled).data:
                 self._scaling(scaled, f"alpha of {plain}")
             return self._operation("sum", "addition", [])
         if name == "_local_scalar_dense":
@@ -339,10 +270,10 @@ class Recorder(TorchDispatchMode):
         module = self.stack[-1]
         index = self.started[module, name] = self.started.get((module, name), -1) + 1
         if category in MEASURED:
-            read = [self._operand(operand) for operand in operands]
+            read = [self.known.operand(operand) for operand in operands]
         else:
             read = [
-                Operand("data" if self._values(operand).data else "weight", "real")
+                Operand("data" if self.known.values(operand).data else "weight", "real")
                 for operand in operands
                 if isinstance(operand, Tensor)
             ]
@@ -360,37 +291,37 @@ class Recorder(TorchDispatchMode):
         for operand in operation.data:
             operand.kind = "real"
         self._spread(operation, "dense", x.numel(), x)
-        operation.samples += self.batch
+        operation.samples += self.known.batch
 
     def _escape(self, what: str, x: Tensor) -> None:
         x._spike_values = Values(True)
         with _disable_current_modes():
             operation = self._operation(what, "escape", [x])
-        operation.samples += self.batch
+        operation.samples += self.known.batch
 
     # Counting
 
     def _count(self, operation: Operation, what: str, by_step: Tensor | Sequence[float]) -> None:
-        operation.count(what, by_step.tolist() if isinstance(by_step, Tensor) else by_step, self.step)
+        operation.count(what, by_step.tolist() if isinstance(by_step, Tensor) else by_step, self.known.step)
 
     def _spread(self, operation: Operation, what: str, number: float, like: Tensor) -> None:
         """Counts a number of which every time step of a tensor has its equal share."""
-        steps = self._steps(like, self._values(like).steps)
+        steps = self.known.steps(like, self.known.values(like).steps)
         self._count(operation, what, [number / steps] * steps)
 
     def _finish(self, operation: Operation, name: str, args, kwargs, out) -> None:
         """Counts what the operator did."""
         times = self.done[id(operation)] = self.done.get(id(operation), 0) + 1
-        operation.samples += self.batch if times == 1 else 0
+        operation.samples += self.known.batch if times == 1 else 0
         first = next((leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)), None)
         if operation.category == "escape" or first is None:
             return
-        lif = operation.category == "neuron" and not self.step
-        steps = first.shape[0] if lif else self._values(first).steps
-        timed = first.ndim > 1 and tuple(first.shape[:2]) == (steps, self.batch)
+        lif = operation.category == "neuron" and not self.known.step
+        steps = first.shape[0] if lif else self.known.values(first).steps
+        timed = first.ndim > 1 and tuple(first.shape[:2]) == (steps, self.known.batch)
         operation.shape = tuple(first.shape[2 if timed else 1 :])
-        fewer = max(1, first.shape[0] // self.batch) if first.ndim else 1
-        operation.steps = times * (steps if lif or self._steps(first, steps) == steps else fewer)
+        fewer = max(1, first.shape[0] // self.known.batch) if first.ndim else 1
+        operation.steps = times * (steps if lif or self.known.steps(first, steps) == steps else fewer)
         match operation.category:
             case "convolution":
                 self._count_convolution(operation, args, first)
@@ -413,20 +344,20 @@ class Recorder(TorchDispatchMode):
 
     def _count_spikes(self, spikes: Tensor, operation: Operation) -> None:
         """The firing rate of a neuron; its output is measured here once for all who read it."""
-        name = operation.module if not self.step else place() or f"{operation.module}:{operation.index}"
-        operand = self._operand(spikes)
+        name = operation.module if not self.known.step else place() or f"{operation.module}:{operation.index}"
+        operand = self.known.operand(spikes)
         if name in self.neurons:
             self.neurons[name].add(operand)
         else:
             self.neurons[name] = operand
-            self.neuron_shapes[name] = tuple(spikes.shape[1 if self.step else 2 :])
+            self.neuron_shapes[name] = tuple(spikes.shape[1 if self.known.step else 2 :])
             if self.maps_of and spikes.ndim == 5 and not spikes.is_meta:
                 self.maps[name] = spikes[:, : self.maps_of].mean((0, 2), dtype=torch.float32).cpu()
 
     def _levels_of(self, sides: Sequence) -> int | None:
         """Which side of a product holds the spikes, if those may be several thresholds: the first of whole numbers, rather one that a
         neuron emitted. None if spikes are single, or there are none."""
-        found = [(i, self._values(side)) for i, side in enumerate(sides) if isinstance(side, Tensor)]
+        found = [(i, self.known.values(side)) for i, side in enumerate(sides) if isinstance(side, Tensor)]
         kinds = [(i, values) for i, values in found if values.data and values.kind is not None]
         if any(values.kind in ("binary", "ternary") for _, values in kinds):
             return None
@@ -455,13 +386,13 @@ class Recorder(TorchDispatchMode):
         channels = weight.shape[1] if transposed else weight.shape[0] // groups  # of the output, for one of the input
         unpadded = all_reached(x, fans, channels)
         self._spread(operation, "unpadded", unpadded, x)
-        values = self._values(x)
-        steps = self._steps(x, values.steps)
+        values = self.known.values(x)
+        steps = self.known.steps(x, values.steps)
         if x.is_meta or not values.data:
             self._spread(operation, "effective", unpadded, x)
             return
         levels = self._levels_of((x, weight))
-        sparse = self._values(weight).data or not self._is_full(weight)
+        sparse = self.known.values(weight).data or not self.known.is_full(weight)
 
         def products(size: Tensor | None) -> Tensor:
             """[T], if values of x count as much as this, or as 1 where they are not 0."""
@@ -492,7 +423,7 @@ class Recorder(TorchDispatchMode):
         if out.is_meta:
             self._spread(operation, "effective", products, out)
             return
-        steps = self._steps(out, self._values(out).steps)
+        steps = self.known.steps(out, self.known.values(out).steps)
         ones = [side != 0 for side in (left, right)]
         effective = met(*ones, steps).tolist()
         self._count(operation, "effective", effective)
@@ -504,65 +435,20 @@ class Recorder(TorchDispatchMode):
     def _count_levels(self, operation: Operation, left, right) -> None:
         """The synaptic operations of a product element by element, counted before it may overwrite a side."""
         sides = [side for side in (left, right) if isinstance(side, Tensor)]
-        values = [self._values(side) for side in sides]
+        values = [self.known.values(side) for side in sides]
         if any(side.is_meta for side in sides) or all(known.kind in (None, "real") for known in values):
             return
         levels = self._levels_of(sides)
         sizes = [side.abs() if place == levels else side != 0 for place, side in enumerate(sides)]
         size = sizes[0] * sizes[1] if len(sizes) > 1 else sizes[0]
-        self._count(operation, "synops", by_step(size, self._steps(size, max(known.steps for known in values if known.data))))
+        self._count(operation, "synops", by_step(size, self.known.steps(size, max(known.steps for known in values if known.data))))
 
     def _count_elements(self, operation: Operation, out: Tensor) -> None:
         self._spread(operation, "dense", out.numel(), out)
         if out.is_meta or not operation.spike_fed:
             self._spread(operation, "effective", out.numel(), out)
         else:
-            self._count(operation, "effective", by_step(out != 0, self._steps(out, self._values(out).steps)))
-
-    # Handing on what is known
-
-    def _hand_on(self, function, namespace, name, args, kwargs, inputs, out, data: bool) -> None:
-        sources = [self._values(tensor) for tensor in inputs]
-        steps = max([values.steps for values in sources if values.data], default=1)
-        leaves = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-        for tensor in leaves:
-            first = inputs[0] if inputs else None
-            mutated = any(tensor is other for other in inputs)
-            if mutated and data and self._values(tensor).data is False:
-                self.written.append(tensor)
-            known = sources[0] if sources else None
-            if name in (SAME | TURNED) and tensor.numel() == first.numel() and tensor.dtype == first.dtype:
-                tensor._spike_values = known if known.data is None or name in SAME else turned(known)
-                continue
-            new = Values(data and name not in FRESH, 1, kind_after(namespace, name, sources))
-            if name in ("lift_fresh", "lift", "detach", "alias") and known is not None and known.data is None:
-                new.data = None
-            new.steps = self._steps_after(namespace, name, args, inputs, tensor, steps)
-            moved = [values for values in sources if values.data] if name in MOVES else []
-            if moved:
-                new.neuron = moved[0].neuron if len(moved) == 1 else ""
-                new.given = all(values.given for values in moved)
-            if self.stack[-1] in self.outside and data:  # a resized image is still the input
-                new.given = all(values.given for values in sources if values.data)
-            if namespace == "spikeformers":
-                new.neuron, new.potential = place() or self.stack[-1], tensor is not leaves[0]
-            tensor._spike_values = new
-
-    def _steps_after(self, namespace, name, args, inputs, out: Tensor, steps: int) -> int:
-        """T of an output. Neurons have it in front; so have maps [T, B, C, H, W], and frames that are made from one [B, ...] by
-        repeating, stacking or joining. T is lost where the leading axis no longer fits it."""
-        if out.ndim < 2 or out.shape[1] != self.batch:
-            return self._steps(out, steps)
-        if name == "lif" or out.ndim == 5:
-            return out.shape[0]
-        first = inputs[0]
-        if name in ("expand", "repeat", "cat", "stack") and steps == 1:
-            grown = out.ndim == first.ndim + 1 and out.shape[1:] == first.shape
-            joined = out.ndim == first.ndim and first.shape[0] == 1 and out.shape[1:] == first.shape[1:]
-            if grown or joined:
-                return out.shape[0]
-        return self._steps(out, steps)
-
+            self._count(operation, "effective", by_step(out != 0, self.known.steps(out, self.known.values(out).steps)))
 
 class _Leaving(TorchFunctionMode):
     """Tells the recorder of values that go past torch's operators."""

@@ -26,9 +26,9 @@ class Layer:
         shape: of the output, without time and batch.
         additions: those among `ac` that are additions in any network: biases, residual sums, averages.
         trained: dense operations before merging, which is what an ANN would run; `dense` if None.
-        synops, possible, bits, synaptic_bits, twin: of the preset `honest`: additions that spikes cause, and how many there would be if
-            everything fired; bits that are moved, and those that synaptic operations move; multiplications, additions and bits moved of the
-            quantised dense twin.
+        synops: those among `ac` that spikes cause in synapses; None if all are.
+        possible, bits, synaptic_bits, twin: of the preset `honest`: how many synaptic operations there would be if everything fired; bits
+            that are moved, and those that synaptic operations move; multiplications, additions and bits moved of the quantised dense twin.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Layer:
     shape: tuple[int, ...] = ()
     additions: float = 0.0
     trained: float | None = None
-    synops: float = 0.0
+    synops: float | None = None
     possible: float = 0.0
     bits: float = 0.0
     synaptic_bits: float = 0.0
@@ -74,6 +74,10 @@ class Account:
     @property
     def mac(self) -> float:
         return sum(layer.mac for layer in self.layers)
+
+    @property
+    def synops(self) -> float:
+        return sum(layer.ac if layer.synops is None else layer.synops for layer in self.layers)
 
     @property
     def dense(self) -> float:

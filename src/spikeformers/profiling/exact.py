@@ -11,9 +11,12 @@ def exact(counts: Counts, integers: str) -> list[Layer]:
         if operation.category not in (*PRODUCTS, "function", "addition", "average"):
             continue
         layer = row(operation, operation.dense / operation.samples)
+        layer.synops = 0.0
         layer.ac = layer.additions = (operation.additions + operation.biases) / operation.samples
         if operation.adds(integers):
-            layer.ac += counts.synops(operation)
+            caused = counts.synops(operation)
+            layer.ac += caused
+            layer.synops = 0.0 if operation.category == "scale" else caused  # a factor is no synapse
             spikes = counts.spikes(operation)
             if spikes:  # otherwise a constant mask
                 layer.kind, layer.rate = spikes[0].kind, counts.rate(operation, spikes[0])

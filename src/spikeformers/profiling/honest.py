@@ -39,6 +39,7 @@ def honest(counts: Counts, bits: int, memory: str, potentials: str, integers: st
         dense, additions = operation.dense / samples, operation.additions / samples
         written = bits * math.prod(operation.shape)
         layer = row(operation, dense)
+        layer.synops = 0.0
         layer.ac = layer.additions = additions + operation.biases / samples
         layer.bits = POTENTIAL * additions
         macs, sums, moved = 0.0, layer.additions / steps, bits * additions / steps  # of the twin
@@ -91,7 +92,7 @@ class BreakEven:
     def of(cls, account: Account) -> BreakEven:
         """From an account by the preset `honest`."""
         layers = account.layers
-        synops, possible = sum(layer.synops for layer in layers), sum(layer.possible for layer in layers)
+        synops, possible = account.synops, sum(layer.possible for layer in layers)
         moving = sum(layer.synaptic_bits for layer in layers)
         varying = account.constants.energy(0, synops) + account.per_bit * moving * 1e-9
         energy, twin = account.energy(), account.ann_energy()

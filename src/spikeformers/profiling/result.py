@@ -84,9 +84,8 @@ class Profile:
 
     @property
     def accuracy_per_step(self) -> list[float] | None:
-        """Of the logits averaged over the first 1, 2, ..., T steps; None if the model does not give them away."""
-        timed = self.answers and (self.answers.time_steps > 1 or self.counts.time_steps == 1)
-        return self.answers.per_step if timed else None
+        """Of the logits averaged over the first 1, 2, ..., T steps; of the last alone if the model does not give the others away."""
+        return self.answers and self.answers.per_step
 
     @property
     def tally(self) -> Tally | None:
@@ -326,7 +325,7 @@ class Profile:
 
 
 def _totals(made: Account) -> dict[str, float]:
-    return {"dense": made.dense, "ac": made.ac, "mac": made.mac, "synops": made.ac, "energy_mj": made.energy()}
+    return {"dense": made.dense, "ac": made.ac, "mac": made.mac, "synops": made.synops, "energy_mj": made.energy()}
 
 
 def _own_parameters(module: nn.Module | None, whole: bool) -> int:
