@@ -8,6 +8,7 @@ from spikeformers import estimate, profile
 from spikeformers.measure.constants import MEMORIES, Constants, of_integers
 from spikeformers.neurons import LIF
 from spikeformers.profiling.honest import BreakEven
+from spikeformers.profiling.page import page
 
 
 class Layer(nn.Module):
@@ -88,5 +89,6 @@ def test_it_is_in_every_report(meta, images):
     report = found.to_dict()["honest"]
     assert report["twin"] == found.honest.twin and report["bits"] == 8
     assert next(row for row in found.to_dict()["presets"] if row["preset"] == "honest")["energy_mj"] == found.honest.energy
+    assert "With memory traffic" in page([found.to_dict()]) and "With memory traffic" not in page([{**found.to_dict(), "honest": None}])
     narrow = profile(meta(), images, "honest", bits=4, merged=False)
     assert narrow.to_dict()["honest"]["bits"] == 4 and narrow.honest.twin < found.honest.twin

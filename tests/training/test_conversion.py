@@ -85,7 +85,7 @@ def test_the_saved_network_is_evaluated_and_predicts(material, converted, capsys
     assert profiled["totals"]["energy_mj"] == pytest.approx(float(rows[-1]["energy_mj"]))
     assert profiled["mean_rate"] == pytest.approx(float(rows[-1]["firing_rate"]))
     assert profiled["accuracy_per_step"] == pytest.approx([float(row["accuracy"]) for row in rows])
-    assert "integers=levels" in out and "6 time steps, 12 samples" in out and "audit" in out and "merged" not in out
+    assert "times its dense twin of 8 bits" in out and "integers=levels" in out and "6 time steps, 12 samples" in out and "audit" in out and "merged" not in out
 
 
 def test_it_goes_on_where_it_was_stopped(material, converted, tmp_path, monkeypatch, capsys):

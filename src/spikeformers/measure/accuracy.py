@@ -8,12 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .tally import exact
+
 TOP = 5
-
-
-def exact(device: torch.device | str) -> torch.dtype:
-    """The type for sums: MPS has no float64."""
-    return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 
 def answers_so_far(logits: Tensor) -> Tensor:

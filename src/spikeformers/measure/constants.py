@@ -37,4 +37,4 @@ class Constants:
 def of_integers(bits: int) -> Constants:
     """Of weights and activations with so many bits, summed in 32 bits: multipliers grow with the square of the bits, from 0.2 pJ at 8."""
     addition = 0.1
-    return Constants(0.2 * (bits / 8) ** 2 + addition, addition)
+    return Constants(round(0.2 * (bits / 8) ** 2 + addition, 6), addition)

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from ..neurons import Neuron
-from .accuracy import exact
 from .networks import SelfCounting, Stepped
-from .tally import Tally
+from .tally import Tally, exact
 
 
 @contextmanager
-def emissions(model: nn.Module) -> Iterator[Callable[[], Tally]]:
-    """Counts what every neuron emits inside the block; yields a function that returns the tally so far, by the modules' names.
+def emissions(model: nn.Module) -> Iterator[Callable[..., Tally]]:
+    """Counts what every neuron emits inside the block; yields a function that returns the tally so far, by the modules' names, and takes
+    the number of samples, which neurons do not know.
 
     Does not wait for the device until it is asked.
     """
@@ -23,7 +23,8 @@ def emissions(model: nn.Module) -> Iterator[Callable[[], Tally]]:
     def counter(name):
         def hook(module, inputs, output):
             emitted = output.detach().reshape(len(output), -1) if output.numel() else output.new_zeros(len(output), 1)
-            amounts = torch.stack([emitted.count_nonzero(1), emitted.abs().sum(1, dtype=torch.float32)]).to(exact(output.device))
+            thresholds = emitted.abs().sum(1, dtype=exact(output.device))
+            amounts = torch.stack([emitted.count_nonzero(1).to(thresholds.dtype), thresholds])
             before, places = found.get(name, (0, 0))
             found[name] = _added(before, amounts), places + output.numel()
 
@@ -48,8 +49,9 @@ def emissions(model: nn.Module) -> Iterator[Callable[[], Tally]]:
         elif isinstance(module, Neuron):
             handles.append(module.register_forward_hook(counter(name)))
 
-    def tally() -> Tally:
+    def tally(samples: int | None = None) -> Tally:
         both = Tally() + counted
+        both.samples = both.samples if samples is None else samples
         for name, (amounts, places) in found.items():
             steps = amounts.shape[1]
             emitted, thresholds = amounts.cpu()

@@ -13,6 +13,11 @@ COLUMNS = ("emitted", "thresholds", "places", "synops", "macs", "additions", "fu
 synapses that spikes cause, multiplications, other additions (biases, sums, averages), and evaluations of real functions."""
 
 
+def exact(device: torch.device | str) -> torch.dtype:
+    """The type for sums: MPS has no float64."""
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
+
+
 class Tally:
     """Sums over samples. Two of them are added with `+`; processes add theirs up as tensors, see `to_tensor`.
 

@@ -232,7 +232,7 @@ def evaluate_detection(model: nn.Module, samples: TestSet, device: str | torch.d
             score.update(outputs, targets)
             count += len(images)
     must_have_read(count)
-    return DetectionEvaluation(score.compute(), count, _of(tally(), count))
+    return DetectionEvaluation(score.compute(), count, tally(count))
 
 
 @torch.no_grad()
@@ -254,12 +254,7 @@ def evaluate_segmentation(
                 score.update(logits, [targets[index] for index in alike])
             count += len(images)
     must_have_read(count)
-    return SegmentationEvaluation(score.compute(), list(samples.classes), count, _of(tally(), count))
-
-
-def _of(tally: Tally, samples: int) -> Tally:
-    tally.samples = samples
-    return tally
+    return SegmentationEvaluation(score.compute(), list(samples.classes), count, tally(count))
 
 
 def equally_large(images: Sequence[Tensor]) -> list[list[int]]:

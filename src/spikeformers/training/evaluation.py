@@ -12,6 +12,7 @@ from torch import nn
 from ..data import CocoData, EventData, ImageData, MaskData, TestSet, data_type, test_loader
 from ..data.loading import collate, read_image
 from ..measure import Accuracy, Tally, answers_so_far, emissions
+from ..measure.accuracy import TOP
 from ..models import create_model, save_model
 from ..transforms.sta import Converted, is_converted, load_converted, save_converted
 from .initial import trained_weights
@@ -77,6 +78,8 @@ class Evaluation(FiringRates):
             f"by step      {per_step(self.accuracy_per_step)}",
             f"loss         {self.loss:.4f}",
         ]
+        if self.answers.classes > TOP:
+            lines.insert(1, f"top {TOP}        {self.answers.top5:.2%}")
         return "\n".join([*lines, self.firing_text()])
 
 
@@ -170,9 +173,7 @@ def evaluate(model: nn.Module, samples: TestSet, device: str | torch.device = "c
             logits = model(x.to(device), per_step=True).float()
             answers.update(answers_so_far(logits), labels)
     must_have_read(answers.labelled)
-    found = tally()
-    found.samples = answers.samples
-    return Evaluation(answers, found)
+    return Evaluation(answers, tally(answers.samples))
 
 
 def must_have_read(samples: int):

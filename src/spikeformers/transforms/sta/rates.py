@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ...measure import Tally, named
+from ...measure.tally import exact
 from .attention import below_best, not_zero
 from .neurons import integrate_and_fire, transmit
 
@@ -575,7 +576,8 @@ class Run:
 
     def _emitted(self, place, spikes, threshold, counts, axes):
         if self.counting:
-            emitted, thresholds = torch.stack([spikes.count_nonzero(), spikes.abs().sum(dtype=torch.float32)]).tolist()
+            thresholds = spikes.abs().sum(dtype=exact(spikes.device))
+            emitted, thresholds = torch.stack([spikes.count_nonzero().to(thresholds.dtype), thresholds]).tolist()
             self.tally.add(place, self.t - 1, emitted=[emitted], thresholds=[thresholds], places=[spikes.numel()])
         if self.form == "means":
             return Rate.of(counts * (threshold / self.t), Kind(spikes=True, axes=axes))
