@@ -17,7 +17,7 @@ import torch
 from model import calibrate
 
 import spikeformers
-from spikeformers.training.evaluation import firing_rates
+from spikeformers.measure import emissions
 
 OPEN = {"box_score_thresh": -1.0, "rpn_nms_thresh": 1.0, "box_nms_thresh": 1.0}
 
@@ -56,9 +56,9 @@ def main() -> None:
         times: dict[str, list[float]] = {name: [] for name in contenders}
         with torch.no_grad():
             for name, detector in detectors.items():
-                with firing_rates(detector) as rates:
+                with emissions(detector) as tally:
                     found = detector(images)[0]
-                heads = [rate for place, rate in rates().items() if ".body." not in place]
+                heads = [rate for place, rate in tally().firing_rates.items() if ".body." not in place]
                 rate = f", heads fire at {statistics.mean(heads):.3f}" if heads else ""
                 print(f"T = {steps}, {name}: {len(found['boxes'])} detections{rate}")
             for _ in range(options.rounds):

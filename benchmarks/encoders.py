@@ -35,6 +35,7 @@ from tqdm import tqdm
 
 from spikeformers._files import as_csv, write_atomically
 from spikeformers.data import ImageData
+from spikeformers.measure import Tally
 from spikeformers.models.published import read_state_dict
 from spikeformers.transforms.sta import Converted, convert
 
@@ -329,7 +330,7 @@ def measure(encoder: Encoder, converted: Converted, time_steps: int) -> tuple[li
     """
     wanted = shown(time_steps)
     exact, kept = [], {t: [] for t in wanted}
-    spikes, neurons = [0.0] * time_steps, 0.0
+    tally = Tally()
     own = converting = 0.0
     for batch in tqdm(encoder.batches, "test", encoder.count):
         start = time.perf_counter()
@@ -341,10 +342,8 @@ def measure(encoder: Encoder, converted: Converted, time_steps: int) -> tuple[li
             if t in kept:
                 kept[t].append(encoder.features(output, batch))
         converting += time.perf_counter() - start
-        size = len(exact[-1])
-        spikes = [total + step.spikes * size for total, step in zip(spikes, state.steps, strict=True)]
-        neurons += state.steps[-1].neurons * size
-    exact = torch.cat(exact)
+        tally += state.tally
+    exact, rates = torch.cat(exact), tally.so_far("emitted", "places")
     answers = encoder.answers(exact)
 
     def row(t: int | None, features: Tensor) -> dict:
@@ -353,7 +352,7 @@ def measure(encoder: Encoder, converted: Converted, time_steps: int) -> tuple[li
             "time_steps": t,
             "cosine": float(cosine.mean()),
             "lowest_cosine": float(cosine.min()),
-            "firing_rate": sum(spikes[:t]) / neurons / t if t else None,
+            "firing_rate": rates[t - 1] if t else None,
             "accuracy": None if encoder.labels is None else float((found == encoder.labels).float().mean()),
             "agreement": float((found == answers).float().mean()),
         }

@@ -229,6 +229,7 @@ def convert(argv):
     from torch import nn
 
     from .data import ImageData
+    from .measure import Constants
     from .training import conversion, evaluation
     from .transforms.sta import load_source
 
@@ -268,7 +269,7 @@ def convert(argv):
         stopped.signal = getattr(error, "signal", signal.SIGINT)
         raise stopped from None
     if result:
-        print(result.as_text(options["mac"], options["ac"]))
+        print(result.as_text(Constants(options["mac"], options["ac"])))
         print(f"wrote {path.with_name('any_time.csv')}")
     print(f"wrote {path}, which eval, profile and predict read")
 
@@ -574,11 +575,13 @@ def _profiling_parser(verb, help_):
     """The options of profile and compare, those of the data aside."""
     from jsonargparse import ArgumentParser
 
+    from .measure import Constants
+
     parser = ArgumentParser(prog=f"spikeformers {verb}", description=help_, exit_on_error=False, allow_abbrev=False)
     many = {"nargs": "+"} if verb == "compare" else {}
     where = ", or folders that `profile --report` wrote" if many else "; with --rates a model's name"
     parser.add_argument("checkpoint", type=str, help=f"best.ckpt, last.ckpt or a .safetensors file{where}", **many)
-    parser.add_argument("--preset", type=str, default="exact", help="exact, spikingformer or meta_spikeformer: how energy is counted")
+    parser.add_argument("--preset", type=str, default="exact", help="exact, spikingformer, meta_spikeformer or honest: how energy is counted")
     parser.add_argument("--switches", type=str, default="", help="of the preset, such as repconv=trained,strict=True (docs/energy.md)")
     parser.add_argument("--samples", type=int, default=1000, help="how many test samples, evenly spread; 0 for all")
     parser.add_argument("--time_steps", type=int | list[int] | None, help="T, if not that of the checkpoint; compare takes several")
@@ -593,9 +596,9 @@ def _profiling_parser(verb, help_):
             help="what answers of early classifiers save: true, or confidences at which samples leave, such as [0.5,0.9]",
         )
         parser.add_argument("--event_driven", type=str | None, help=f"also measure the time {EVENT_DRIVEN}")
-    parser.add_argument("--mac", type=float, default=4.6, help="pJ of a multiplication with addition")
-    parser.add_argument("--ac", type=float, default=0.9, help="pJ of an addition")
-    parser.add_argument("--neuron", type=float, default=0.0, help="pJ of one neuron's update at one time step")
+    parser.add_argument("--mac", type=float | None, help=f"pJ of a multiplication with addition, {Constants.mac} unless the preset says otherwise")
+    parser.add_argument("--ac", type=float | None, help=f"pJ of an addition, {Constants.ac} unless the preset says otherwise")
+    parser.add_argument("--neuron", type=float | None, help="pJ of one neuron's update at one time step, 0 by default")
     parser.add_argument("--report", type=str | None, help="folder for report.html and the numbers behind it")
     return parser
 
@@ -630,7 +633,6 @@ def _profiles(verb, help_, name, argv):
     """Yields the profile of a checkpoint, one for each of the --time_steps."""
     from .profiling import Constants, early_exit_curve, estimate, profile
     from .training import evaluation
-    from .transforms.sta import Converted
 
     parser, argv = _profiling_parser(verb, help_), [name, *argv]
     if any(word.partition("=")[0] == "--rates" for word in argv):
@@ -651,10 +653,9 @@ def _profiles(verb, help_, name, argv):
     if options.get("event_driven") and options["rates"] is not None:
         raise ValueError("--event_driven measures time, and --rates estimates without data; leave one of them out")
     answering = None if wanted is False else evaluation.load_trained(name, early_classifiers=True).model
-    constants = Constants(options["mac"], options["ac"], options["neuron"])
+    given = {name: options[name] for name in ("mac", "ac", "neuron") if options[name] is not None}
+    constants = Constants(**given) if given else None
     how = {"preset": options["preset"], "constants": constants, **_switches(options["switches"])}
-    if options["rates"] is None and isinstance(trained.model, Converted) and how["preset"] == "exact":
-        how.setdefault("integers", "levels")  # bursts are several additions, not a multiplication
     for T in steps:
         title = name if T is None else f"{name}, T = {T}"
         if options["rates"] is not None:

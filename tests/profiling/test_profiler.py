@@ -118,7 +118,7 @@ def test_written_files_hold_the_profile(meta, images, tmp_path):
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"profile.json", "layers.csv", "report.html"}
     report = json.loads((tmp_path / "report" / "profile.json").read_text())
     assert report["totals"]["energy_mj"] == found.energy == pytest.approx(sum(layer["energy_mj"] for layer in report["layers"]))
-    assert {entry["preset"] for entry in report["presets"]} == {"exact", "spikingformer", "meta_spikeformer"}
+    assert {entry["preset"] for entry in report["presets"]} == {"exact", "spikingformer", "meta_spikeformer", "honest"}
     assert report["switches"]["repconv"] == "merged" and report["samples"] == 4 and report["mac_layers"] == ["stem.conv"]
     assert all(row["stage"] in ("stem", "head", "head_lif") or row["stage"].startswith("stages.") for row in report["layers"])
     with open(tmp_path / "report" / "layers.csv", newline="") as file:

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from torchvision.ops import roi_align
 
 import spikeformers
+from spikeformers.measure import emissions
 from spikeformers.neurons import LIF
 from spikeformers.tasks import faster_rcnn, mask_rcnn, semantic_fpn
 from spikeformers.tasks.detection import (
@@ -19,15 +20,14 @@ from spikeformers.tasks.detection import (
     TemporalRoIAlign,
     anchors_of,
 )
-from spikeformers.training.evaluation import firing_rates
 
 STRIDES = (4, 8, 16, 16)
 
 
 def fired(module, *inputs):
-    with torch.no_grad(), firing_rates(module) as rates:
+    with torch.no_grad(), emissions(module) as tally:
         module(*inputs)
-    return rates()
+    return tally().firing_rates
 
 
 @pytest.mark.parametrize(("size", "millions"), [("15m", 34.9), ("55m", 75.0)])

@@ -48,11 +48,12 @@ def converted(material, tmp_path_factory):
 def test_every_time_step_is_in_the_table(converted):
     rows = list(csv.DictReader((converted / "any_time.csv").open()))
     assert [int(row["time_steps"]) for row in rows] == [1, 2, 3, 4, 5, 6]
-    sops, energy = ([float(row[key]) for row in rows] for key in ("sops", "energy_mj"))
+    sops, energy = ([float(row[key]) for row in rows] for key in ("synops", "energy_mj"))
     assert sops == sorted(sops) and sops[0] > 0 and all(0 < float(row["firing_rate"]) < 1 for row in rows)
-    assert all(float(row["firing_rate"]) < float(row["units"]) < 4 for row in rows)
-    first = 4 * 24 * 3 * 64  # the patches, once
-    assert energy == pytest.approx([(0.9 * done + 4.6 * first) * 1e-9 for done in sops])
+    assert all(float(row["firing_rate"]) < float(row["thresholds"]) < 4 for row in rows)
+    macs, additions = ([float(row[a]) + float(row[b]) for row in rows] for a, b in (("macs", "functions"), ("synops", "additions")))
+    assert macs[0] > 4 * 24 * 3 * 64  # the patches, once
+    assert energy == pytest.approx([(0.9 * some + 4.6 * others) * 1e-9 for some, others in zip(additions, macs, strict=True)])
 
 
 def test_agreement_is_with_the_network_itself(material, converted):
@@ -79,8 +80,12 @@ def test_the_saved_network_is_evaluated_and_predicts(material, converted, capsys
     assert main(["profile", checkpoint, "--samples", "12", "--report", str(converted / "page")]) == 0
     out = capsys.readouterr().out
     profiled = json.loads((converted / "page" / "profile.json").read_text())
+    last = {name: pytest.approx(float(rows[-1][name])) for name in ("synops", "macs", "additions", "functions")}
+    assert {name: sum(profiled["tally"][name]) for name in last} == last
+    assert profiled["totals"]["energy_mj"] == pytest.approx(float(rows[-1]["energy_mj"]))
+    assert profiled["mean_rate"] == pytest.approx(float(rows[-1]["firing_rate"]))
     assert profiled["accuracy_per_step"] == pytest.approx([float(row["accuracy"]) for row in rows])
-    assert "integers=levels" in out and "6 time steps, 12 samples" in out and "audit" in out and "merged" not in out
+    assert "times its dense twin of 8 bits" in out and "integers=levels" in out and "6 time steps, 12 samples" in out and "audit" in out and "merged" not in out
 
 
 def test_it_goes_on_where_it_was_stopped(material, converted, tmp_path, monkeypatch, capsys):

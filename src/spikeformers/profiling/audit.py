@@ -6,8 +6,11 @@ from dataclasses import asdict, dataclass
 from torch import Tensor, nn
 
 from ..layers import RepConv
+from ..measure import Recorder, record
+from ..measure.operation import Operation
+from ..measure.operators import DOUBLING, PRODUCTS
 from ..models.meta_spikeformer import SepConv
-from .operations import DOUBLING, PRODUCTS, Operation, Recorder, batches_of, record
+from .inputs import batches_of, network_behind
 
 _ADVICE = {
     "normalisation": (
@@ -129,6 +132,7 @@ def audit(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> Audit:
     Raises:
         ValueError: there are no inputs, or what is given cannot be followed.
     """
+    model = network_behind(model)
     return judge(record(model, (x for x, _ in batches_of(inputs, model))))
 
 

@@ -1,17 +1,19 @@
 """What early answers are worth: accuracy against average time steps and energy, by the confidence that is asked for."""
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ..measure import Accuracy, Constants, following
 from ..models._backbone import SpikingBackbone
 from ..transforms import stage_timesteps
-from .energy import Constants
-from .operations import batches_of
-from .profiler import profile, stage_of
+from .energy import account
+from .inputs import batches_of
+from .result import counts_of
+from .stages import stage_of
 
 
 @dataclass(frozen=True)
@@ -87,41 +89,53 @@ def early_exit_curve(
             f"the confidences are {list(confidences)}; give at least one probability in [0, 1], such as 0.9, and not a "
             "percentage"
         )
-    answering, surest, right = _AllAnswers(model), [], []
-
-    def watched() -> Iterator[tuple[Tensor, Tensor]]:
+    answering, stages = _AllAnswers(model), len(model.stages)
+    points = [_Leaving(confidence, stages) for confidence in (*confidences, None)]
+    device = next(p.device for p in model.parameters())
+    with torch.no_grad(), following(answering) as recorder:
         for x, labels in batches_of(data, model):
             if labels is None:
                 raise ValueError("early exit is judged by accuracy, which needs labels; give batches (x, labels)")
-            yield x, labels  # comes back when the model has answered
+            recorder.run(x.to(device))
             answers = torch.stack([answer.mean(0) for answer in answering.answers]).cpu()
-            known = labels.cpu() >= 0
-            surest.append(answers.softmax(2).amax(2)[:, known])
-            right.append((answers.argmax(2) == labels.cpu())[:, known])
-
-    measured = profile(answering, watched(), preset, constants=constants, maps=0, merged=False, **switches).chosen
-    network, classifiers = torch.zeros(2, len(model.stages), dtype=torch.float64)
+            for point in points:
+                point.update(answers, labels.cpu())
+    if not points[0].accuracy.labelled:
+        raise ValueError("early exit is judged by accuracy, and no sample has a label; give batches (x, labels)")
+    measured = account(counts_of(answering, recorder), preset, constants, **switches)
+    network, classifiers = torch.zeros(2, stages, dtype=torch.float64)
     for layer in measured.layers:
         (classifiers if layer.name.startswith("early.") else network)[_payer(model, layer.name)] += measured.energy(
             layer
         )
-    surest, right = torch.cat(surest, 1), torch.cat(right, 1)
+    return [point.found(model, network, classifiers) for point in points]
 
-    def point(confidence: float | None) -> EarlyExit:
-        sure = surest >= (2 if confidence is None else confidence)
+
+class _Leaving:
+    """Counts where samples leave that ask for a confidence (None: at the end), and whether they are right."""
+
+    def __init__(self, confidence: float | None, stages: int):
+        self.confidence, self.accuracy, self.left = confidence, Accuracy(), torch.zeros(stages, dtype=torch.float64)
+
+    def update(self, answers: Tensor, labels: Tensor) -> None:
+        """Adds samples: the answers of every stage [stages, B, K], and labels [B]."""
+        sure = answers.softmax(2).amax(2) >= (2 if self.confidence is None else self.confidence)
         sure[-1] = True
-        left = sure.int().argmax(0)  # the first stage that is sure
-        shares = torch.bincount(left, minlength=len(sure)).double() / len(left)
-        cost = (network if confidence is None else network + classifiers).cumsum(0)
+        first = sure.int().argmax(0)  # the first stage that is sure
+        self.accuracy.update(answers[first, torch.arange(len(first))], labels)
+        self.left += torch.bincount(first[labels >= 0], minlength=len(answers))
+
+    def found(self, model: SpikingBackbone, network: Tensor, classifiers: Tensor) -> EarlyExit:
+        """A point of the curve, given what each stage costs with and without its early classifier."""
+        shares = self.left / self.left.sum()
+        cost = (network if self.confidence is None else network + classifiers).cumsum(0)
         return EarlyExit(
-            confidence,
-            float(right.gather(0, left[None]).double().mean()),
+            self.confidence,
+            self.accuracy.accuracy,
             float(shares @ torch.tensor(stage_timesteps(model), dtype=torch.float64)),
             float(shares @ cost),
             tuple(shares.tolist()),
         )
-
-    return [point(confidence) for confidence in (*confidences, None)]
 
 
 def _payer(model: SpikingBackbone, name: str) -> int:

@@ -194,7 +194,8 @@ def _model(report: dict, identifier: str, label: str, samples: Sequence[dict]) -
         "sparklines": [_sparkline(neuron["rate_per_step"] or [], peak) for neuron in report["neurons"]],
         "maps": _maps(samples),
         "early_exit": _early_exit(report.get("early_exit")),
-        "event_driven": report.get("event_driven"),  # older profiles have neither
+        "event_driven": report.get("event_driven"),  # older profiles have none of these
+        "honest": report.get("honest"),
         "schedule": report.get("schedule"),
     }
 

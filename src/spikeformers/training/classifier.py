@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import TestSet, TrainingSet
-from ..data.loading import PADDING_LABEL
+from ..measure import Accuracy
 from ..models import list_tasks
 from .evaluation import evaluate, per_step, step_logits
 from .learner import Learner
@@ -19,8 +19,8 @@ from .teacher import answers_to, teacher_of
 
 
 class Classifier(Learner):
-    """A model that maps images [B, C, H, W] or sequences [T, B, C, H, W] to logits [B, classes]. `sums` [3] and `test_sums`
-    hold loss, correct answers and samples."""
+    """A model that maps images [B, C, H, W] or sequences [T, B, C, H, W] to logits [B, classes]. `sums` [3] hold
+    loss, correct answers and samples of training, `test_answers` what the test found."""
 
     columns = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
     counters = 3
@@ -159,19 +159,16 @@ class Classifier(Learner):
 
     def on_validation_epoch_start(self):
         super().on_validation_epoch_start()
-        self.test_sums = torch.zeros(3, device=self.device)
+        self.test_answers = Accuracy(1, len(self.classes), self.device)
 
     def test_batch(self, batch):
         x, labels = batch
-        logits = step_logits(self.exported, x).mean(0)
-        real = labels != PADDING_LABEL
-        if real.any():
-            logits, labels = logits[real], labels[real]
-            count(self.test_sums, F.cross_entropy(logits, labels), logits, labels)
+        self.test_answers.update(step_logits(self.exported, x).mean(0), labels)
 
     def test_metrics(self):
-        loss, correct, samples = self.trainer.strategy.reduce(self.test_sums, reduce_op="sum").tolist()
-        return {"val_loss": loss / samples, "val_accuracy": correct / samples}
+        sums = self.trainer.strategy.reduce(self.test_answers.to_tensor(), reduce_op="sum")
+        answers = Accuracy.from_tensor(sums, 1, len(self.classes))
+        return {"val_loss": answers.loss, "val_accuracy": answers.accuracy}
 
     @staticmethod
     def progress(metrics):

@@ -1,10 +1,10 @@
 """Converting a pretrained network, and what it answers at every time step and has cost by then."""
 
+import itertools
 import json
 import os
 import random
 import re
-import typing
 import urllib.error
 import urllib.request
 import warnings
@@ -21,11 +21,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from .._files import as_csv, owned, write_atomically, write_json
-from .._options import Range, check_options, misfit
+from .._options import Range, check_options
 from ..data import ImageData, TestSet
 from ..data.images import SUFFIXES
 from ..data.loading import collate
 from ..data.reading import files_in, tell_left_out
+from ..measure import Accuracy, Constants, Tally, following
+from ..measure.operation import CHARGES
 from ..transforms.sta import Converted, classes_of, convert, logits_of, readable, takes_texts, with_texts
 from ..transforms.sta.convert import check_options as check_conversion
 from ..transforms.sta.sources import LIBRARIES
@@ -72,8 +74,8 @@ class Conversion:
     levels: int = 4
     potential: float = 0.5
     spiking: str = "hybrid"
-    mac: float = 4.6
-    ac: float = 0.9
+    mac: float = Constants.mac
+    ac: float = Constants.ac
 
     ranges: ClassVar = {
         "calib_samples": Range(least=1, most=10**7),
@@ -214,11 +216,8 @@ def _earlier(table):
         settings, sums = content["settings"], content["any_time"]
         if not isinstance(settings, dict):
             raise TypeError("settings that are none")
-        hints = typing.get_type_hints(AnyTime)
-        if wrong := next((key + found for key, value in sums.items() if (found := misfit(value, hints[key]))), ""):
-            raise ValueError(wrong)
-        return settings, AnyTime(**sums)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return settings, AnyTime.from_dict(sums)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{table} is damaged ({type(error).__name__}: {error}); delete it, and the test begins anew") from None
 
 
@@ -264,7 +263,7 @@ def _run(settings, model, data, named, folder, resume):
         converted = convert(model, batches, *how, levels=settings.levels, potential=settings.potential, spiking=settings.spiking)
         trained = Trained(converted, data, samples.classes if samples else settings.classes or None)
         save_trained(trained, path)
-        write_json(table, {"settings": wanted, "any_time": AnyTime.over(converted.time_steps).to_dict()})
+        write_json(table, {"settings": wanted, "any_time": AnyTime().to_dict()})
     if samples is None:
         return None, path
     loader = _loader(samples, data, settings.samples)
@@ -276,7 +275,7 @@ def _run(settings, model, data, named, folder, resume):
 
         moved = ((x.to(device), labels) for x, labels in loader)
         result = any_time(trained.model.to(device), model, moved, so_far=so_far, done=keep)
-    write_atomically(folder / "any_time.csv", result.csv(settings.mac, settings.ac).encode())
+    write_atomically(folder / "any_time.csv", result.csv(Constants(settings.mac, settings.ac)).encode())
     return result, path
 
 
@@ -338,98 +337,86 @@ def _loader(samples: TestSet, data: ImageData, limit: int) -> DataLoader:
 
 @dataclass
 class AnyTime:
-    """Sums over samples at the steps 1 to T; the properties are means.
+    """What a converted network answers at the steps 1 to T and has done by then.
 
     Attributes:
-        right: how many labelled samples the answer of each step gets right.
-        agreeing: how many samples get the class that the network itself gives.
-        spikes: how many neurons emitted something in each step, summed over samples.
-        units: how many thresholds they emitted, a burst of three counting as three.
-        additions: synaptic operations of each step.
-        multiplications: products with the analog input of each step.
-        network_right: how many labelled samples the network itself gets right.
+        answers: of each step, against the labels.
+        agreement: the same against the classes that the network itself gives.
+        network: the network's own answers.
+        tally: what was emitted, added and multiplied in each step.
         dense: multiplications of the network itself, per sample.
-        samples, labelled: how many.
         batches: how many were done, for resuming.
-        neurons: of the converted network.
         islands: functions that it evaluates in real numbers, with how often they occur.
         fitted: functions that it approximates by rectified units, with how often they occur.
     """
 
-    right: list[int] = field(default_factory=list)
-    agreeing: list[int] = field(default_factory=list)
-    spikes: list[float] = field(default_factory=list)
-    units: list[float] = field(default_factory=list)
-    additions: list[float] = field(default_factory=list)
-    multiplications: list[float] = field(default_factory=list)
-    network_right: int = 0
+    answers: Accuracy = field(default_factory=Accuracy)
+    agreement: Accuracy = field(default_factory=Accuracy)
+    network: Accuracy = field(default_factory=Accuracy)
+    tally: Tally = field(default_factory=Tally)
     dense: float = 0.0
-    samples: int = 0
-    labelled: int = 0
     batches: int = 0
-    neurons: int = 0
     islands: dict[str, int] = field(default_factory=dict)
     fitted: dict[str, int] = field(default_factory=dict)
 
-    @classmethod
-    def over(cls, time_steps: int) -> "AnyTime":
-        """Of no samples yet."""
-        return cls(*([0] * time_steps for _ in range(2)), *([0.0] * time_steps for _ in range(4)))
+    @property
+    def samples(self) -> int:
+        """How many were tested."""
+        return self.tally.samples
 
-    def rows(self, mac: float = 4.6, ac: float = 0.9) -> list[dict]:
-        """For each time step what a sample's answer is worth, and what it has cost until then.
+    def rows(self, constants: Constants | None = None) -> list[dict]:
+        """For each time step what a sample's answer is worth, and what it has cost until then. The words are those of docs/glossary.md.
 
         Returns:
-            Dicts of time_steps, accuracy and agreement in [0, 1] (accuracy None without labels), firing_rate: spikes per neuron and
-            step so far, units: thresholds per neuron and step so far, sops: synaptic operations so far, energy_mj: of those and of the first layer's multiplications.
+            Dicts of time_steps; accuracy and agreement in [0, 1] (accuracy None without labels); firing_rate and thresholds, those that
+            a neuron emitted per step; synops, macs, additions and functions so far; energy_mj of those, as the preset `exact` counts it.
         """
-        rows, sums = [], [0.0] * 4
-        columns = zip(self.right, self.agreeing, self.spikes, self.units, self.additions, self.multiplications, strict=True)
-        for t, (right, agreeing, *step) in enumerate(columns, 1):
-            sums = [total + value / self.samples for total, value in zip(sums, step, strict=True)]
-            spikes, units, additions, multiplications = sums
-            places = max(1, self.neurons) * t
+        constants = constants or Constants()
+        accuracy, agreement = self.answers.per_step, self.agreement.per_step
+        rates, thresholds = self.tally.so_far("emitted", "places"), self.tally.so_far("thresholds", "places")
+        sums = {name: list(itertools.accumulate(self.tally.per_step(name))) for name in CHARGES}
+        rows = []
+        for t in range(self.tally.time_steps):
+            done = {name: numbers[t] for name, numbers in sums.items()}
             rows.append(
                 {
-                    "time_steps": t,
-                    "accuracy": right / self.labelled if self.labelled else None,
-                    "agreement": agreeing / self.samples,
-                    "firing_rate": spikes / places,
-                    "units": units / places,
-                    "sops": additions,
-                    "energy_mj": (ac * additions + mac * multiplications) * 1e-9,
+                    "time_steps": t + 1,
+                    "accuracy": accuracy and accuracy[t],
+                    "agreement": agreement[t],
+                    "firing_rate": rates[t],
+                    "thresholds": thresholds[t],
+                    **done,
+                    "energy_mj": constants.energy(done["macs"] + done["functions"], done["synops"] + done["additions"]),
                 }
             )
         return rows
 
-    def network(self, mac: float = 4.6) -> dict:
+    def of_network(self, constants: Constants | None = None) -> dict:
         """The network that was converted: accuracy, multiplications and energy in mJ of a sample."""
-        return {
-            "accuracy": self.network_right / self.labelled if self.labelled else None,
-            "macs": self.dense,
-            "energy_mj": mac * self.dense * 1e-9,
-        }
+        constants = constants or Constants()
+        return {"accuracy": self.network.accuracy, "macs": self.dense, "energy_mj": constants.energy(self.dense, 0)}
 
-    def csv(self, mac: float = 4.6, ac: float = 0.9) -> str:
+    def csv(self, constants: Constants | None = None) -> str:
         """`rows` as a table of comma-separated values."""
-        return as_csv(self.rows(mac, ac))
+        return as_csv(self.rows(constants))
 
-    def as_text(self, mac: float = 4.6, ac: float = 0.9) -> str:
+    def as_text(self, constants: Constants | None = None) -> str:
         """For the terminal: the steps 1, 2, 4, ... and the last."""
-        rows, network = self.rows(mac, ac), self.network(mac)
+        rows, network = self.rows(constants), self.of_network(constants)
         shown = sorted({2**i for i in range(len(rows).bit_length())} - {2 ** len(rows).bit_length()} | {len(rows)})
-        lines = [f"{'T':>7}{'accuracy':>11}{'agreement':>11}{'firing rate':>13}{'units':>9}{'SOPs':>12}{'energy':>14}"]
+        names = ("accuracy", "agreement", "firing rate", "thresholds", "SynOps", "MACs", "energy")
+        lines = [f"{'T':>7}" + "".join(f"{name:>{width}}" for name, width in zip(names, (11, 11, 13, 12, 12, 12, 14), strict=True))]
         for row in (rows[t - 1] for t in shown if t <= len(rows)):
             accuracy = "" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
             lines.append(
-                f"{row['time_steps']:>7}{accuracy:>11}{row['agreement']:>11.2%}{row['firing_rate']:>13.4f}{row['units']:>9.3f}"
-                f"{row['sops'] / 1e6:>10,.1f} M{row['energy_mj']:>11.4g} mJ"
+                f"{row['time_steps']:>7}{accuracy:>11}{row['agreement']:>11.2%}{row['firing_rate']:>13.4f}{row['thresholds']:>12.3f}"
+                f"{row['synops'] / 1e6:>10,.1f} M{(row['macs'] + row['functions']) / 1e6:>10,.1f} M{row['energy_mj']:>11.4g} mJ"
             )
         accuracy = "" if network["accuracy"] is None else f"{network['accuracy']:.2%}"
-        lines.append(f"{'network':>7}{accuracy:>11}{'':>33}{network['macs'] / 1e6:>10,.1f} M{network['energy_mj']:>11.4g} mJ")
+        lines.append(f"{'network':>7}{accuracy:>11}{'':>48}{network['macs'] / 1e6:>10,.1f} M{network['energy_mj']:>11.4g} mJ")
         lines.append(
-            "firing rate: spikes per neuron and step; units: thresholds in them, a burst of three counting as three; SOPs: additions of T "
-            "steps, for the network its multiplications; functions are not counted"
+            "per sample until T; firing rate: share of neurons x steps that emit something; thresholds: how many they emit on average; "
+            "SynOps: additions that these cause; MACs: multiplications, functions among them; energy: also of other additions (preset exact)"
         )
         for functions, words in ((self.islands, "in real numbers: "), (self.fitted, "by rectified units, which read means and multiply: ")):
             if functions:
@@ -437,8 +424,20 @@ class AnyTime:
         return "\n".join(lines)
 
     def to_dict(self) -> dict:
-        """For JSON; `AnyTime(**...)` makes it again."""
-        return asdict(self)
+        """For JSON; `from_dict` makes it again."""
+        return {name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, content: dict) -> "AnyTime":
+        """What `to_dict` has written.
+
+        Raises:
+            ValueError: it was written by a version that counted otherwise.
+        """
+        if not isinstance(content.get("tally"), dict):
+            raise ValueError("an earlier version has begun this test, and counted otherwise; choose another --run_dir")
+        made = {"answers": Accuracy, "agreement": Accuracy, "network": Accuracy, "tally": Tally}
+        return cls(**{name: made[name].from_dict(value) if name in made else value for name, value in content.items()})
 
 
 @torch.no_grad()
@@ -450,7 +449,7 @@ def any_time(
     so_far: AnyTime | None = None,
     done: Callable[[AnyTime], None] | None = None,
 ) -> AnyTime:
-    """Accuracy, agreement with the network itself, firing rates and synaptic operations at every time step, from one run.
+    """Accuracy, agreement with the network itself, firing rates and operations at every time step, from one run in the form "spikes".
 
     Args:
         converted: made from `network`.
@@ -461,40 +460,28 @@ def any_time(
         done: called with the result after each batch.
     """
     T = time_steps or converted.time_steps
-    result = so_far or AnyTime.over(T)
-    if len(result.right) != T:
-        raise ValueError(f"the earlier result has {len(result.right)} time steps and this run {T}; begin anew")
+    result = so_far or AnyTime()
+    if result.batches and result.answers.time_steps != T:
+        raise ValueError(f"the earlier result has {result.answers.time_steps} time steps and this run {T}; begin anew")
     for number, (x, labels) in enumerate(data):
         if number < result.batches:
             continue
-        _add(result, converted, network, x, labels)
+        if not result.dense:
+            with FlopCounterMode(display=False) as counter:
+                network(x[:1])
+            result.dense = counter.get_total_flops() / 2
+        wanted = logits_of(network(x))
+        with following(converted) as recorder, recorder.recording(x):
+            state = converted.start("spikes", T)
+            answers = torch.stack([logits_of(logits) for logits in converted.steps(x, time_steps=T, state=state)])
+        result.answers.update(answers, labels)
+        result.agreement.update(answers, wanted.argmax(1))
+        result.network.update(wanted, labels)
+        result.tally += recorder.tally(recorder.integers)
+        result.islands, result.fitted = (dict(sorted(Counter(places.values()).items())) for places in (state.islands, state.fitted))
         result.batches += 1
         if done:
             done(result)
     if not result.samples:
         raise ValueError("there are no samples to test on")
     return result
-
-
-def _add(result: AnyTime, converted: Converted, network: nn.Module, x: Tensor, labels: Tensor) -> None:
-    if not result.dense:
-        with FlopCounterMode(display=False) as counter:
-            network(x[:1])
-        result.dense = counter.get_total_flops() / 2
-    labels = labels.cpu()
-    wanted, known = logits_of(network(x)).argmax(1).cpu(), labels >= 0
-    state = converted.start(time_steps=len(result.right), counting=True)
-    for t, logits in enumerate(converted.steps(x, time_steps=len(result.right), state=state)):
-        answers = logits_of(logits).argmax(1).cpu()
-        result.right[t] += int((answers == labels)[known].sum())
-        result.agreeing[t] += int((answers == wanted).sum())
-        step = state.steps[t]
-        result.spikes[t] += step.spikes * len(x)
-        result.units[t] += step.units * len(x)
-        result.additions[t] += step.additions * len(x)
-        result.multiplications[t] += step.multiplications * len(x)
-    result.neurons = step.neurons
-    result.network_right += int((wanted == labels)[known].sum())
-    result.samples += len(x)
-    result.labelled += int(known.sum())
-    result.islands, result.fitted = (dict(sorted(Counter(places.values()).items())) for places in (state.islands, state.fitted))

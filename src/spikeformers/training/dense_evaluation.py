@@ -17,16 +17,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
 from ..data import TestSet, test_loader
 from ..data.masks import IGNORED
-from .evaluation import (
-    Evaluation,
-    MeanFiringRate,
-    NotFinite,
-    Trained,
-    evaluate,
-    firing_rates,
-    must_have_read,
-    not_finite_text,
-)
+from ..measure import Tally, emissions
+from .evaluation import Evaluation, FiringRates, NotFinite, Trained, evaluate, must_have_read, not_finite_text
 
 LARGE_PHOTO = 2**21  # pixels
 PIXELS_AT_ONCE = 4 * 512**2
@@ -176,13 +168,13 @@ def class_map(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 
 @dataclass
-class DetectionEvaluation(MeanFiringRate):
-    """What `DetectionScore.compute` says, number of images, firing rates and what is `not_finite` as in `Evaluation`, and the names
+class DetectionEvaluation(FiringRates):
+    """What `DetectionScore.compute` says, number of images, what the neurons emitted and what is `not_finite` as in `Evaluation`, and the names
     of the classes without an object, of which the scores, means over the others, say nothing."""
 
     scores: dict[str, float]
     samples: int
-    firing_rates: dict[str, float]
+    tally: Tally
     not_finite: str = ""
     absent: Sequence[str] = ()
 
@@ -201,14 +193,14 @@ class DetectionEvaluation(MeanFiringRate):
 
 
 @dataclass
-class SegmentationEvaluation(MeanFiringRate):
-    """What `SegmentationScore.compute` says, the classes' names, number of images, firing rates and what is `not_finite` as in
+class SegmentationEvaluation(FiringRates):
+    """What `SegmentationScore.compute` says, the classes' names, number of images, what the neurons emitted and what is `not_finite` as in
     `Evaluation`."""
 
     scores: dict
     classes: list[str]
     samples: int
-    firing_rates: dict[str, float]
+    tally: Tally
     not_finite: str = ""
 
     @property
@@ -256,7 +248,7 @@ def evaluate_detection(model: nn.Module, samples: TestSet, device: str | torch.d
     """
     model.to(device).eval()
     score, count, broken, there = None, 0, NotFinite(samples), set()
-    with firing_rates(model) as rates:
+    with emissions(model) as tally:
         for images, targets in test_loader(samples):
             real = [place for place, target in enumerate(targets) if target is not None]
             if not real:
@@ -272,7 +264,7 @@ def evaluate_detection(model: nn.Module, samples: TestSet, device: str | torch.d
             count += len(images)
     must_have_read(count)
     absent = [name for label, name in enumerate(samples.classes, 1) if label not in there]
-    return DetectionEvaluation(score.compute(), count, dict(rates()), broken.text(), absent)
+    return DetectionEvaluation(score.compute(), count, tally(count), broken.text(), absent)
 
 
 def _detected(model, images):
@@ -313,7 +305,7 @@ def evaluate_segmentation(
     """
     model.to(device).eval()
     score, count, broken = SegmentationScore(len(samples.classes)), 0, NotFinite(samples)
-    with firing_rates(model) as rates:
+    with emissions(model) as tally:
         for images, targets in test_loader(samples):
             real = [place for place, target in enumerate(targets) if target is not None]
             finite = [True] * len(targets)
@@ -329,7 +321,7 @@ def evaluate_segmentation(
             broken.add(finite)
             count += len(real)
     must_have_read(count)
-    return SegmentationEvaluation(score.compute(), list(samples.classes), count, dict(rates()), broken.text())
+    return SegmentationEvaluation(score.compute(), list(samples.classes), count, tally(count), broken.text())
 
 
 def equally_large(images: Sequence[Tensor]) -> list[list[int]]:

@@ -1,11 +1,10 @@
 """What a trained model answers: accuracy, firing rates, and the classes of single images. Needs no Lightning."""
 
 import json
-import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,49 +13,73 @@ import safetensors
 import torch
 from timm.data import resolve_data_config
 from torch import nn
-from torch.nn import functional as F
 
 from .._options import fitting, misfit
 from ..data import CocoData, EventData, ImageData, MaskData, TestSet, data_type, test_loader
 from ..data.loading import PADDING_LABEL, collate
+from ..measure import Accuracy, Tally, answers_so_far, emissions
+from ..measure.accuracy import TOP
 from ..models import create_model, save_model
 from ..models._checkpoint import describe, input_of_run
 from ..models.shipped import find_shipped, shipped_file
-from ..neurons import Neuron
-from ..transforms.event_driven import EventDriven
 from ..transforms.sta import Converted, is_converted, load_converted, save_converted
 from .initial import trained_weights
 from .parallel import at_least_float32
 
 
-class MeanFiringRate:
-    """For results that hold `firing_rates` by module name."""
+class FiringRates:
+    """For results that hold what neurons emitted, `tally`."""
 
-    firing_rates: dict[str, float]
+    tally: Tally
+
+    @property
+    def firing_rates(self) -> dict[str, float]:
+        """In [0, 1] by module name: share of a layer's neurons x time steps that emitted something, over all samples."""
+        return self.tally.firing_rates
 
     @property
     def firing_rate(self) -> float:
-        """The mean over layers."""
-        return sum(self.firing_rates.values()) / max(1, len(self.firing_rates))
+        """The same of all neurons; 0 of a network without any."""
+        return self.tally.firing_rate or 0.0
 
     def firing_text(self) -> str:
         """The mean in a line for the terminal."""
-        return f"firing rate  {self.firing_rate:.4f} on average over {len(self.firing_rates)} layers of neurons"
+        return firing_text(self.firing_rate, len(self.firing_rates))
+
+
+def firing_text(rate: float, layers: int) -> str:
+    """A firing rate for the terminal."""
+    return f"firing rate  {rate:.4f} over all neurons and time steps, in {layers} layers"
 
 
 @dataclass
-class Evaluation(MeanFiringRate):
-    """Accuracy in [0, 1] of the logits averaged over time, and of those averaged over the first 1, 2, ..., T steps only; mean
-    cross-entropy in nats, number of samples, and each neuron layer's firing rate in [0, 1] by module name: spikes per neuron
-    and time step, averaged over all of them and the samples. Samples that are `not_finite`, or whose logits are not, count as wrong,
-    and in the loss not at all."""
+class Evaluation(FiringRates):
+    """What a classifier's answers after 1, 2, ..., T steps are worth, the last being those of the logits averaged over time, and what
+    its neurons emitted. Samples that are `not_finite`, or whose logits are not, count as wrong, and in the loss not at all."""
 
-    accuracy: float
-    accuracy_per_step: list[float]
-    loss: float
-    samples: int
-    firing_rates: dict[str, float]
+    answers: Accuracy
+    tally: Tally
     not_finite: str = ""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return self.answers.accuracy
+
+    @property
+    def accuracy_per_step(self) -> list[float]:
+        """The same after the first 1, 2, ..., T steps."""
+        return self.answers.per_step
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return self.answers.loss
+
+    @property
+    def samples(self) -> int:
+        """How many were tested."""
+        return self.answers.labelled
 
     def as_text(self, data: str) -> str:
         """Lines for the terminal; `data` is the data set's name."""
@@ -65,6 +88,8 @@ class Evaluation(MeanFiringRate):
             f"by step      {per_step(self.accuracy_per_step)}",
             f"loss         {self.loss:.4f}",
         ]
+        if self.answers.classes > TOP:
+            lines.insert(1, f"top {TOP}        {self.answers.top5:.2%}")
         return "\n".join([*lines, self.firing_text(), *not_finite_text(self.not_finite)])
 
 
@@ -263,25 +288,17 @@ def evaluate(model: nn.Module, samples: TestSet, device: str | torch.device = "c
         ValueError: no sample could be read.
     """
     model.to(device).eval()
-    correct, loss, count, broken = 0, 0.0, 0, NotFinite(samples)
-    with firing_rates(model) as rates:
+    answers, broken = Accuracy(), NotFinite(samples)
+    with emissions(model) as tally:
         for x, labels in test_loader(samples):
-            x, labels = x.to(device), labels.to(device)
+            x = x.to(device)
             logits = step_logits(model, x)
-            real = labels != PADDING_LABEL
             own = [axis for axis in range(x.ndim) if axis != x.ndim - 4]  # all but the samples', [B, C, H, W] or [T, B, C, H, W]
             finite = x.isfinite().all(own) & logits.isfinite().all((0, 2))
-            broken.add((finite | ~real).tolist())
-            logits, labels, finite = logits[:, real], labels[real], finite[real]
-            loss += F.cross_entropy(logits.mean(0)[finite], labels[finite], reduction="sum").item()
-            so_far = logits.cumsum(0) / torch.arange(1, len(logits) + 1, device=device).view(-1, 1, 1)
-            so_far[-1] = logits.mean(0)  # rounded as everywhere else
-            correct = correct + ((so_far.argmax(-1) == labels) & finite).sum(1)
-            count += len(labels)
-    must_have_read(count)
-    accuracies = [number / count for number in correct.tolist()]
-    loss = loss / (count - broken.count) if count > broken.count else math.nan
-    return Evaluation(accuracies[-1], accuracies, loss, count, dict(rates()), broken.text())
+            broken.add((finite.cpu() | (labels == PADDING_LABEL)).tolist())
+            answers.update(answers_so_far(logits), labels, finite)
+    must_have_read(answers.labelled)
+    return Evaluation(answers, tally(answers.samples), broken.text())
 
 
 def must_have_read(samples: int):
@@ -296,42 +313,6 @@ def must_have_read(samples: int):
 def per_step(accuracies: list[float]) -> str:
     """Accuracies after the first 1, 2, ..., T steps, for the terminal."""
     return ", ".join(f"{accuracy:.2%}" for accuracy in accuracies) + f" after 1 to {len(accuracies)} time steps"
-
-
-@contextmanager
-def firing_rates(model: nn.Module) -> Iterator:
-    """Counts the spikes of every `Neuron` inside the block; yields a function that returns {module name: rate so far}."""
-    spikes, places, handles = {}, {}, []
-
-    def counter(name):
-        def hook(module, inputs, output):
-            fired = output.detach().mean(dtype=torch.float32) * output.numel() if output.numel() else 0.0
-            spikes[name] = spikes.get(name, 0) + fired
-            places[name] = places.get(name, 0) + output.numel()
-
-        hook.listens = True
-        return hook
-
-    def counted(driven, inputs, output):
-        for name, (fired, count) in driven.fired().items():
-            spikes[name], places[name] = spikes.get(name, 0) + fired, places.get(name, 0) + count
-
-    def watched(run):
-        for place, (fired, count) in run.fired_so_far.items():
-            spikes[place], places[place] = spikes.get(place, 0) + fired, places.get(place, 0) + count
-
-    for name, module in model.named_modules():
-        if isinstance(module, Converted):
-            handles.append(module.watch(watched))
-        if isinstance(module, EventDriven):
-            handles.append(module.register_forward_hook(counted))
-        if isinstance(module, Neuron):
-            handles.append(module.register_forward_hook(counter(name)))
-    try:
-        yield lambda: {name: float(spikes[name]) / max(1, places[name]) for name in spikes}
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ from ..data import TestSet, TrainingSet, train_loader
 from ..models import create_model
 from .classifier import Classifier
 from .detector import Detector
-from .evaluation import load_trained, precision_of, save_trained
+from .evaluation import firing_text, load_trained, precision_of, save_trained
 from .initial import load_initial
 from .learner import seed_everything
 from .parallel import synchronise_norms
@@ -183,7 +183,7 @@ def summarize(folder: Path, report: Report, test_set: TestSet, device: torch.dev
     accuracy_per_step (of the logits averaged over the first 1, 2, ..., T steps), or the scores of a detector or segmenter;
     best_epoch; last_accuracy or last_scores of the last one, computed as those of the best, and with data.holdout also best_accuracy,
     all three by the held_out training samples and the rest by the test samples; the precision of all; test_samples, parameters, seconds of all epochs, firing_rates by
-    module name and their mean firing_rate over modules, and what was left_out of the training and test samples. None is
+    module name and firing_rate over all neurons, and what was left_out of the training and test samples. None is
     what cannot be said, such as the precision for sizes that no object has."""
     trained = load_trained(folder / "best.ckpt")
     tested = LEARNERS[test_set.data.task].tested_summary(trained.model, test_set, device, report.history[-1])
@@ -241,7 +241,7 @@ def as_text(summary: dict) -> str:
             *(f"  {name:{width}}  {rate:.4f}" for name, rate in rates.items()),
             "",
             *LEARNERS[summary["task"]].summary_lines(summary),
-            f"firing rate  {summary['firing_rate']:.4f} on average over {len(rates)} layers of neurons",
+            firing_text(summary["firing_rate"], len(rates)),
             *[f"silent       {silent} layers never fire: batch statistics settle over some hundred steps, until then tests "
               "stay near chance"] * (silent > 0),
             f"computed     in {summary['precision']}, the last as the best epoch's, and as `spikeformers eval` does",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...kernels import spike_attention, spike_conv
 from ...layers.hooks import all_changes, changes_everywhere
+from ...measure import SelfCounting, Tally
 from ..merge import merge
 from ..sta.convert import Converted, batches_of
 from .builder import Builder
@@ -50,7 +51,7 @@ class StreamState:
         return copy.deepcopy(self)
 
 
-class EventDriven(nn.Module):
+class EventDriven(SelfCounting):
     """A network for inference on a CPU, made by `event_driven`. It is called like the network that it was made of.
 
     Attributes:
@@ -87,6 +88,7 @@ class EventDriven(nn.Module):
         must_fit(x, next(self.merged.parameters()))
         options = {"per_step": True} if per_step else {}
         if not self.live or not x.numel() or self._changed():
+            self._last = None
             return self.merged(x, **options)
         with self._alone():
             try:
@@ -113,7 +115,7 @@ class EventDriven(nn.Module):
         return found
 
     def _give_up(self, reason: Opaque) -> None:
-        self._opaque = True
+        self._opaque, self._last = True, None
         warnings.warn(f"{reason}; the merged network runs in its place", stacklevel=3)
 
     @contextlib.contextmanager
@@ -165,6 +167,13 @@ class EventDriven(nn.Module):
     def layers(self) -> list[LayerReport]:
         """Which layers ran how in the last run, in their order. Empty before the first."""
         return [report(layer, layer.source.density) for layer in self._last.layers] if self._last else []
+
+    def tally(self) -> Tally:
+        """What the neurons emitted in the last run, all time steps together."""
+        tally = Tally()
+        for name, (spikes, places) in self.fired().items():
+            tally.add(name, emitted=[spikes], thresholds=[spikes], places=[places])
+        return tally
 
     def fired(self) -> dict[str, tuple[int, int]]:
         """Spikes of every layer of neurons in the last run, and how many there could have been, by the name of its module."""

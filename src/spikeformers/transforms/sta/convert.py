@@ -11,8 +11,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.hooks import RemovableHandle
 
 from ...layers.hooks import copied
+from ...measure import Stepped, Tally
 from . import adapters  # noqa: F401 - registers its handlers
-from .approximators import FITTED, approximations
+from .approximators import FITTED, approximations, tables
 from .neurons import fit_threshold
 from .rates import _RUN, Rate, Run, adapt, any_call, plain
 
@@ -23,7 +24,7 @@ BATCHES = 8  # of such samples, after which some of all of them are kept
 MARGIN = 2**0.25  # other inputs may go beyond the largest that was seen
 
 
-class Converted(nn.Module):
+class Converted(Stepped):
     """A network that was converted: the same modules and weights, run with spikes.
 
     Attributes:
@@ -49,7 +50,7 @@ class Converted(nn.Module):
         self.model, self.thresholds, self.ranges = model, thresholds, dict(ranges or {})
         self.time_steps, self.levels, self.potential, self.spiking = time_steps, levels, potential, spiking
         self.functions = functions_of(spiking, self.ranges)
-        self._watchers: dict[int, Callable[[Run], None]] = OrderedDict()
+        self._watchers: dict[int, Callable[[Tally], None]] = OrderedDict()
         adapt(model)
         for name, module in model.named_modules():
             module.register_forward_pre_hook(_entering(name))
@@ -62,7 +63,7 @@ class Converted(nn.Module):
         Args:
             form: "means", fast, or "spikes", in which layers read spikes and nothing else; equal to rounding.
             time_steps: T for which thresholds are taken, the smallest calibrated one that is not below it.
-            counting: whether spikes and operations are counted, in `Run.steps`.
+            counting: whether spikes are counted, in `Run.tally`.
         """
         if form not in ("means", "spikes"):
             raise ValueError(f"form must be 'means' or 'spikes', not {form!r}")
@@ -107,7 +108,7 @@ class Converted(nn.Module):
                 finite = bool(batch.isfinite().all())
             if not finite:
                 raise ValueError("the input holds NaN or infinity, which spikes cannot carry")
-        state.batch = max(1, len(batch))
+        state.tally.samples = len(batch)
         output = state.step(self.model, args, kwargs, constant)
         number = iter(range(1 << 30))
         return tree_map(lambda x: state.mean(f"output {next(number)}", x) if _varies(x) else plain(x), output)
@@ -119,10 +120,19 @@ class Converted(nn.Module):
         for _ in range(time_steps):
             yield self.step(state, *args, constant=True, **kwargs)
         for watcher in self._watchers.values():
-            watcher(state)
+            watcher(state.tally)
 
-    def watch(self, watcher: Callable[[Run], None]) -> RemovableHandle:
-        """Calls a function with the state of every batch that has run to its end; `remove()` of what is returned ends that."""
+    def answers(self, x: Tensor) -> Iterator[Any]:
+        """The answer after each step, in the form "spikes"."""
+        return self.steps(x, form="spikes")
+
+    def constants(self) -> list[Tensor]:
+        """Thresholds, and what the approximators of functions hold."""
+        return [*tree_leaves(self.thresholds), *tables()]
+
+    def watch(self, watcher: Callable[[Tally], None]) -> RemovableHandle:
+        """Calls a function with what the neurons of every batch emitted that has run to its end; `remove()` of what is returned ends
+        that."""
         handle = RemovableHandle(self._watchers)
         self._watchers[handle.id] = watcher
         return handle

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ...measure import Tally, named
+from ...measure.tally import exact
 from .attention import below_best, not_zero
 from .neurons import integrate_and_fire, transmit
 
@@ -116,7 +118,6 @@ class Kind:
         axes: along which the channels lie; None if nobody knows. Found at calibration alone, from what functions say (the channels of a
             linear layer are its result's last axis) and from where they are moved, never from a position: an axis of samples or
             tokens, whose number may change, is none.
-        rate: mean number of spikes per value and step, of spikes.
         factors: whole numbers and thresholds whose product it is, of spikes in the form "spikes".
         total: of a softmax, which is sent as exponentials: the mean of their sum, by which what they weight is divided.
     """
@@ -125,7 +126,6 @@ class Kind:
     analog: bool = False
     constant: bool = False
     axes: tuple[int, ...] | None = None
-    rate: Tensor | None = None
     factors: tuple[Tensor, Tensor] | None = None
     total: Tensor | None = None
 
@@ -165,29 +165,6 @@ def _is_rate(x: Any) -> bool:
 
 
 @dataclass
-class Step:
-    """What happened in one time step, per sample of the batch.
-
-    Attributes:
-        additions: accumulations of spikes in layers and products (synaptic operations).
-        multiplications: products with the analog input, which are computed in the first step only.
-        spikes: how many neurons emitted something other than zero.
-        units: how many thresholds they emitted, of either sign: a burst of three counts as three.
-        neurons: how many there are.
-    """
-
-    additions: float = 0.0
-    multiplications: float = 0.0
-    spikes: float = 0.0
-    units: float = 0.0
-    neurons: int = 0
-
-    @property
-    def firing_rate(self) -> float:
-        return self.spikes / max(1, self.neurons)
-
-
-@dataclass
 class Run:
     """The state of a converted network while it runs: one object per batch, nothing is kept in modules.
 
@@ -199,7 +176,7 @@ class Run:
         functions: what to use instead of functions, by name: approximation(place, exact function, args, kwargs).
         strict: whether functions without an approximation are refused.
         observer: is told of every neuron and function what it gets, for calibration.
-        counting: whether operations and spikes are counted.
+        counting: whether spikes are counted.
         carry_out: what carries out layers of whole numbers, instead of torch, in the form "spikes": carry_out(place, function, counts,
             scale of their channels, weight, bias, options), or None where it does not.
         t: time steps begun.
@@ -208,8 +185,7 @@ class Run:
         sums: received so far, where that is state ("spikes" only).
         islands: functions that are evaluated in real numbers, by place.
         fitted: those that networks of rectified units approximate, by place; those read means, and multiply what they hold.
-        steps: what happened in each time step, where that is counted.
-        fired_so_far: for every neuron's place how often it emitted something and how often it could have.
+        tally: what neurons emitted, by their place, where that is counted.
     """
 
     thresholds: dict[str, Tensor] | None
@@ -228,9 +204,7 @@ class Run:
     constants: dict[str, Any] = field(default_factory=dict)
     islands: dict[str, str] = field(default_factory=dict)
     fitted: dict[str, str] = field(default_factory=dict)
-    steps: list[Step] = field(default_factory=list)
-    fired_so_far: dict[str, tuple[float, int]] = field(default_factory=dict)
-    batch: int = 1
+    tally: Tally = field(default_factory=Tally)
     path: list[str] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)
 
@@ -241,7 +215,6 @@ class Run:
             raise ValueError(f"a state counts up to {self.t - 1:,} time steps with bursts of {self.levels}; start anew")
         self.calls.clear()
         self.path.clear()
-        self.steps.append(Step())
         args = tuple(self.entered(f"input {i}", x, constant) if isinstance(x, Tensor) else x for i, x in enumerate(args))
         kwargs = {
             key: self.entered(f"input {key}", x, constant) if isinstance(x, Tensor) and "mask" not in key else x for key, x in kwargs.items()
@@ -365,7 +338,6 @@ class Run:
             spikes=whole and all(r.kind.spikes for r in rates),
             analog=all(r.kind.analog for r in rates),
             constant=all(r.kind.constant for r in rates),
-            rate=_mean([r.kind.rate for r in rates]),
             total=rates[0].kind.total if len(rates) == 1 else None,
         )
         factors = None
@@ -405,8 +377,7 @@ class Run:
         args, kwargs = _positional(name, args, kwargs)
         if len(rates) == 1 and rates[0].kind.constant and rates[0].kind.analog:
             if place not in self.constants:
-                result = self.constants[place] = func(*plain(args), **plain(kwargs))
-                self.count(result, _fan_in(name, args), None)
+                self.constants[place] = func(*plain(args), **plain(kwargs))
             return Rate.of(self.constants[place], Kind(analog=True, constant=True, axes=_channels(name, self.constants[place], args)))
         operands = list(args)
         if len(rates) == 2:
@@ -420,7 +391,6 @@ class Run:
         result = self._folded(place, func, name, operands, kwargs, index) if x.kind.factors else None
         if result is None:
             result = func(*plain(operands), **plain(kwargs))
-        self.count(result, _fan_in(name, operands), x.kind.rate)
         return Rate.of(result, Kind(analog=x.kind.analog, axes=_channels(name, result, operands)))
 
     def _folded(self, place, func, name, operands, kwargs, index):
@@ -462,7 +432,6 @@ class Run:
             for i in places:
                 operands[i] = self.mean(f"{place}/{i}", operands[i])
             result = func(*operands, **plain(kwargs))
-        self.count(result, _fan_in(name, operands), left.kind.rate, right.kind.rate)
         if left.kind.total is not None:
             result = self.approximation("div", f"{place}/total", torch.div)(result, left.kind.total)
         return self.rate_of(place, result)
@@ -519,7 +488,6 @@ class Run:
         weights = self.approximation("exp", place, torch.exp)(below_best(mean if dtype is None else mean.to(dtype)))
         sent = self.fired(place, weights, None, spread=True)
         total = self.mean(f"{place}/total", self.affine(torch.sum, (sent, -1), {"keepdim": True}, [sent]))
-        self.count(total, sent.shape[-1], sent.kind.rate)
         sent.kind = replace(sent.kind, total=not_zero(total))
         return sent
 
@@ -584,7 +552,8 @@ class Run:
             return self.fired(place, self.mean(place, x), axes)
         value = _bare(x)
         threshold, counts = self._state(place, value, axes)
-        spikes = integrate_and_fire(value, self._sum(place, value), counts, threshold, self.levels, self.potential)
+        with named(place):
+            spikes = integrate_and_fire(value, self._sum(place, value), counts, threshold, self.levels, self.potential)
         return self._emitted(place, spikes, threshold, counts, axes)
 
     def fired(self, place: str, mean: Tensor, axes: tuple[int, ...] | None, spread: bool = False) -> Rate:
@@ -603,7 +572,8 @@ class Run:
         if spread:
             potentials = torch.arange(1, mean.shape[-1] + 1, device=mean.device, dtype=mean.dtype) * GOLDEN % 1
             mean = mean + (potentials - self.potential) * (threshold / self.t)
-        spikes = transmit(mean, counts, threshold, self.t, self.levels, self.potential)
+        with named(place):
+            spikes = transmit(mean, counts, threshold, self.t, self.levels, self.potential)
         return self._emitted(place, spikes, threshold, counts, axes)
 
     def _state(self, place, like, axes):
@@ -628,28 +598,14 @@ class Run:
         return self.shaped[place], counts
 
     def _emitted(self, place, spikes, threshold, counts, axes):
-        rate = None
         if self.counting:
-            rate, active = spikes.abs().mean(), float(spikes.count_nonzero())
-            before = self.fired_so_far.get(place, (0.0, 0))
-            self.fired_so_far[place] = before[0] + active, before[1] + spikes.numel()
-            self.steps[-1].spikes += active / self.batch
-            self.steps[-1].units += float(rate) * spikes.numel() / self.batch
-            self.steps[-1].neurons += spikes.numel() // self.batch
+            thresholds = spikes.abs().sum(dtype=exact(spikes.device))
+            emitted, thresholds = torch.stack([spikes.count_nonzero().to(thresholds.dtype), thresholds]).tolist()
+            self.tally.add(place, self.t - 1, emitted=[emitted], thresholds=[thresholds], places=[spikes.numel()])
         if self.form == "means":
-            return Rate.of(counts * (threshold / self.t), Kind(spikes=True, axes=axes, rate=rate))
+            return Rate.of(counts * (threshold / self.t), Kind(spikes=True, axes=axes))
         factors = spikes, threshold.expand_as(spikes)
-        return Rate.of(spikes * threshold, Kind(spikes=True, axes=axes, rate=rate, factors=factors))
-
-    def count(self, result: Tensor, fan_in: float, *rates: Tensor | None) -> None:
-        """Counts a product: dense operations times the spikes of each side, or as multiplications where there are none."""
-        if not self.counting:
-            return
-        dense = result.numel() / self.batch * fan_in
-        if rates == (None,):
-            self.steps[-1].multiplications += dense
-        else:
-            self.steps[-1].additions += dense * float(sum(rate for rate in rates if rate is not None))
+        return Rate.of(spikes * threshold, Kind(spikes=True, axes=axes, factors=factors))
 
     def approximation(self, name: str, place: str, exact: Callable) -> Callable:
         """What stands for a function of tensors in this run; the exact one is noted as an island."""
@@ -682,18 +638,6 @@ def _positional(name, args, kwargs):
 def _named(name, behind, kwargs):
     """A layer's operands behind the weight, by their names."""
     return dict(zip(_CONVOLUTION[2:], behind, strict=False)) | kwargs
-
-
-def _fan_in(name, operands):
-    """Multiplications for each value of the result."""
-    if name in _PRODUCTS:
-        return 1
-    if name == "linear":
-        return operands[1].shape[-1]
-    if name in _CONVOLUTIONS:
-        weight = operands[1]
-        return weight[0].numel() if not name.startswith("conv_transpose") else weight.numel() / weight.shape[1]
-    return operands[1 if name in ("addmm", "baddbmm") else 0].shape[-1]
 
 
 def _channel_axis(name, ndim):
@@ -751,11 +695,6 @@ def _differing(numbers):
             if bool(((numbers != known) & (numbers != 0)).any()):
                 found.append(axis)
     return tuple(found) or None
-
-
-def _mean(rates):
-    rates = [rate for rate in rates if rate is not None]
-    return torch.stack(rates).mean() if len(rates) > 1 else rates[0] if rates else None
 
 
 def _scales(left, right, matrices):

@@ -9,8 +9,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import spikeformers
+from spikeformers.measure import following, record
+from spikeformers.measure.counting import fan_out
+from spikeformers.measure.values import kind_of
 from spikeformers.neurons import LIF
-from spikeformers.profiling.operations import fan_out, kind_of, record
 
 
 @pytest.mark.parametrize(
@@ -184,11 +186,11 @@ def test_a_model_is_left_as_it_was(meta, images):
 
 
 def test_results_are_those_of_the_model(meta, images):
-    outputs = []
     model = meta()
-    record(model, [images], then=outputs.append)
+    with following(model) as recorder:
+        (output,) = recorder.run(images)
     with torch.no_grad():
-        assert torch.equal(outputs[0][0], model(images))
+        assert torch.equal(output, model(images))
 
 
 def test_time_is_found_however_frames_are_made(images):

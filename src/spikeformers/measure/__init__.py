@@ -1,0 +1,23 @@
+"""What any runner counts, merged over batches and processes; one definition per word (docs/glossary.md)."""
+
+from .accuracy import Accuracy, answers_so_far
+from .constants import Constants
+from .emissions import emissions
+from .networks import SelfCounting, Stepped, named
+from .recorder import Recorder, following, record
+from .tally import COLUMNS, Tally
+
+__all__ = [
+    "COLUMNS",
+    "Accuracy",
+    "Constants",
+    "Recorder",
+    "SelfCounting",
+    "Stepped",
+    "Tally",
+    "answers_so_far",
+    "emissions",
+    "following",
+    "named",
+    "record",
+]
