@@ -1,14 +1,16 @@
-"""Samples that are not finite."""
+"""Samples that are not finite, and what checkpoints say of their input."""
 
 import math
 from types import SimpleNamespace
 
 import pytest
 import torch
+from timm.data import resolve_model_data_config
 from torch import nn
 
+import spikeformers
 from spikeformers.data.loading import PADDING_LABEL
-from spikeformers.training.evaluation import evaluate
+from spikeformers.training.evaluation import evaluate, load_trained, save_trained
 
 
 class ByHeart(nn.Module):
@@ -36,3 +38,18 @@ def test_samples_that_are_not_finite_are_named_and_count_as_wrong(monkeypatch, s
     assert math.isfinite(result.loss) and "not finite   2 samples" in result.as_text("x")
     monkeypatch.setattr("spikeformers.training.evaluation.test_loader", lambda samples: batches[:0] + [(images[..., :1, :, :, :], labels[:1])])
     assert evaluate(ByHeart(), samples).not_finite == ""
+
+
+def test_a_checkpoints_model_says_how_its_input_was_prepared(tmp_path):
+    options = {"embed_dim": 16, "depth": 1, "num_heads": 2, "num_classes": 3}
+    digits = {"name": "digits", "img_size": 16, "channels": 1, "mean": [0.3], "std": [0.4]}
+    for data, channels, size, mean in ((digits, 1, (1, 16, 16), (0.3,)), ({"name": "nmnist", "time_steps": 2}, 2, (2, 34, 34), (0, 0))):
+        model = spikeformers.create_model("spikingformer_cifar_2_256", **options, in_chans=channels)
+        content = {"model_config": model.config, "known": {"data": data, "classes": ["a", "b", "c"]}}
+        torch.save({**content, "state_dict": {f"model.{name}": value for name, value in model.state_dict().items()}}, tmp_path / "best.ckpt")
+        trained = load_trained(tmp_path / "best.ckpt")
+        save_trained(trained, tmp_path / "best.safetensors")
+        for found in (trained.model, spikeformers.create_model(checkpoint=tmp_path / "best.safetensors")):
+            config = resolve_model_data_config(found)
+            assert (config["input_size"], config["mean"]) == (size, mean)
+            assert found.pretrained_cfg["label_names"] == ("a", "b", "c")

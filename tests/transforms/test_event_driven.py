@@ -923,6 +923,7 @@ def test_an_audit_follows_the_network_behind_it():
 def test_shapes_that_were_seen_once_are_not_remembered_for_good(monkeypatch):
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    import spikeformers
     from spikeformers.transforms.event_driven import graph
 
     monkeypatch.setattr(graph, "SHAPES_KEPT", 0)
