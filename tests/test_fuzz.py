@@ -9,7 +9,6 @@ import io
 import json
 import random
 import shlex
-from pathlib import Path
 
 import pytest
 import yaml

@@ -25,6 +25,7 @@ from ._options import fitting, misfit, shown
 
 yaml = lazy_loader.load("yaml")
 
+
 def main(argv: list[str] | None = None) -> int:
     """Runs a command line (sys.argv by default) and returns its exit code: 0, 2 for what the user can put right, which is
     said in one line on stderr, 130 after Ctrl-C, or 128 + N after another signal N that ends a run and keeps its state."""
@@ -637,6 +638,8 @@ def _profiles(verb, help_, name, argv):
     parser, argv = _profiling_parser(verb, help_), [name, *argv]
     if any(word.partition("=")[0] == "--rates" for word in argv):
         options = _parsed(parser, argv)
+        if options["rates"] is None:
+            raise ValueError("--rates has no value; give a number, JSON {module: rate} or a profile.json")
     else:
         if not Path(name).exists() and not Path(name).suffix:
             _must_be_a_checkpoint(name)

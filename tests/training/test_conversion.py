@@ -1,7 +1,9 @@
 """`spikeformers convert`: what it prints and writes, and that it goes on where it was stopped."""
 
 import csv
+import io
 import json
+import urllib.error
 
 import pytest
 import timm
@@ -9,9 +11,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from spikeformers import cli
 from spikeformers.cli import main
+from spikeformers.data import ImageData
 from spikeformers.training import conversion
-from spikeformers.training.evaluation import load_trained
+from spikeformers.training.evaluation import load_trained, preprocessing
 from spikeformers.transforms.sta import convert
 
 KWARGS = dict(img_size=16, patch_size=8, depth=1, embed_dim=24, num_heads=3, num_classes=2)
@@ -162,3 +166,71 @@ def test_zero_shot_classification_by_the_names_of_folders(save_dual_encoder, tmp
     assert "of 8 test samples" in capsys.readouterr().out
     assert main(["predict", str(tmp_path / "run" / "converted.safetensors"), str(tmp_path / "images" / "cat" / "0.png")]) == 0
     assert "flying_fish" in capsys.readouterr().out
+
+
+def test_what_is_missing_is_said_within_seconds(tmp_path, monkeypatch, capsys):
+    """Without a network, libraries try for a minute; and before anything is fetched everything else is looked at."""
+    asked = []
+
+    def no_network(request, timeout):
+        asked.append(request.full_url)
+        assert timeout <= 5
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(conversion.urllib.request, "urlopen", no_network)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(conversion.torch.hub, "get_dir", lambda: str(tmp_path))
+    for name in ("timm:vit_tiny_patch16_224", "vit_tiny_patch16_224", "torchvision:resnet18", "transformers:someone/something"):
+        with pytest.raises(ValueError, match="are not on this disk, and .* cannot be reached .no route to host.; fetch them once where there is"):
+            conversion.must_be_had(name, None)
+    assert len(asked) == 4
+    conversion.must_be_had("vit_tiny_patch16_224", "weights.pth")
+    conversion.must_be_had("no_such_network", None)  # the library will say so
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE forbids to download them; .*give a file with --weights, or unset HF_HUB_OFFLINE"):
+        conversion.must_be_had("vit_tiny_patch16_224", None)
+    assert len(asked) == 4
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(conversion.urllib.request, "urlopen", lambda request, timeout: io.BytesIO())
+    conversion.must_be_had("vit_tiny_patch16_224", None)
+    assert "vit_tiny_patch16_224: fetching its pretrained weights from" in capsys.readouterr().out
+
+
+def test_other_arguments_are_looked_at_before_the_network(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(conversion, "must_be_had", lambda *_: pytest.fail("the network was asked"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "convert" / "resnet18").mkdir(parents=True)
+    (tmp_path / "runs" / "convert" / "resnet18" / "converted.safetensors").touch()
+    there = ["--calib", "."]
+    for options, message in (
+        ([], "nothing to choose thresholds by"),
+        (["--calib", "none"], "--calib none is no folder"),
+        ([*there, "--eval", "none"], "--eval none is no folder"),
+        ([*there, "--weights", "none.pth"], "there is no file none.pth as --weights"),
+        ([*there, "--levels", "0"], "levels must be"),
+        ([*there, "--samples", "-1"], "samples is -1; give at least 0"),
+        ([*there, "--data.img_size", "0"], "data.img_size is 0"),
+        ([*there, "--data.mean", "[0.5]", "--data.std", "[0.5,0.5]"], "data.std has 2 numbers for 1 channel"),
+        (there, "holds a conversion already"),
+    ):
+        assert main(["convert", "resnet18", *options]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_it_is_said_how_images_are_prepared_and_who_says_so(tmp_path):
+    network = timm.create_model("resnet18", num_classes=3)
+    given, said = preprocessing(network)
+    assert given["mean"] == (0.485, 0.456, 0.406) and given["img_size"] == 224 and "as the library describes its own weights" in said
+    weights = tmp_path / "model.safetensors"
+    (tmp_path / "config.json").write_text('{"pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "input_size": [3, 32, 32], "std": "x"}}')
+    given, said = preprocessing(network, weights)
+    assert given["mean"] == (0.1, 0.2, 0.3) and given["img_size"] == 32 and given["std"] == (0.229, 0.224, 0.225)
+    assert said == f"as {tmp_path / 'config.json'} says"
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    given, said = preprocessing(network, weights)
+    with pytest.warns(UserWarning, match=r"mean 0.485, 0.456, 0.406, .*std as given; .*: a guess, since .*model.safetensors does not say; give --data.img_size"):
+        cli._say_how_images_are_prepared(["--data.std", "x"], ImageData(**given), given, said, weights)
+    assert preprocessing(torch.nn.Linear(2, 2))[1] == "ImageNet's, since nothing says"

@@ -1,6 +1,7 @@
 """Training runs from the first epoch to the summary: what they leave, repeat, and survive."""
 
 import csv
+import errno
 import json
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from spikeformers.training.classifier import Classifier
 from spikeformers.training.evaluation import evaluate, load_trained
 from spikeformers.training.recipe import Machine, Recipe
 from spikeformers.training.report import table_columns
-from spikeformers.training.run import _processes, as_text, train
+from spikeformers.training.run import InPlace, _processes, as_text, train
 
 
 def rows(folder):
@@ -333,3 +334,78 @@ def test_held_out_samples_choose_the_best_epoch(config, tmp_path):
     again = evaluate(load_trained(tmp_path / "run").model, TestSet(load_trained(tmp_path / "run").data))
     assert summary["accuracy"] == again.accuracy and again.samples == 7
     assert "of 4 training samples, which chose it" in as_text(summary)
+
+
+def test_tests_do_not_depend_on_the_precision_of_training(config, tmp_path):
+    """metrics.csv, both epochs of the summary and `eval` say the same, of a network whose potentials bfloat16 rounds over the threshold."""
+    config["training"] |= {"precision": "bf16-mixed", "epochs": 2, "mixup": 0.0}
+    recipe = Recipe.from_dict(config)
+    reset = torch.nn.BatchNorm2d.reset_parameters
+
+    def just_below(self):
+        reset(self)
+        torch.nn.init.zeros_(self.weight)
+        torch.nn.init.constant_(self.bias, 2 * 0.999)  # half of it, 0.999, is the potential after one step: 1 in bfloat16
+
+    torch.nn.BatchNorm2d.reset_parameters = just_below
+    try:
+        config["training"]["lr"] = 1e-9
+        recipe = Recipe.from_dict(config)
+        summary = train(recipe, tmp_path)
+    finally:
+        torch.nn.BatchNorm2d.reset_parameters = reset
+    table = rows(tmp_path)
+    evaluated = evaluate(load_trained(tmp_path / "last.ckpt").model, TestSet(recipe.data))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = evaluate(load_trained(tmp_path / "last.ckpt").model, TestSet(recipe.data))
+    assert rounded.firing_rate > evaluated.firing_rate + 0.1
+    assert float(table[-1]["val_loss"]) == pytest.approx(evaluated.loss, rel=1e-6)
+    assert summary["last_accuracy"] == evaluated.accuracy and summary["precision"] == "float32"
+    assert "computed     in float32" in as_text(summary)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "other bytes", "one byte", "other content", "other weights"])
+def test_a_damaged_state_is_named(uninterrupted, recipe, tmp_path, damage):
+    for name in ("config.yaml", "last.ckpt"):
+        (tmp_path / name).write_bytes((uninterrupted / name).read_bytes())
+    whole, path = (tmp_path / "last.ckpt").read_bytes(), tmp_path / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    if damage == "other content":
+        torch.save({"state_dict": {}}, path)
+    elif damage == "other weights":
+        torch.save(content | {"state_dict": {"model.x": torch.zeros(1)}}, path)
+    else:
+        flipped = bytearray(whole)
+        flipped[whole.index(content["state_dict"]["model.stem.conv.weight"].numpy().tobytes()) + 5] ^= 1
+        path.write_bytes({"empty": b"", "cut": whole[:5000], "other bytes": bytes(range(256)) * 10, "one byte": bytes(flipped)}[damage])
+    with pytest.raises(ValueError, match="last.ckpt is damaged, or no state that a run saved .*; put a copy of it there, or delete it"):
+        train(recipe, tmp_path, resume=True)
+    assert {each.name for each in tmp_path.iterdir()} == {"config.yaml", "last.ckpt"}
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "model: {name: [", "model: {name: 5}", "\xff", "[" * 5000], ids=lambda text: text[:9])
+def test_a_damaged_recipe_of_a_run_is_named(recipe, tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match="config.yaml is damaged .*; put the run's recipe back there"):
+        train(recipe, tmp_path, resume=True)
+
+
+def test_a_full_disk_costs_no_file(config, tmp_path, monkeypatch):
+    config["training"]["epochs"] = 2
+    recipe, saved = Recipe.from_dict(config), []
+    write = InPlace.save_checkpoint
+
+    def full(self, checkpoint, path, storage_options=None):
+        if saved:
+            path.write_bytes(b"half of the")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved.append(path)
+        write(self, checkpoint, path)
+
+    monkeypatch.setattr(InPlace, "save_checkpoint", full)
+    with pytest.raises(OSError, match="cannot write into .*: No space left on device; 1 of 2 epochs are kept there as they were: make room"):
+        train(recipe, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "metrics.csv", "tensorboard", "last.ckpt", "best.ckpt"}
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["first_epoch"] == 1
+    monkeypatch.undo()
+    assert train(recipe, tmp_path, resume=True)["epochs"] == 2

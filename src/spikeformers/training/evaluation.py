@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -168,13 +169,14 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
                 known = json.loads((file.metadata() or {}).get("spikeformers", "{}"))
     else:
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = read_checkpoint(path)
             config, known = dict(content["model_config"]), content["known"]
             architecture = config.pop("architecture")
             weights = trained_weights(content["state_dict"], early_classifiers)
         except Exception as error:  # torch.load raises many kinds, and a stranger's file may hold anything
+            why = f": {error}" if isinstance(error, zipfile.BadZipFile) else ""
             raise ValueError(
-                f"{path} is no checkpoint of `spikeformers train` ({type(error).__name__}); "
+                f"{path} is no checkpoint of `spikeformers train` ({type(error).__name__}{why}); "
                 "published weights are read by `spikeformers import`"
             ) from None
         with fitting(f"{path} is damaged, or of another version"):
@@ -214,6 +216,15 @@ def _described(kind, settings):
     if isinstance(settings.get("workers"), int):
         settings["workers"] = min(settings["workers"], os.cpu_count() or 1)
     return kind(**settings)
+
+
+def read_checkpoint(path: Path) -> dict:
+    """What torch has saved, without running code. Checksums are compared, which torch does not do: weights that a disk or a copy has
+    changed are no weights. Raises many kinds of errors."""
+    with zipfile.ZipFile(path) as records:
+        if damaged := records.testzip():
+            raise zipfile.BadZipFile(f"damaged: {damaged} in it has changed since it was written")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def save_trained(trained: Trained, path: Path):

@@ -29,7 +29,7 @@ from ..data import TestSet, TrainingSet, train_loader
 from ..models import create_model
 from .classifier import Classifier
 from .detector import Detector
-from .evaluation import firing_text, load_trained, precision_of, save_trained
+from .evaluation import firing_text, load_trained, precision_of, read_checkpoint, save_trained
 from .initial import load_initial
 from .learner import seed_everything
 from .parallel import synchronise_norms
@@ -391,7 +391,7 @@ def _must_be_a_state(path, module):
         ValueError: last.ckpt cannot be read, or is not what a run of this module saves.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_checkpoint(path)
         missing = [key for key in (*STATE, "sums", "unreadable") if key not in content]
         own = {name: value.shape for name, value in module.state_dict().items()}
         fits = own == {name: value.shape for name, value in content["state_dict"].items()}
