@@ -62,7 +62,7 @@ class Knowledge:
         values.counts = nonzero.sum(over, dtype=torch.float64 if summed > 2**24 else torch.float32).double()
         values.active = values.levels = values.counts.view(steps, -1).sum(1)
         if values.kind in ("ternary", "integer"):
-            values.levels = rows.abs().sum(over, dtype=torch.float32).double().view(steps, -1).sum(1)
+            values.levels = rows.abs().sum(over, dtype=torch.float64).view(steps, -1).sum(1)
         if not values.levels.any():
             values.kind = values.expected
         values.version = version(x)

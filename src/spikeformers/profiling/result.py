@@ -132,7 +132,7 @@ class Profile:
         lines = [
             f"{self.title}: {self.energy:.4g} mJ per sample ({chosen.preset}"
             + "".join(f", {name}={value}" for name, value in chosen.switches.items())
-            + f"); an ANN of the same layers takes {ann:.4g} mJ"
+            + f"); {'its quantised dense twin' if chosen.preset == 'honest' else 'an ANN of the same layers'} takes {ann:.4g} mJ"
             + (f", {ann / self.energy:.2f} times as much" if self.energy else ""),
             f"operations   {chosen.ac / 1e9:.4g} G AC, {chosen.mac / 1e9:.4g} G MAC of {chosen.dense / 1e9:.4g} G dense; "
             f"{self.time_steps} time step{'s' * (self.time_steps != '1')}, "
