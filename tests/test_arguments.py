@@ -95,7 +95,7 @@ def test_options_of_torchvision_are_checked(option, value):
         (lambda: neurons.IF(alpha=0.0), "alpha must be positive, not 0.0"),
         (lambda: neurons.MLF(thresholds=0.5), "thresholds must be a list of numbers, not 0.5"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_layers_and_neurons_check_theirs(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):

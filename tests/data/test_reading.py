@@ -95,7 +95,7 @@ def test_black_and_white_of_one_bit():
     "values, message",
     [
         (np.where(RAMP > 0.9, np.nan, RAMP).astype(np.float32), "pixels are no finite numbers"),
-        ((RAMP * np.inf).astype(np.float32), "no finite numbers"),
+        (np.full(RAMP.shape, np.inf, np.float32), "no finite numbers"),
         ((RAMP * 4).astype(np.float32), "floating-point numbers from 0 to 4, which do not say what is white"),
         ((RAMP - 0.5).astype(np.float32), "floating-point numbers from -0.5"),
         ((RAMP * 2e9).astype(np.int32), "32-bit numbers from 0 to 2e"),
