@@ -300,7 +300,7 @@ class Recorder(TorchDispatchMode):
         for module, name in self.names.items():
             if module in self.stepped:
                 hooks.append(module.register_forward_pre_hook(self._begin_step))
-            hooks.append(module.register_forward_pre_hook(lambda module, args, name=name: self.stack.append(name)))
+            hooks.append(module.register_forward_pre_hook(self._entering(name)))
             hooks.append(module.register_forward_hook(self._leave, always_call=True))
         x._spike_values = Values(True, length or 1)
         x._spike_values.given = True
@@ -315,9 +315,20 @@ class Recorder(TorchDispatchMode):
                 if hasattr(tensor, "_spike_values"):
                     del tensor._spike_values
 
+    # These hooks listen: see layers.hooks.
+
+    def _entering(self, name):
+        def enter(module, args):
+            self.stack.append(name)
+
+        enter.listens = True
+        return enter
+
     def _begin_step(self, module, args):
         self.step += 1
         self.started.clear()
+
+    _begin_step.listens = True
 
     def _leave(self, module, args, output):
         name = self.stack.pop()
@@ -333,6 +344,8 @@ class Recorder(TorchDispatchMode):
                     self._escape("output that does not follow from the input", tensor)
                 elif self._values(tensor).potential:
                     self._escape("membrane potential as an output", tensor)
+
+    _leave.listens = True
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -382,7 +382,12 @@ def profile(
     last: list[Tensor] = []  # the last stage's map, from which the logits of every step follow
     listener = None
     if isinstance(model, SpikingBackbone):
-        listener = model.stages[-1].register_forward_hook(lambda module, args, output: last.append(output))
+
+        def listen(module, args, output):
+            last.append(output)
+
+        listen.listens = True  # see layers.hooks
+        listener = model.stages[-1].register_forward_hook(listen)
     try:
         with torch.no_grad():
             recorder = record(model, inputs(), maps, judged)

@@ -419,9 +419,13 @@ def _entering(name):
         if run := _RUN.get(None):
             run.path.append(name)
 
+    hook.listens = True
     return hook
 
 
 def _left(module, args, output):
     if run := _RUN.get(None):
         run.path.pop()
+
+
+_left.listens = True
