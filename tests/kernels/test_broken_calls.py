@@ -321,3 +321,21 @@ def test_bits_behind_the_last_channel_are_no_spikes():
         assert torch.equal(pool(stray, 2, 2).words, pool(spikes, 2, 2).words)
         assert torch.equal(unpack(stray), unpack(spikes))
         assert torch.equal(attention.spike_attention(stray, stray, stray, 1), attention.spike_attention(spikes, spikes, spikes, 1))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scale": torch.zeros(1)},
+        {"shape": (17, 5, 3, 3)},
+        {"kind": 9},
+        {"stored": torch.int8},
+        {"tiles": torch.zeros(8, dtype=torch.uint8)},
+        {"dtype": torch.float64},
+    ],
+    ids=str,
+)
+def test_weights_that_prepare_did_not_make_are_refused(changes):
+    spikes, weight = pack(torch.ones(1, 1, 5, 3, 3)), prepare(torch.randn(3, 5, 3, 3))
+    with pytest.raises(ValueError, match="not made by prepare"):
+        spike_conv(spikes, dataclasses.replace(weight, **changes))

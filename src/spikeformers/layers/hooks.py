@@ -4,7 +4,7 @@ Transforms take modules apart and join them. They honour what hangs there or nam
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,12 @@ def refresh(module: nn.Module) -> None:
     """Computes them now: until the next call the attribute holds what it was in the last one."""
     for hook, _ in list(_weight_hooks(module)):
         hook(module, ())
+
+
+def listening(hook: Callable) -> Callable:
+    """Decorator of a module's hook that only listens, so that nobody needs to run a network in another way because of it."""
+    hook.listens = True
+    return hook
 
 
 def changes_of(module: nn.Module) -> list[str]:

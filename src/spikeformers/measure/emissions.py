@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..layers.hooks import listening
 from ..neurons import Neuron
 from .networks import SelfCounting, Stepped
 from .tally import Tally, exact
@@ -21,6 +22,7 @@ def emissions(model: nn.Module) -> Iterator[Callable[..., Tally]]:
     found, counted, handles = {}, Tally(), []
 
     def counter(name):
+        @listening
         def hook(module, inputs, output):
             emitted = output.detach().reshape(len(output), -1) if output.numel() else output.new_zeros(len(output), 1)
             thresholds = emitted.abs().sum(1, dtype=exact(output.device))
@@ -28,9 +30,9 @@ def emissions(model: nn.Module) -> Iterator[Callable[..., Tally]]:
             before, places = found.get(name, (0, 0))
             found[name] = _added(before, amounts), places + output.numel()
 
-        hook.listens = True
         return hook
 
+    @listening
     def self_counted(module, inputs, output):
         nonlocal counted
         counted += module.tally()

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
+from ..layers.hooks import listening
 from .counting import all_reached, by_step, fan_out, met, reached
 from .knowledge import Knowledge
 from .networks import Stepped, place
@@ -118,7 +119,7 @@ class Recorder(TorchDispatchMode):
         for module, name in self.names.items():
             if module in self.stepped:
                 hooks.append(module.register_forward_pre_hook(self._begin_step))
-            hooks.append(module.register_forward_pre_hook(lambda module, args, name=name: self.stack.append(name)))
+            hooks.append(module.register_forward_pre_hook(listening(lambda module, args, name=name: self.stack.append(name))))
             hooks.append(module.register_forward_hook(self._leave, always_call=True))
         x._spike_values = Values(True, length or 1)
         x._spike_values.given = True
@@ -154,10 +155,12 @@ class Recorder(TorchDispatchMode):
             tally.add(operation.place, **operation.charged(integers or self.integers))
         return tally
 
+    @listening
     def _begin_step(self, module, args):
         self.known.step += 1
         self.started.clear()
 
+    @listening
     def _leave(self, module, args, output):
         name = self.stack.pop()
         if isinstance(output, Tensor):

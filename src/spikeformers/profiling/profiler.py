@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..layers.hooks import listening
 from ..measure import Accuracy, Constants, Stepped, answers_so_far, following, record
 from ..models._backbone import SpikingBackbone
 from ..transforms import merge
@@ -103,7 +104,7 @@ def _last_stage(model: nn.Module) -> Iterator[list[Tensor]]:
     if not isinstance(model, SpikingBackbone):
         yield last
         return
-    listener = model.stages[-1].register_forward_hook(lambda module, args, output: last.append(output))
+    listener = model.stages[-1].register_forward_hook(listening(lambda module, args, output: last.append(output)))
     try:
         yield last
     finally:

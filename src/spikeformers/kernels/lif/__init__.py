@@ -76,8 +76,8 @@ def lif(
     if not learnable and tau is not None and not tau >= 1:
         raise ValueError(f"tau must be at least 1 time step, or None for no leak, not {tau}")
     alpha = ALPHA[surrogate] if alpha is None else alpha
-    if not 0 < alpha < math.inf:
-        raise ValueError(f"alpha must be positive and finite, not {alpha}")
+    if not alpha > 0 or alpha == math.inf:
+        raise ValueError(f"alpha must be positive{' and finite' * (alpha == math.inf)}, not {alpha}")
     integration = "perfect" if tau is None else "leaky" if decay_input else "leaky_full_input"
     if _is_transformed(x, v, tau):
         constants = INTEGRATIONS.index(integration), float(v_threshold), reset == "soft", SURROGATES.index(surrogate), float(alpha)

@@ -359,9 +359,10 @@ def _check_weight(weight: Weight) -> None:
         size = -(-outputs // LANES) * LANES * inputs * kh * kw * weight.stored.itemsize
         fine = weight.tiles.ndim == 1 and weight.tiles.is_contiguous() and weight.tiles.numel() >= size + 64  # with the room behind them
         fine = fine and not weight.tiles.data_ptr() % 64
-    if fine and weight.stored == torch.int8:
-        scale = weight.scale
-        fine = scale is not None and scale.shape == (outputs,) and scale.dtype == torch.float32 and scale.is_contiguous()
+    scale = weight.scale
+    fine = fine and (scale is not None) == (weight.stored == torch.int8)
+    if fine and scale is not None:
+        fine = scale.shape == (outputs,) and scale.dtype == torch.float32 and scale.is_contiguous()
     if not fine:
         raise ValueError(f"this weight {weight.shape} was not made by prepare, or was changed since")
 

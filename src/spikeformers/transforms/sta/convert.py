@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.hooks import RemovableHandle
 
-from ...layers.hooks import copied
+from ...layers.hooks import copied, listening
 from ...measure import Stepped, Tally
 from . import adapters  # noqa: F401 - registers its handlers
 from .approximators import FITTED, approximations, tables
@@ -425,6 +425,7 @@ def _varies(x):
 
 
 def _entering(name):
+    @listening
     def hook(module, args):
         if run := _RUN.get(None):
             run.path.append(name)
@@ -432,6 +433,7 @@ def _entering(name):
     return hook
 
 
+@listening
 def _left(module, args, output):
     if run := _RUN.get(None):
         run.path.pop()
