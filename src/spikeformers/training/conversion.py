@@ -200,6 +200,8 @@ def must_be_possible(settings: Conversion, named: bool, run_dir: str | Path | No
     for option, place in (("--calib", settings.calib), ("--eval", settings.eval)):
         if place is not None and not Path(place).is_dir():
             raise ValueError(f"{option} {place} is no folder; give one that holds images")
+    if settings.calib is not None and not any(path.suffix.lower() in IMG_EXTENSIONS for path in Path(settings.calib).rglob("*")):
+        raise ValueError(f"there are no images in the folder {settings.calib}")
     if settings.weights is not None and not Path(settings.weights).is_file():
         raise ValueError(f"there is no file {settings.weights} as --weights")
     folder = folder_of(settings, run_dir)

@@ -255,7 +255,7 @@ def preprocessing(model: nn.Module, weights: str | Path | None = None) -> tuple[
         described = _pretrained_cfg(beside)
         if described:
             given, said = {**given, **described}, f"as {beside} says"
-    known = resolve_data_config({}, pretrained_cfg=given)
+    known = resolve_data_config({"mean": None}, pretrained_cfg=given)  # it refuses to say what it takes where nothing is given
     made_for = getattr(getattr(model, "patch_embed", None), "img_size", None)  # which may differ from what it was pretrained on
     settings = {
         "img_size": made_for[0] if made_for else known["input_size"][-1],
@@ -270,7 +270,8 @@ def _pretrained_cfg(path):
         found = json.loads(path.read_text(encoding="utf-8")).get("pretrained_cfg")
         wanted = {"input_size": tuple[int, int, int], "mean": tuple[float, ...], "std": tuple[float, ...], "interpolation": str, "crop_pct": float}
         if isinstance(found, dict):
-            return {key: found[key] for key, hint in wanted.items() if key in found and not misfit(found[key], hint)}
+            fitting_ones = {key: found[key] for key, hint in wanted.items() if key in found and not misfit(found[key], hint)}
+            return {key: tuple(value) if isinstance(value, list) else value for key, value in fitting_ones.items()}
     return {}
 
 
