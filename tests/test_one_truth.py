@@ -60,6 +60,7 @@ def same_costs(found, tally: Tally):
         assert totals["mac"] == approx(each.per_sample("macs") + each.per_sample("functions"), rel=1e-9)
         assert totals["ac"] == approx(each.per_sample("synops") + each.per_sample("additions"), rel=1e-9)
         assert found.energy == approx(each.energy(), rel=1e-9)
+        assert found.account("honest").synops == approx(each.per_sample("synops"), rel=1e-9)
         dearer = Constants(3.0, 0.5)
         assert found.account("exact", dearer).energy() == approx(each.energy(dearer), rel=1e-9)
 

@@ -443,6 +443,13 @@ class Recorder(TorchDispatchMode):
         values = [self.known.values(side) for side in sides]
         if any(side.is_meta for side in sides) or all(known.kind in (None, "real") for known in values):
             return
+        data = [place for place, known in enumerate(values) if known.data]
+        factors = [side for side, known in zip(sides, values, strict=True) if not known.data]
+        if len(data) == 1 and all(self.known.is_full(side) and side.ndim <= sides[data[0]].ndim for side in factors):
+            spikes, known = sides[data[0]], values[data[0]]
+            if all(a in (1, b) for side in factors for a, b in zip(side.shape[::-1], spikes.shape[::-1], strict=False)):
+                self._count(operation, "synops", known.levels)  # every value meets one factor that is not zero
+                return
         levels = self._levels_of(sides)
         sizes = [side.abs() if place == levels else side != 0 for place, side in enumerate(sides)]
         size = sizes[0] * sizes[1] if len(sizes) > 1 else sizes[0]

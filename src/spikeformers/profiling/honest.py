@@ -51,10 +51,13 @@ def honest(counts: Counts, bits: int, memory: str, potentials: str, integers: st
         if operation.category == "neuron":
             layer.ac, layer.dense, layer.bits = dense, 0.0, dense * (2 * POTENTIAL + 1)
         elif operation.adds(integers):
-            spikes = counts.spikes(operation)
-            layer.synops, layer.possible = counts.synops(operation), (operation.unpadded or operation.dense) / samples
-            layer.ac += layer.synops
-            layer.synaptic_bits = layer.synops * (bits + (2 * POTENTIAL if potentials == "event" else 0))
+            spikes, caused = counts.spikes(operation), counts.synops(operation)
+            layer.ac += caused
+            if operation.category == "scale":  # a factor is read, but is no synapse
+                layer.bits += bits * caused
+            else:
+                layer.synops, layer.possible = caused, (operation.unpadded or operation.dense) / samples
+                layer.synaptic_bits = caused * (bits + (2 * POTENTIAL if potentials == "event" else 0))
             layer.bits += layer.synaptic_bits + sum(SPIKE.get(side.kind, bits) * side.size for side in spikes[:1]) / samples
             if spikes:
                 layer.kind, layer.rate = spikes[0].kind, counts.rate(operation, spikes[0])
