@@ -28,7 +28,8 @@ from ._events import Events
 from .augment import Augment
 from .cache import FrameCache, ImageFrameCache
 from .frames import inside, integrate, must_be_countable, rescale
-from .readers import SUFFIXES, in_order, read_events
+from .readers import SUFFIXES, read_events
+from .readers._shared import in_order
 from .saccades import Saccades, earlier
 
 SENSORS = {  # width and height in pixels
