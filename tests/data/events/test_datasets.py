@@ -15,7 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from spikeformers.data.events import EventData, Events, Saccades, datasets, integrate, write_events
+from spikeformers.data.events import EventData, Events, Saccades, download, integrate, recordings, write_events
+from spikeformers.data.events.datasets import DATASETS
+from spikeformers.data.events.datasets._layout import CIFAR10
+from spikeformers.data.events.download import Archive
 from spikeformers.data.loading import PADDING_LABEL, TestSet, TrainingSet, test_loader, train_loader
 
 PACKED = Path(__file__).parents[4] / "shared" / "data" / "nmnist"
@@ -139,7 +142,7 @@ def test_gestures_are_the_rows_of_the_tables(tmp_path, monkeypatch):
     for i, span in enumerate([(2_000_100, 2_000_400), (2_000_400, 2_000_600), (2_000_500, 2_000_900)]):
         np.testing.assert_array_equal(test[i][0], integrate(recording.between(*span), 5, size=(128, 128)))
     assert train[1][1] == 1
-    monkeypatch.setattr(datasets, "read_events", None)  # from here on there is only the cache
+    monkeypatch.setattr(recordings, "read_events", None)  # from here on there is only the cache
     assert [train[i][1] for i in range(3)] == [0, 1, 10], "a file was not cached with all of its rows"
 
 
@@ -161,7 +164,7 @@ def test_a_gesture_that_the_file_no_longer_holds_is_told(tmp_path):
 
 
 def test_cifar10_dvs_trains_on_the_first_ninety_percent_of_each_class(tmp_path):
-    for label, name in enumerate(datasets.CIFAR10):
+    for label, name in enumerate(CIFAR10):
         for i in range(11):
             write_events(tmp_path / name / f"cifar10_{name}_{i}.npz", events(5, seed=100 * label + i))
     data = EventData("cifar10_dvs", str(tmp_path), time_steps=2)
@@ -174,7 +177,7 @@ def test_cifar10_dvs_trains_on_the_first_ninety_percent_of_each_class(tmp_path):
     assert test.where(3) == str(tmp_path / "cat" / "cifar10_cat_9.npz")
     assert train[0][0].shape == data.shape == (2, 2, 128, 128)
     again = EventData("cifar10_dvs", str(tmp_path))
-    assert again.source(training=True).classes == list(datasets.CIFAR10), "the cache's folder became a class"
+    assert again.source(training=True).classes == list(CIFAR10), "the cache's folder became a class"
 
 
 def test_ncaltech101_splits_each_class(tmp_path):
@@ -258,7 +261,7 @@ def test_frames_are_decoded_once(tmp_path, monkeypatch):
     first = [data.source(training=True)[i][0] for i in range(6)]
     assert len(list((tmp_path / "frames_cache").rglob("*.npz"))) == 6
     with monkeypatch.context() as patch:
-        patch.setattr(datasets, "read_events", None)
+        patch.setattr(recordings, "read_events", None)
         for i, frames in enumerate(first):
             np.testing.assert_array_equal(
                 EventData("events", str(tmp_path), sensor=(20, 12)).source(True)[i][0], frames
@@ -296,7 +299,7 @@ def test_counts_are_kept_for_every_interpolation(tmp_path, monkeypatch):
     root = own(tmp_path)
     wide = {"sensor": (20, 12), "resize": "bilinear"}
     whole, _ = EventData("events", root, **wide).source(training=True)[0]
-    monkeypatch.setattr(datasets, "read_events", None)
+    monkeypatch.setattr(recordings, "read_events", None)
     for size in (6, 9):
         data = EventData("events", root, **wide, img_size=size)
         np.testing.assert_array_equal(data.source(training=True)[0][0], whole)
@@ -422,7 +425,7 @@ def test_durations_reach_the_frames(tmp_path):
     assert data.read(tmp_path / "a.npz").sum((1, 2, 3)).tolist() == [2, 1, 0]
 
 
-@pytest.mark.parametrize("name", list(datasets.SOURCES))
+@pytest.mark.parametrize("name", list(DATASETS))
 def test_missing_data_say_where_to_put_them(tmp_path, name):
     with pytest.raises(ValueError, match="set data.root") as error:
         EventData(name, str(tmp_path / "nothing")).source(training=True)
@@ -439,7 +442,7 @@ def test_differing_class_folders_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"name": "cifar10"}, "nmnist, dvs128_gesture"),
+        ({"name": "cifar10"}, "cifar10_dvs, cifar10_saccades"),
         ({"time_steps": 0}, "data.time_steps is 0; give at least 1"),
         ({"split_by": "count"}, "number, time or duration"),
         ({"split_by": "duration"}, "microseconds per frame"),
@@ -489,15 +492,15 @@ def archive(path, folder):
 def test_what_is_missing_is_fetched_once(tmp_path, site, monkeypatch):
     folder, address = site
     offered = [
-        (split, f"{split}.zip", f"{address}/{split}.zip", archive(folder / f"{split}.zip", split))
+        Archive(split, f"{split}.zip", f"{address}/{split}.zip", archive(folder / f"{split}.zip", split))
         for split in ("Train", "Test")
     ]
-    monkeypatch.setitem(datasets.DOWNLOADS, "nmnist", offered)
+    monkeypatch.setattr(DATASETS["nmnist"], "archives", offered)
     root = tmp_path / "data"
     data = EventData("nmnist", str(root), download=True)
     assert len(data.source(training=True)) == len(data.source(training=False)) == 10
     assert sorted(path.name for path in root.iterdir() if path.is_dir()) == ["Test", "Train", "frames_cache"]
-    monkeypatch.setattr(datasets.utils, "download_url", None)
+    monkeypatch.setattr(download.utils, "download_url", None)
     assert data.source(training=True)[3][1] == 3
 
 
@@ -510,7 +513,7 @@ def test_a_failed_download_says_what_to_fetch_by_hand(tmp_path, site, monkeypatc
     elif offer == "another folder":
         md5 = archive(folder / "Train.zip", "Others")
     url = f"{address}/Train.zip"
-    monkeypatch.setitem(datasets.DOWNLOADS, "nmnist", [("Train", "Train.zip", url, md5)])
+    monkeypatch.setattr(DATASETS["nmnist"], "archives", [Archive("Train", "Train.zip", url, md5)])
     size = "of a size .*" if offer == "nothing" else f"{(folder / 'Train.zip').stat().st_size:,} bytes"
     with pytest.raises(ValueError, match=f"nmnist .*{url} .{size}, md5 {md5}. by hand to .*data/Train.zip"):
         EventData("nmnist", str(tmp_path / "data"), download=True).source(training=True)
@@ -580,7 +583,7 @@ def test_files_without_memory_or_end_are_left_out(tmp_path, monkeypatch):
     def full(path):
         raise MemoryError
 
-    monkeypatch.setattr(datasets, "read_events", full)
+    monkeypatch.setattr(recordings, "read_events", full)
     with pytest.warns(UserWarning, match="cannot read .*left out"), pytest.raises(ValueError, match="none of the 6 samples"):
         TestSet(data)[0]
 

@@ -17,13 +17,15 @@ import numpy as np
 from ...._files import write_atomically
 from .._arrays import must_be_a_file
 from .._events import Events
-from ._shared import AGAIN
+from ._shared import AGAIN, in_order
 from .aedat import read_aedat2, read_aedat3, read_aedat4
 from .event_stream import read_event_stream
 from .hdf5 import read_hdf5
 from .nmnist import read_nmnist
 from .npz import read_numpy
 from .prophesee import read_prophesee
+
+__all__ = ["FORMATS", "SUFFIXES", "FileFormat", "in_order", "read_events", "write_events"]
 
 
 def read_events(path: str | Path) -> Events:
