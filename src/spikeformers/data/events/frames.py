@@ -78,7 +78,9 @@ def count(events: Events, frames: int, *, split_by: str, duration: int | None, s
             part, bounds = counts[start : start + together], edges[start : start + together + 1]
             first, last = bounds[0], bounds[-1]
             if first < last:
-                place = np.repeat(np.arange(len(part)) * 2, np.diff(bounds))  # the plane [frame, polarity] of each event, so far of OFF
+                place = np.repeat(
+                    np.arange(len(part)) * 2, np.diff(bounds)
+                )  # the plane [frame, polarity] of each event, so far of OFF
                 place += events.p[first:last]
                 place *= height
                 place += events.y[first:last]
@@ -86,7 +88,9 @@ def count(events: Events, frames: int, *, split_by: str, duration: int | None, s
                 place += events.x[first:last]
                 part[:] = np.bincount(place, minlength=part.size).reshape(part.shape)
     except MemoryError:
-        raise ValueError(f"{frames:,} frames of {width}x{height} pixels do not fit into memory; give fewer or smaller ones") from None
+        raise ValueError(
+            f"{frames:,} frames of {width}x{height} pixels do not fit into memory; give fewer or smaller ones"
+        ) from None
     return counts.reshape(frames, 2, height, width)
 
 
@@ -160,5 +164,8 @@ def rescale(events: Events, sensor: tuple[int, int], size: tuple[int, int]) -> E
     (rows, columns), (height, width) = sensor, size
     if (rows, columns) == (height, width):
         return events
-    x, y = ((place.astype(np.int64) * new // old).astype(np.int32) for place, new, old in ((events.x, width, columns), (events.y, height, rows)))
+    x, y = (
+        (place.astype(np.int64) * new // old).astype(np.int32)
+        for place, new, old in ((events.x, width, columns), (events.y, height, rows))
+    )
     return replace(events, x=x, y=y, width=width, height=height)

@@ -108,7 +108,7 @@ class EventData:
         "shear": Range(least=0, most=100),
         **dict.fromkeys(("batch_size", "folds", "repeats"), Range(least=1, most=10**6)),
         "workers": Range(least=0, most=256),
-        **dict.fromkeys(("fold", "limit"), Range(least=0)),
+        **dict.fromkeys(("fold", "limit", "holdout"), Range(least=0)),
     }
 
     def __post_init__(self):
@@ -125,7 +125,9 @@ class EventData:
             )
         check_holdout(self)
         if not 0 <= self.fold <= self.folds:
-            raise ValueError(f"data.fold is {self.fold}; give 1 to data.folds, which is {self.folds}, or 0 for all of them")
+            raise ValueError(
+                f"data.fold is {self.fold}; give 1 to data.folds, which is {self.folds}, or 0 for all of them"
+            )
 
     @property
     def channels(self) -> int:

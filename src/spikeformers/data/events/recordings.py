@@ -37,7 +37,9 @@ class Recordings:
         ValueError: the frames are larger than any memory, or no file states the sensor's size where that is needed.
     """
 
-    def __init__(self, recordings: Sequence[Recording], classes: Iterable[str], framing: Framing, cache: FrameCache | None):
+    def __init__(
+        self, recordings: Sequence[Recording], classes: Iterable[str], framing: Framing, cache: FrameCache | None
+    ):
         self.recordings, self.classes, self.framing, self.cache = recordings, list(classes), framing, cache
         self.labels = [recording.label for recording in recordings]
         self.parts: dict[Path, list[int]] = {}

@@ -5,8 +5,13 @@ import pkgutil
 
 from ._base import DATASETS, EventDataset, register_dataset
 
-for _module in pkgutil.iter_modules(__path__):
-    if not _module.name.startswith("_"):
-        importlib.import_module(f"{__name__}.{_module.name}")
+
+def _import_all():
+    for module in pkgutil.iter_modules(__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{__name__}.{module.name}")
+
+
+_import_all()
 
 __all__ = ["DATASETS", "EventDataset", "register_dataset"]

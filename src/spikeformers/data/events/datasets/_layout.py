@@ -62,4 +62,6 @@ def list_of_names(file: Path) -> str:
         must_be_a_file(file)
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {file} as a list of recordings ({error}); fetch it again, or set data.root") from None
+        raise ValueError(
+            f"cannot read {file} as a list of recordings ({error}); fetch it again, or set data.root"
+        ) from None

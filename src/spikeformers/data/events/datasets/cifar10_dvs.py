@@ -1,7 +1,7 @@
 """CIFAR10-DVS: 10,000 images of CIFAR-10 that move along a closed loop on a screen, before a DVS128.
 
-Source: Li et al., "CIFAR10-DVS: An Event-Stream Dataset for Object Classification", Frontiers in Neuroscience, 2017; figshare.com, article 4724671,
-which states the licence.
+Source: Li et al., "CIFAR10-DVS: An Event-Stream Dataset for Object Classification", Frontiers in Neuroscience, 2017; figshare.com, article 4724671.
+Licence: as stated there.
 """
 
 from ..download import Archive

@@ -31,7 +31,9 @@ class DVS128Gesture(EventDataset):
         "air_guitar",
         "other_gestures",
     )
-    layout = "DVS128 Gesture is behind a form of IBM Research: fetch DvsGesture.tar.gz by hand and unpack it into {root}"
+    layout = (
+        "DVS128 Gesture is behind a form of IBM Research: fetch DvsGesture.tar.gz by hand and unpack it into {root}"
+    )
 
     def recordings(self, training):
         folder = "DvsGesture" if (self.root / "DvsGesture").is_dir() else "."
@@ -50,7 +52,11 @@ class DVS128Gesture(EventDataset):
             if not ((rows[:, 0] >= 1) & (rows[:, 0] <= len(self.classes)) & (rows[:, 1] < rows[:, 2])).all():
                 raise ValueError("a class is not 1 to 11, or ends before it starts")
         except FileNotFoundError:
-            raise ValueError(f"no {file}, though {trials.name} lists its recording; DVS128 Gesture is not complete") from None
+            raise ValueError(
+                f"no {file}, though {trials.name} lists its recording; DVS128 Gesture is not complete"
+            ) from None
         except (ValueError, OverflowError) as error:
-            raise ValueError(f"{file} must hold rows of class,startTime_usec,endTime_usec below a header: {error}") from None
+            raise ValueError(
+                f"{file} must hold rows of class,startTime_usec,endTime_usec below a header: {error}"
+            ) from None
         return rows.tolist()

@@ -24,7 +24,9 @@ class EventFolders(EventDataset):
         train, test = self.splits[0], self.splits[-1]
         classes = class_names(train)
         if differ := set(classes) ^ set(class_names(test)):
-            raise ValueError(f"{train} and {test} must hold the same class folders; these differ: {', '.join(sorted(differ))}")
+            raise ValueError(
+                f"{train} and {test} must hold the same class folders; these differ: {', '.join(sorted(differ))}"
+            )
         return classes
 
     def recordings(self, training):

@@ -1,7 +1,7 @@
 """HAR-DVS: 300 human activities before a DAVIS346.
 
-Source: Wang et al., "HARDVS: Revisiting Human Activity Recognition with Dynamic Vision Sensors", AAAI 2024; github.com/Event-AHU/HARDVS, which states
-the terms of use.
+Source: Wang et al., "HARDVS: Revisiting Human Activity Recognition with Dynamic Vision Sensors", AAAI 2024; github.com/Event-AHU/HARDVS.
+Licence: as stated there.
 """
 # Shapes: T time steps, H W pixels.
 
@@ -59,7 +59,9 @@ class HARDVS(EventDataset):
             for name in (file.name, file.stem)
         }
         wanted = self.listed["train" if training else "test"]
-        return [Recording(known.get(path, path), label[path.parent.name]) for path in wanted]  # reading tells what is missing
+        return [
+            Recording(known.get(path, path), label[path.parent.name]) for path in wanted
+        ]  # reading tells what is missing
 
     def source(self, training):
         recordings = self.recordings(training)

@@ -1,7 +1,7 @@
 """N-Caltech101: the images of Caltech101 that an event camera sees while it makes three saccades before a screen.
 
 Source: Orchard et al., "Converting Static Image Datasets to Spiking Neuromorphic Datasets Using Saccades", Frontiers in Neuroscience, 2015;
-www.garrickorchard.com/datasets/n-caltech101, which states the licence.
+www.garrickorchard.com/datasets/n-caltech101. Licence: as stated there.
 """
 
 from functools import cached_property

@@ -83,7 +83,9 @@ class PackedNMNIST:
         except Exception as error:  # whatever NumPy and zipfile raise at what is damaged
             raise ValueError(f"cannot read {path} ({error}); fetch it again, or set data.root") from None
         if not held:
-            raise ValueError(f"{path} holds no {split} recordings; give --data.folds 5 to cross-validate on those that it holds")
+            raise ValueError(
+                f"{path} holds no {split} recordings; give --data.folds 5 to cross-validate on those that it holds"
+            )
         if missing := [name for name in names if name not in held]:
             raise ValueError(f"{path} lacks the arrays {', '.join(missing)}; fetch it again, or set data.root")
         *self.columns, offsets, labels = (held[name] for name in names)
