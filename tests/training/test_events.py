@@ -223,7 +223,7 @@ def test_a_checkpoint_decides_neither_on_the_network_nor_on_folders(recordings, 
         save_model(model, tmp_path / "m.safetensors", {"spikeformers": json.dumps(known)})
         return str(tmp_path / "m.safetensors")
 
-    monkeypatch.setattr("spikeformers.data.events.datasets._download", None)
+    monkeypatch.setattr("spikeformers.data.events.datasets._base.fetch", None)
     path = described(name="nmnist", download=True, cache=str(tmp_path / "cache"), workers=100_000)
     trained = load_trained(path)
     assert trained.data.time_steps == 3 and not trained.data.download and trained.data.workers <= os.cpu_count()

@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import resource
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from spikeformers.data.events import EventData, Events, readers
-from spikeformers.data.events.readers import SUFFIXES, read_events, write_events
+from spikeformers.data.events import EventData, Events
+from spikeformers.data.events.readers import SUFFIXES, prophesee, read_events, write_events
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "data" / "events"
 
@@ -637,14 +638,14 @@ def test_compressions_of_hdf5_are_read_or_named(tmp_path, monkeypatch):
 
 
 def test_hdf5plugin_is_not_needed_for_plain_files(tmp_path, monkeypatch):
-    content, found = hdf5_bytes(), readers.importlib.import_module
+    content, found = hdf5_bytes(), importlib.import_module
 
     def without(name):
         if name == "hdf5plugin":
             raise ImportError(name)
         return found(name)
 
-    monkeypatch.setattr(readers.importlib, "import_module", without)
+    monkeypatch.setattr(importlib, "import_module", without)
     assert rows(reading(tmp_path, content, "a.h5")) == KNOWN
 
 
@@ -756,7 +757,7 @@ def test_no_memory_is_an_unreadable_file(error, tmp_path, monkeypatch):
     def fails(*_):
         raise error
 
-    monkeypatch.setattr(readers, "_records", fails)
+    monkeypatch.setattr(prophesee, "records", fails)
     with pytest.raises(ValueError, match="cannot read .*a.dat"):
         reading(tmp_path, dat(), "a.dat")
 
@@ -858,7 +859,7 @@ def test_missing_packages_are_named(module, name, tmp_path, monkeypatch):
         assert wanted == module
         raise ImportError(wanted)
 
-    monkeypatch.setattr(readers.importlib, "import_module", missing)
+    monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ValueError, match=r"pip install 'spikeformers\[events\]'"):
         reading(tmp_path, content, name)
 
@@ -954,7 +955,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(readers.np, "savez_compressed", fails)
+    monkeypatch.setattr(np, "savez_compressed", fails)
     with pytest.raises(OSError, match="disk full"):
         write_events(path, Events(*np.array(KNOWN).T))
     assert path.read_bytes() == b"old" and [file.name for file in tmp_path.iterdir()] == ["a.npz"]

@@ -31,7 +31,9 @@ def must_be_a_file(path: Path):
         raise Refused(f"cannot open {path}: it is a pipe, a device or the like; give a file")
     if about.st_size > AMPLE and getattr(about, "st_blocks", about.st_size) * 512 * RATIO < about.st_size:
         with open(path, "rb") as file:
-            hole = file.seek(0, getattr(os, "SEEK_HOLE", os.SEEK_END))  # file systems may keep few blocks for what they compress
+            hole = file.seek(
+                0, getattr(os, "SEEK_HOLE", os.SEEK_END)
+            )  # file systems may keep few blocks for what they compress
         if hole < about.st_size:
             raise Refused(f"cannot read {path}: nearly all of its {about.st_size:,} bytes are a hole that nobody wrote")
 
@@ -93,7 +95,9 @@ class Arrays:
         """
         names = list(names)
         if not dense:
-            must_be_worth(sum(math.prod(shape) * dtype.itemsize for dtype, shape in map(self.held.get, names)), self.path)
+            must_be_worth(
+                sum(math.prod(shape) * dtype.itemsize for dtype, shape in map(self.held.get, names)), self.path
+            )
         if not self.members:
             return {name: np.load(self.path, allow_pickle=False) for name in names}
         result = {}

@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 
 
 @dataclass(frozen=True)
-class Augment:
+class EventAugment:
     """Frames [T, 2, H, W] -> the same shape, drawing from torch's global random numbers.
 
     Args:

@@ -56,7 +56,13 @@ class FrameCache:
     def load(
         self, path: Path, span: tuple[int, int] | None = None, shape: tuple[int, ...] | None = None
     ) -> np.ndarray | None:
-        """The frames, or None where they are missing or damaged, or have another shape than `shape` if that is given."""
+        """The frames, or None where they are missing or damaged.
+
+        Args:
+            path: the event file.
+            span: the part of it, start and end in microseconds.
+            shape: [T, 2, H, W] that they must have; None takes any.
+        """
         file = self.file(path, span)
         try:
             arrays = Arrays(file)
@@ -68,7 +74,13 @@ class FrameCache:
             return None
 
     def store(self, path: Path, span: tuple[int, int] | None, frames: np.ndarray):
-        """Keeps frames in the smallest integers that hold them. A full disk costs a warning, not the run."""
+        """Keeps frames in the smallest integers that hold them. A full disk costs a warning, not the run.
+
+        Args:
+            path: the event file.
+            span: the part of it, start and end in microseconds.
+            frames: counts [T, 2, H, W].
+        """
         file = self.file(path, span)
         largest = frames.max(initial=0)
         small = frames.astype(next(kind for kind in (np.uint8, np.uint16, np.int32) if largest <= np.iinfo(kind).max))
@@ -90,3 +102,27 @@ class ImageFrameCache(FrameCache):
     def file(self, image: Image.Image, span: None = None) -> Path:
         """Where the frames of an image (of any mode but a palette) belong."""
         return self._file(image.mode, image.size, hashlib.blake2b(image.tobytes()).hexdigest(), span)
+
+
+def open_cache(
+    folder: str | None, root: str | Path, parameters: dict, kind: type[FrameCache] = FrameCache
+) -> FrameCache | None:
+    """The cache that an option asks for; None where frames are not kept.
+
+    Args:
+        folder: what the option says: a folder, None for frames_cache below the root, or "" or "none" for no cache.
+        root: folder of the data set.
+        parameters: what decides the frames besides the recording; must be JSON.
+        kind: the class of the cache.
+    Raises:
+        ValueError: the folder that was given cannot be made. Where none was given, a warning says so.
+    """
+    if folder is not None and folder.lower() in ("", "none"):
+        return None
+    try:
+        return kind(folder or Path(root, "frames_cache"), root, parameters)
+    except OSError as error:
+        if folder:
+            raise ValueError(f"data.cache is {folder!r}, which cannot be used ({error})") from None
+        warnings.warn(f"frames are not cached: {error}; data.cache names another folder", stacklevel=2)
+        return None

@@ -51,7 +51,26 @@ def integrate(
             f"{kept.dropped - events.dropped} of {len(events)} events lie outside {width}x{height} pixels{before}; they are left out",
             stacklevel=2,
         )
-    edges = split(kept.t, frames, split_by, duration)
+    return count(kept, frames, split_by=split_by, duration=duration, size=size)
+
+
+def count(events: Events, frames: int, *, split_by: str, duration: int | None, size: tuple[int, int]) -> np.ndarray:
+    """`integrate` of events all of which are known to lie within `size`.
+
+    Args:
+        events: a recording, or what `inside` leaves of it.
+        frames: T, at least 1.
+        split_by: "number", "time" or "duration".
+        duration: of a frame in microseconds, for split_by="duration".
+        size: height and width of the frames in pixels.
+    Returns:
+        Counts [T, 2, H, W], int32.
+    Raises:
+        ValueError: unknown split_by, no duration for split_by="duration", or frames larger than any memory.
+    """
+    must_be_countable(frames, size)
+    height, width = size
+    edges = split(events.t, frames, split_by, duration)
     try:
         counts = np.zeros((frames, 2 * height * width), np.int32)
         together = max(1, TOGETHER // counts.shape[1])
@@ -59,15 +78,19 @@ def integrate(
             part, bounds = counts[start : start + together], edges[start : start + together + 1]
             first, last = bounds[0], bounds[-1]
             if first < last:
-                place = np.repeat(np.arange(len(part)) * 2, np.diff(bounds))  # the plane [frame, polarity] of each event, so far of OFF
-                place += kept.p[first:last]
+                place = np.repeat(
+                    np.arange(len(part)) * 2, np.diff(bounds)
+                )  # the plane [frame, polarity] of each event, so far of OFF
+                place += events.p[first:last]
                 place *= height
-                place += kept.y[first:last]
+                place += events.y[first:last]
                 place *= width
-                place += kept.x[first:last]
+                place += events.x[first:last]
                 part[:] = np.bincount(place, minlength=part.size).reshape(part.shape)
     except MemoryError:
-        raise ValueError(f"{frames:,} frames of {width}x{height} pixels do not fit into memory; give fewer or smaller ones") from None
+        raise ValueError(
+            f"{frames:,} frames of {width}x{height} pixels do not fit into memory; give fewer or smaller ones"
+        ) from None
     return counts.reshape(frames, 2, height, width)
 
 
@@ -89,8 +112,13 @@ def split(t: np.ndarray, frames: int, split_by: str = "number", duration: int | 
 
     Args:
         t: times [N] in microseconds, never decreasing.
+        frames: T, at least 1.
+        split_by: "number", "time" or "duration".
+        duration: of a frame in microseconds, for split_by="duration".
     Returns:
         edges [T + 1], indices of events.
+    Raises:
+        ValueError: no frame, unknown split_by, or no duration for split_by="duration".
     """
     if frames < 1:
         raise ValueError(f"frames is {frames}; give at least 1")
@@ -126,9 +154,18 @@ def inside(events: Events, size: tuple[int, int]) -> Events:
 
 def rescale(events: Events, sensor: tuple[int, int], size: tuple[int, int]) -> Events:
     """Events of a sensor on another grid of pixels: x becomes floor(x * width / sensor's width), y likewise, so that no
-    event is lost and none appears. Both sizes are height and width."""
+    event is lost and none appears.
+
+    Args:
+        events: a recording whose events lie on the sensor.
+        sensor: its height and width in pixels.
+        size: height and width of the other grid.
+    """
     (rows, columns), (height, width) = sensor, size
     if (rows, columns) == (height, width):
         return events
-    x, y = ((place.astype(np.int64) * new // old).astype(np.int32) for place, new, old in ((events.x, width, columns), (events.y, height, rows)))
+    x, y = (
+        (place.astype(np.int64) * new // old).astype(np.int32)
+        for place, new, old in ((events.x, width, columns), (events.y, height, rows))
+    )
     return replace(events, x=x, y=y, width=width, height=height)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ._events import Events
+from ._ranks import earlier
 
 RHOMBUS = ((-3.0, 0.0), (0.0, 3.0), (3.0, 0.0), (0.0, -3.0))  # four diagonal legs, as CIFAR10-DVS moved its images
 TRIANGLE = ((0.0, 0.0), (3.0, 6.0), (6.0, 0.0))  # three legs, as N-MNIST and N-Caltech101 moved the camera
@@ -217,11 +218,3 @@ def _rested(t, pixel, refractory):
         kept[candidates] = True
         last[pixel[candidates]] = t[candidates]
     return kept
-
-
-def earlier(keys: np.ndarray) -> np.ndarray:
-    """How many of the same value come before each of `keys` [N]."""
-    order = np.argsort(keys, kind="stable")
-    number = np.empty(len(keys), np.int64)
-    number[order] = np.arange(len(keys)) - np.searchsorted(keys[order], keys[order])
-    return number
