@@ -49,11 +49,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import spikeformers
 from spikeformers.data import TestSet
 from spikeformers.data.loading import collate
+from spikeformers.evaluation import load_trained
 from spikeformers.kernels import spike_conv
 from spikeformers.kernels.lif import lif
 from spikeformers.kernels.lif.reference import _charge, _fire
 from spikeformers.neurons import LIF, Neuron
-from spikeformers.training.evaluation import load_trained
 from spikeformers.transforms.event_driven import EventDriven
 from spikeformers.transforms.event_driven.calibration import Choices
 from spikeformers.transforms.event_driven.plan import Layer, MapStep

@@ -22,8 +22,8 @@ from torchvision.transforms.functional import gaussian_blur
 import spikeformers
 from spikeformers._files import write_atomically
 from spikeformers.data import TestSet, test_loader
+from spikeformers.evaluation import evaluate, load_trained
 from spikeformers.models.shipped import FOLDER, ship
-from spikeformers.training.evaluation import evaluate, load_trained
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 

@@ -6,10 +6,9 @@ from pytest import approx, fixture, mark
 from torch import nn
 
 from spikeformers import convert, event_driven, merge, profile, shrink
+from spikeformers.evaluation import any_time, evaluate
 from spikeformers.measure import COLUMNS, Accuracy, Tally, emissions, following
 from spikeformers.profiling import Constants, early_exit_curve
-from spikeformers.training.conversion import any_time
-from spikeformers.training.evaluation import evaluate
 
 CLASSES, STEPS = 5, 4
 VIT = dict(img_size=16, patch_size=8, depth=1, embed_dim=24, num_heads=3, num_classes=CLASSES)
@@ -23,7 +22,7 @@ def threads(one_thread):
 @fixture(autouse=True)
 def batches_for_samples(monkeypatch):
     """`evaluate` takes batches here."""
-    monkeypatch.setattr("spikeformers.training.evaluation.test_loader", lambda samples: samples)
+    monkeypatch.setattr("spikeformers.evaluation.classification.test_loader", lambda samples: samples)
 
 
 @fixture

@@ -7,7 +7,7 @@ import pytest
 
 from spikeformers._options import Range, fitting, misfit
 from spikeformers.data import CocoData, EventData, ImageData, MaskData
-from spikeformers.training.conversion import Conversion
+from spikeformers.evaluation.conversion import Conversion
 from spikeformers.training.recipe import Machine, Model, Recipe, Training
 
 KINDS = [Training, Machine, Model, ImageData, EventData, CocoData, MaskData, Conversion]

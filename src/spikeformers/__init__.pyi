@@ -1,8 +1,10 @@
 # The front door: what `import spikeformers` offers. __init__.py reads this file too, and loads each name when it is first used.
 from . import (
     data as data,
+    evaluation as evaluation,
     kernels as kernels,
     layers as layers,
+    measure as measure,
     models as models,
     neurons as neurons,
     profiling as profiling,

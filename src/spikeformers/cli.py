@@ -134,7 +134,7 @@ def evaluate(argv):
     _need("train", "jsonargparse")
     from jsonargparse import ArgumentParser
 
-    from .training import dense_evaluation, evaluation
+    from . import evaluation
 
     parser = ArgumentParser(
         prog="spikeformers eval", description=evaluate.__doc__, exit_on_error=False, allow_abbrev=False
@@ -154,7 +154,7 @@ def evaluate(argv):
         from .data import test_loader
 
         model, device = _event_driven(model, data, options["event_driven"], test_loader(images)), "cpu"
-    result = dense_evaluation.evaluate_any(model, images, device)
+    result = evaluation.evaluate_any(model, images, device)
     print(result.as_text(data.name))
     how = f"event-driven, with {options['event_driven']} weights" if options["event_driven"] else f"in {evaluation.precision_of(model)}"
     print(f"computed     {how}")
@@ -229,9 +229,10 @@ def convert(argv):
     from jsonargparse import ArgumentParser
     from torch import nn
 
+    from . import evaluation
     from .data import ImageData
+    from .evaluation import conversion, fetching
     from .measure import Constants
-    from .training import conversion, evaluation
     from .transforms.sta import load_source
 
     parser = ArgumentParser(prog="spikeformers convert", description=convert.__doc__, exit_on_error=False, allow_abbrev=False)
@@ -252,7 +253,7 @@ def convert(argv):
     unknown = {key: [0.5] * channels for key in ("mean", "std") if not _given(argv, f"--data.{key}")}
     ImageData(**of_data | unknown | {"channels": channels})
     conversion.must_be_possible(conversion.Conversion(**given), named, run_dir, resume)
-    conversion.must_be_had(given["model"], given["weights"])
+    fetching.must_be_had(given["model"], given["weights"])
     model = load_source(given["model"], given["kwargs"], given["weights"])
     if not isinstance(model, nn.Module):
         raise ValueError(f"{given['model']} is {type(model).__name__}, not a network (torch.nn.Module)")
@@ -278,7 +279,7 @@ def convert(argv):
 def _say_how_images_are_prepared(argv, data, settings, said, weights=None):
     """Prints it with where it comes from, since a network that sees images in another way than in training answers badly, and nothing
     else shows it. A warning where weights come without a description."""
-    from .training.evaluation import prepared_text
+    from .evaluation import prepared_text
 
     by_option = [key for key in settings if _given(argv, f"--data.{key}")]
     rest = [key for key in settings if key not in by_option]
@@ -306,7 +307,8 @@ def predict(argv):
     if not 0 <= args.threshold <= 1:
         raise ValueError(f"--threshold is {args.threshold:g}; scores are probabilities, give 0 to 1")
 
-    from .training import evaluation, pictures
+    from . import evaluation
+    from .evaluation import pictures
 
     trained = evaluation.load_trained(args.checkpoint)
     if trained.data is not None and trained.data.task != "classification":
@@ -534,8 +536,8 @@ def _data_of(argv, known=None):
 def _data_and_options(parser, argv, trained):
     """Parses argv with the options of the data that they or the checkpoint name, the checkpoint's being the defaults: the data's
     configuration and all options."""
+    from . import evaluation
     from .data import ImageData
-    from .training import evaluation
 
     data_class = _data_of(argv, trained.data and trained.data.name)
     parser.add_class_arguments(data_class, "data")
@@ -632,8 +634,8 @@ def _report_folder(options):
 
 def _profiles(verb, help_, name, argv):
     """Yields the profile of a checkpoint, one for each of the --time_steps."""
+    from . import evaluation
     from .profiling import Constants, early_exit_curve, estimate, profile
-    from .training import evaluation
 
     parser, argv = _profiling_parser(verb, help_), [name, *argv]
     if any(word.partition("=")[0] == "--rates" for word in argv):
@@ -722,8 +724,8 @@ def _only_image(batch):
 
 def _model_to_estimate(name, time_steps, backbone=None):
     """A checkpoint's model or a new one, and the shape of its samples: what it was trained on, or as its configuration says."""
+    from .evaluation import load_trained
     from .models import create_model
-    from .training.evaluation import load_trained
 
     if Path(name).exists() or name.endswith((".ckpt", ".safetensors")):
         trained = load_trained(name)

@@ -11,6 +11,7 @@ from timm.data import Mixup
 from torch.testing import assert_close
 
 from spikeformers.data import TestSet, TrainingSet
+from spikeformers.evaluation import load_trained
 from spikeformers.models import create_model
 from spikeformers.training.classifier import (
     Classifier,
@@ -20,7 +21,6 @@ from spikeformers.training.classifier import (
     mix,
     one_hot,
 )
-from spikeformers.training.evaluation import load_trained
 from spikeformers.training.learner import lr_factor, peak_lr
 from spikeformers.training.recipe import Recipe, Training
 from spikeformers.training.run import train

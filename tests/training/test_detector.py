@@ -23,10 +23,10 @@ from torch import nn
 from torch.testing import assert_close
 
 from spikeformers.data import TrainingSet
+from spikeformers.evaluation import load_trained
 from spikeformers.neurons import Neuron
 from spikeformers.tasks.detection import SpikingFasterRCNN, SpikingMaskRCNN
 from spikeformers.training.detector import Detector
-from spikeformers.training.evaluation import load_trained
 from spikeformers.training.recipe import Recipe
 from spikeformers.training.run import _module, as_text, train
 

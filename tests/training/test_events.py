@@ -15,9 +15,9 @@ from torch import nn
 from spikeformers.cli import main
 from spikeformers.data import TestSet
 from spikeformers.data.events import Events, write_events
+from spikeformers.evaluation import evaluate, load_trained, predict
 from spikeformers.models import create_model, save_model
 from spikeformers.training.classifier import Classifier
-from spikeformers.training.evaluation import evaluate, load_trained, predict
 from spikeformers.training.recipe import Recipe
 from spikeformers.training.run import as_text, train
 

@@ -15,10 +15,10 @@ import yaml
 from torch.testing import assert_close
 
 from spikeformers.data import TestSet
+from spikeformers.evaluation import evaluate, load_trained
 from spikeformers.models import create_model
 from spikeformers.neurons import Neuron
 from spikeformers.training.classifier import Classifier
-from spikeformers.training.evaluation import evaluate, load_trained
 from spikeformers.training.recipe import Machine, Recipe
 from spikeformers.training.report import table_columns
 from spikeformers.training.run import InPlace, _processes, as_text, train

@@ -12,9 +12,9 @@ from PIL import Image
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from spikeformers.evaluation import load_trained
+from spikeformers.evaluation.dense import SegmentationScore
 from spikeformers.neurons import Neuron
-from spikeformers.training.dense_evaluation import SegmentationScore
-from spikeformers.training.evaluation import load_trained
 from spikeformers.training.recipe import Recipe
 from spikeformers.training.run import _module, as_text, train
 from spikeformers.training.segmenter import Segmenter, pixel_loss

@@ -9,7 +9,7 @@ import time
 import pytest
 import yaml
 
-from spikeformers.training.signals import SIGNALS, Signals, listening
+from spikeformers._signals import SIGNALS, Signals, listening
 
 PROGRAM = "import sys; from spikeformers.cli import main; sys.exit(main())"
 

@@ -10,8 +10,8 @@ import torch
 from torch.testing import assert_close
 
 from spikeformers.data import ImageData
+from spikeformers.evaluation import Trained, save_trained
 from spikeformers.models import create_model
-from spikeformers.training.evaluation import Trained, save_trained
 from spikeformers.training.recipe import Recipe, Training
 from spikeformers.training.run import train
 from spikeformers.training.teacher import teacher_of

@@ -43,7 +43,7 @@ def from_checkpoint(create, name: str | None, path: Path, given: dict) -> nn.Mod
     """
     if path.suffix != ".safetensors":
         raise ValueError(
-            f"{path} is not a .safetensors file; a checkpoint of `spikeformers train` is read by spikeformers.training.evaluation.load_trained, "
+            f"{path} is not a .safetensors file; a checkpoint of `spikeformers train` is read by spikeformers.evaluation.load_trained, "
             f"and published weights are converted with: spikeformers import {path} OUT.safetensors"
         )
     for file in (path, configuration_of(path)):

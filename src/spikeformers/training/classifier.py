@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import TestSet, TrainingSet
+from ..evaluation.classification import evaluate, per_step, step_logits
+from ..evaluation.results import at_least_float32
 from ..measure import Accuracy
 from ..models import list_tasks
-from .evaluation import evaluate, per_step, step_logits
 from .learner import Learner
-from .parallel import at_least_float32
 from .rates import rate_penalty, rates_of
 from .recipe import Recipe, Training
 from .teacher import answers_to, teacher_of

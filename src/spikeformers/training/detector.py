@@ -5,9 +5,9 @@ import math
 import torch
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
-from .dense_evaluation import DetectionScore, absent_text, evaluate_detection, percent
+from ..evaluation.dense import DetectionScore, absent_text, evaluate_detection, percent
+from ..evaluation.results import at_least_float32
 from .learner import Learner, dense_options, dense_summary
-from .parallel import at_least_float32
 
 
 class Detector(Learner):

@@ -5,17 +5,10 @@ from pathlib import Path
 
 from torch import nn
 
+from ..evaluation.checkpoint import trained_weights
 from ..models._backbone import spiking_backbone
 from ..models._reading import read_state_dict, unwrap
 from ..models.published import LoadReport, _translate, load_published
-
-
-def trained_weights(state: dict, early_classifiers: bool = False) -> dict:
-    """Of a checkpoint's `state_dict` by `Classifier` the model's weights: averaged over time if the recipe did so, and without those
-    of early classifiers, which only training and early exit need, unless they are asked for."""
-    averaged = {key.removeprefix("ema.module."): value for key, value in state.items() if key.startswith("ema.module.")}
-    weights = averaged or {key.removeprefix("model."): value for key, value in state.items()}
-    return {key: value for key, value in weights.items() if early_classifiers or not key.startswith("early.")}
 
 
 def load_initial(model: nn.Module, path: str | Path) -> LoadReport:

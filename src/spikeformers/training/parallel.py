@@ -8,10 +8,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.nn.functional import all_reduce
 
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """For losses and batch statistics, which are never computed in the half precision of AMP."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+from ..evaluation.results import at_least_float32
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):

@@ -11,8 +11,8 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from .._files import replacing, write_atomically
+from .._signals import Signals
 from .learner import Learner, peak_lr
-from .signals import Signals
 
 
 def table_columns(learner: Learner | type[Learner]) -> tuple[str, ...]:

@@ -25,18 +25,20 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from .._files import LOCK, owned, write_atomically, write_json
 from .._options import fitting, shown
+from .._signals import listening
 from ..data import TestSet, TrainingSet, train_loader
+from ..evaluation.checkpoint import load_trained, read_checkpoint, save_trained
+from ..evaluation.classification import precision_of
+from ..evaluation.results import firing_text
 from ..models import create_model
 from .classifier import Classifier
 from .detector import Detector
-from .evaluation import firing_text, load_trained, precision_of, read_checkpoint, save_trained
 from .initial import load_initial
 from .learner import seed_everything
 from .parallel import synchronise_norms
 from .recipe import Recipe, differences
 from .report import Report
 from .segmenter import Segmenter
-from .signals import listening
 
 LEARNERS = {"classification": Classifier, "detection": Detector, "segmentation": Segmenter}
 

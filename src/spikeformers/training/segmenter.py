@@ -7,11 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.masks import IGNORED
+from ..evaluation.dense import SegmentationScore, absent_text, equally_large, evaluate_segmentation, percent
+from ..evaluation.results import at_least_float32, must_have_read
 from ..tasks.segmentation import SemanticFPN
-from .dense_evaluation import SegmentationScore, absent_text, equally_large, evaluate_segmentation, percent
-from .evaluation import must_have_read
 from .learner import Learner, dense_options, dense_summary
-from .parallel import at_least_float32
 
 
 class Segmenter(Learner):

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data import TrainingSet
+from ..evaluation.checkpoint import load_trained
 from ..models.published import read_state_dict
-from .evaluation import load_trained
 from .recipe import Training
 
 

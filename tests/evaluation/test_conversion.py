@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 from spikeformers import cli
 from spikeformers.cli import main
 from spikeformers.data import ImageData
-from spikeformers.training import conversion
-from spikeformers.training.evaluation import load_trained, preprocessing
+from spikeformers.evaluation import conversion, fetching, load_trained, preprocessing
 from spikeformers.transforms.sta import convert
 
 KWARGS = dict(img_size=16, patch_size=8, depth=1, embed_dim=24, num_heads=3, num_classes=2)
@@ -177,25 +176,25 @@ def test_what_is_missing_is_said_within_seconds(tmp_path, monkeypatch, capsys):
         assert timeout <= 5
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(conversion.urllib.request, "urlopen", no_network)
+    monkeypatch.setattr(fetching.urllib.request, "urlopen", no_network)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(conversion.torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(fetching.torch.hub, "get_dir", lambda: str(tmp_path))
     for name in ("timm:vit_tiny_patch16_224", "vit_tiny_patch16_224", "torchvision:resnet18", "transformers:someone/something"):
         with pytest.raises(ValueError, match="are not on this disk, and .* cannot be reached .no route to host.; fetch them once where there is"):
-            conversion.must_be_had(name, None)
+            fetching.must_be_had(name, None)
     assert len(asked) == 4
-    conversion.must_be_had("vit_tiny_patch16_224", "weights.pth")
-    conversion.must_be_had("no_such_network", None)  # the library will say so
+    fetching.must_be_had("vit_tiny_patch16_224", "weights.pth")
+    fetching.must_be_had("no_such_network", None)  # the library will say so
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ValueError, match="HF_HUB_OFFLINE forbids to download them; .*give a file with --weights, or unset HF_HUB_OFFLINE"):
-        conversion.must_be_had("vit_tiny_patch16_224", None)
+        fetching.must_be_had("vit_tiny_patch16_224", None)
     assert len(asked) == 4
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setattr(conversion.urllib.request, "urlopen", lambda request, timeout: io.BytesIO())
-    conversion.must_be_had("vit_tiny_patch16_224", None)
+    monkeypatch.setattr(fetching.urllib.request, "urlopen", lambda request, timeout: io.BytesIO())
+    fetching.must_be_had("vit_tiny_patch16_224", None)
     assert "vit_tiny_patch16_224: fetching its pretrained weights from" in capsys.readouterr().out
 
 

@@ -18,7 +18,9 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 from ..data import TestSet, test_loader
 from ..data.masks import IGNORED
 from ..measure import Tally, emissions
-from .evaluation import Evaluation, FiringRates, NotFinite, Trained, evaluate, must_have_read, not_finite_text
+from .checkpoint import Trained
+from .classification import Evaluation, evaluate
+from .results import FiringRates, NotFinite, must_have_read, not_finite_text
 
 LARGE_PHOTO = 2**21  # pixels
 PIXELS_AT_ONCE = 4 * 512**2

@@ -10,7 +10,7 @@ from torch import nn
 
 import spikeformers
 from spikeformers.data.loading import PADDING_LABEL
-from spikeformers.training.evaluation import evaluate, load_trained, save_trained
+from spikeformers.evaluation import evaluate, load_trained, save_trained
 
 
 class ByHeart(nn.Module):
@@ -30,13 +30,13 @@ def test_samples_that_are_not_finite_are_named_and_count_as_wrong(monkeypatch, s
     labels = torch.tensor([0, 1, 0, PADDING_LABEL, 0, 1])
     images = images if steps is None else images.expand(steps, 6, 1, 2, 2)
     batches = [(images[..., :4, :, :, :], labels[:4]), (images[..., 4:, :, :, :], labels[4:])]
-    monkeypatch.setattr("spikeformers.training.evaluation.test_loader", lambda samples: batches)
+    monkeypatch.setattr("spikeformers.evaluation.classification.test_loader", lambda samples: batches)
     samples = SimpleNamespace(where="sample {}".format)
     with pytest.warns(UserWarning, match="2 samples hold or lead to .* wrong: sample 1, sample 5"):
         result = evaluate(ByHeart(), samples)
     assert result.samples == 5 and result.accuracy == 2 / 5
     assert math.isfinite(result.loss) and "not finite   2 samples" in result.as_text("x")
-    monkeypatch.setattr("spikeformers.training.evaluation.test_loader", lambda samples: batches[:0] + [(images[..., :1, :, :, :], labels[:1])])
+    monkeypatch.setattr("spikeformers.evaluation.classification.test_loader", lambda samples: batches[:0] + [(images[..., :1, :, :, :], labels[:1])])
     assert evaluate(ByHeart(), samples).not_finite == ""
 
 

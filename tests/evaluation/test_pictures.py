@@ -10,12 +10,11 @@ from torch import nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.functional import pil_to_tensor
 
-from spikeformers import create_model
+from spikeformers import create_model, evaluation
 from spikeformers.cli import main
 from spikeformers.data import CocoData, ImageData, MaskData
-from spikeformers.training import evaluation
-from spikeformers.training.evaluation import Trained, save_trained
-from spikeformers.training.pictures import (
+from spikeformers.evaluation import Trained, save_trained
+from spikeformers.evaluation.pictures import (
     Folder,
     colours,
     images_among,
@@ -190,7 +189,7 @@ def test_predict_objects(photos, tmp_path):
 
 
 def test_large_photos_are_drawn_as_the_detector_sees_them(tmp_path, monkeypatch):
-    monkeypatch.setattr("spikeformers.training.dense_evaluation.LARGE_PHOTO", 90 * 150 - 1)
+    monkeypatch.setattr("spikeformers.evaluation.dense.LARGE_PHOTO", 90 * 150 - 1)
     photo, out = tmp_path / "large.png", tmp_path / "out"
     Image.new("RGB", (150, 90), "white").save(photo)
     (line,) = predict(Trained(Detector(), CocoData(), NAMES), [photo], out)

@@ -18,8 +18,8 @@ from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 from .._files import write_atomically, write_json
 from ..data.loading import read_image
 from ..data.reading import files_in, image_suffixes, tell_left_out
-from .dense_evaluation import detect, segment
-from .evaluation import Trained
+from .checkpoint import Trained
+from .dense import detect, segment
 
 ALPHA = 0.5  # how much of a mask's colour covers the image
 

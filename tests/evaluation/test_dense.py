@@ -13,15 +13,15 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn import functional as F
 
-from spikeformers.neurons import LIF
-from spikeformers.training import dense_evaluation
-from spikeformers.training.dense_evaluation import (
+from spikeformers.evaluation import dense as dense_evaluation
+from spikeformers.evaluation.dense import (
     DetectionScore,
     SegmentationScore,
     class_map,
     equally_large,
     evaluate_any,
 )
+from spikeformers.neurons import LIF
 
 SIZE = 200  # pixels; objects are small, medium and large
 COCO_ORDER = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", None, None, "ar100")
@@ -343,7 +343,7 @@ def test_large_images_do_not_share_memory():
 @pytest.mark.parametrize("task", ["detection", "segmentation", "classification"])
 def test_a_test_without_images_is_an_error(task, monkeypatch):
     samples = Fakes(task, [] if task == "classification" else [([torch.zeros(3, 8, 8)], [None])])
-    monkeypatch.setattr("spikeformers.training.evaluation.test_loader", lambda samples: samples)
+    monkeypatch.setattr("spikeformers.evaluation.classification.test_loader", lambda samples: samples)
     with pytest.raises(ValueError, match="no test sample that could be read; check data.root"):
         evaluate_any(nn.Identity(), samples)
 

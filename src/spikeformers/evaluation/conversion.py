@@ -1,15 +1,9 @@
-"""Converting a pretrained network, and what it answers at every time step and has cost by then."""
+"""Converting a pretrained network from the command line: calibration, saving, the test at every time step."""
 
-import itertools
 import json
-import os
 import random
 import re
-import urllib.error
-import urllib.request
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,23 +11,22 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from .._files import as_csv, owned, write_atomically, write_json
+from .._files import owned, write_atomically, write_json
 from .._options import Range, check_options
+from .._signals import listening
 from ..data import ImageData, TestSet
 from ..data.images import SUFFIXES
 from ..data.loading import collate
 from ..data.reading import files_in, tell_left_out
-from ..measure import Accuracy, Constants, Tally, following
-from ..measure.operation import CHARGES
-from ..transforms.sta import Converted, classes_of, convert, logits_of, readable, takes_texts, with_texts
+from ..measure import Constants
+from ..transforms.sta import classes_of, convert, logits_of, readable, takes_texts, with_texts
 from ..transforms.sta.convert import check_options as check_conversion
-from ..transforms.sta.sources import LIBRARIES
 from ..transforms.sta.zero_shot import PROMPTS
-from .evaluation import Trained, best_device, load_trained, save_trained
-from .signals import listening
+from .any_time import AnyTime, any_time
+from .checkpoint import Trained, load_trained, save_trained
+from .results import best_device
 
 FEW = 32  # calibration images that are too few
 
@@ -125,70 +118,6 @@ def folder_of(settings: Conversion, run_dir: str | Path | None = None) -> Path:
     return Path(run_dir or Path("runs") / "convert" / re.sub(r"[^\w.-]+", "_", settings.model))
 
 
-def must_be_had(name: str, weights: str | Path | None) -> None:
-    """Says what `load_source` is going to fetch from a network, and that there is none within seconds, where libraries try for a minute.
-
-    Raises:
-        ValueError: what it needs is not on this disk, and its server cannot be reached.
-    """
-    found = _to_fetch(name, weights)
-    if found is None:
-        return
-    what, url = found
-    instead = "give a file with --weights" if what == "pretrained weights" else "give a folder that holds them: transformers:FOLDER"
-    advice = f"fetch them once where there is a network (they are then kept in the library's cache), or {instead}"
-    offline = [key for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(key, "").upper() in ("1", "ON", "YES", "TRUE")]
-    if offline:
-        raise ValueError(f"the {what} of {name} are not on this disk, and {offline[0]} forbids to download them; {advice}, or unset {offline[0]}")
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACHED_WITHIN).close()
-    except urllib.error.HTTPError:  # it answers
-        pass
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise ValueError(f"the {what} of {name} are not on this disk, and {url} cannot be reached ({reason}); {advice}") from None
-    print(f"{name}: fetching its {what} from {url}; they are kept in the library's cache", flush=True)
-
-
-REACHED_WITHIN = 5.0  # seconds
-
-
-def _to_fetch(name, weights):
-    """What is missing on this disk and the address of who has it; None if nothing is, or the library does not know the name."""
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    library, _, rest = name.partition(":")
-    if library not in LIBRARIES or not rest:
-        library, rest = "timm", name
-
-    def cached(repository, *files):
-        return any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
-
-    try:
-        if library == "transformers":
-            place, _, last = rest.rpartition(":")
-            place = rest if not place or not last[:1].isupper() else place
-            if Path(place).is_dir() or place.startswith((".", "/", "~")) or cached(place, "config.json"):
-                return None
-            return "configuration and weights", f"{constants.ENDPOINT}/{place}"
-        if weights is not None:
-            return None
-        if library == "timm":
-            import timm
-
-            known = timm.models.get_pretrained_cfg(rest)
-            if known is None or not known.has_weights or not known.hf_hub_id or cached(known.hf_hub_id, "model.safetensors", "pytorch_model.bin"):
-                return None
-            return "pretrained weights", f"{constants.ENDPOINT}/{known.hf_hub_id}"
-        import torchvision
-
-        url = torchvision.models.get_model_weights(rest).DEFAULT.url
-        there = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-        return None if there.is_file() else ("pretrained weights", url)
-    except (ValueError, RuntimeError, AttributeError):  # no such name, of which `load_source` says what there is
-        return None
-
-
 def must_be_possible(settings: Conversion, named: bool, run_dir: str | Path | None, resume: bool) -> None:
     """What can be said before there is a network, which may have to be fetched.
 
@@ -200,7 +129,7 @@ def must_be_possible(settings: Conversion, named: bool, run_dir: str | Path | No
     for option, place in (("--calib", settings.calib), ("--eval", settings.eval)):
         if place is not None and not Path(place).is_dir():
             raise ValueError(f"{option} {place} is no folder; give one that holds images")
-    if settings.calib is not None and not any(path.suffix.lower() in IMG_EXTENSIONS for path in Path(settings.calib).rglob("*")):
+    if settings.calib is not None and not any(path.suffix.lower() in SUFFIXES for path in Path(settings.calib).rglob("*")):
         raise ValueError(f"there are no images in the folder {settings.calib}")
     if settings.weights is not None and not Path(settings.weights).is_file():
         raise ValueError(f"there is no file {settings.weights} as --weights")
@@ -335,155 +264,3 @@ def _loader(samples: TestSet, data: ImageData, limit: int) -> DataLoader:
     step = max(1, len(samples) // limit) if limit else 1
     chosen = Subset(samples, range(0, len(samples), step)[: limit or None])
     return DataLoader(chosen, data.batch_size, num_workers=data.workers, collate_fn=collate)
-
-
-@dataclass
-class AnyTime:
-    """What a converted network answers at the steps 1 to T and has done by then.
-
-    Attributes:
-        answers: of each step, against the labels.
-        agreement: the same against the classes that the network itself gives.
-        network: the network's own answers.
-        tally: what was emitted, added and multiplied in each step.
-        dense: multiplications of the network itself, per sample.
-        batches: how many were done, for resuming.
-        islands: functions that it evaluates in real numbers, with how often they occur.
-        fitted: functions that it approximates by rectified units, with how often they occur.
-    """
-
-    answers: Accuracy = field(default_factory=Accuracy)
-    agreement: Accuracy = field(default_factory=Accuracy)
-    network: Accuracy = field(default_factory=Accuracy)
-    tally: Tally = field(default_factory=Tally)
-    dense: float = 0.0
-    batches: int = 0
-    islands: dict[str, int] = field(default_factory=dict)
-    fitted: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def samples(self) -> int:
-        """How many were tested."""
-        return self.tally.samples
-
-    def rows(self, constants: Constants | None = None) -> list[dict]:
-        """For each time step what a sample's answer is worth, and what it has cost until then. The words are those of docs/glossary.md.
-
-        Returns:
-            Dicts of time_steps; accuracy and agreement in [0, 1] (accuracy None without labels); firing_rate and thresholds, those that
-            a neuron emitted per step; synops, macs, additions and functions so far; energy_mj of those, as the preset `exact` counts it.
-        """
-        constants = constants or Constants()
-        accuracy, agreement = self.answers.per_step, self.agreement.per_step
-        rates, thresholds = self.tally.so_far("emitted", "places"), self.tally.so_far("thresholds", "places")
-        sums = {name: list(itertools.accumulate(self.tally.per_step(name))) for name in CHARGES}
-        rows = []
-        for t in range(self.tally.time_steps):
-            done = {name: numbers[t] for name, numbers in sums.items()}
-            rows.append(
-                {
-                    "time_steps": t + 1,
-                    "accuracy": accuracy and accuracy[t],
-                    "agreement": agreement[t],
-                    "firing_rate": rates[t],
-                    "thresholds": thresholds[t],
-                    **done,
-                    "energy_mj": constants.energy(done["macs"] + done["functions"], done["synops"] + done["additions"]),
-                }
-            )
-        return rows
-
-    def of_network(self, constants: Constants | None = None) -> dict:
-        """The network that was converted: accuracy, multiplications and energy in mJ of a sample."""
-        constants = constants or Constants()
-        return {"accuracy": self.network.accuracy, "macs": self.dense, "energy_mj": constants.energy(self.dense, 0)}
-
-    def csv(self, constants: Constants | None = None) -> str:
-        """`rows` as a table of comma-separated values."""
-        return as_csv(self.rows(constants))
-
-    def as_text(self, constants: Constants | None = None) -> str:
-        """For the terminal: the steps 1, 2, 4, ... and the last."""
-        rows, network = self.rows(constants), self.of_network(constants)
-        shown = sorted({2**i for i in range(len(rows).bit_length())} - {2 ** len(rows).bit_length()} | {len(rows)})
-        names = ("accuracy", "agreement", "firing rate", "thresholds", "SynOps", "MACs", "energy")
-        lines = [f"{'T':>7}" + "".join(f"{name:>{width}}" for name, width in zip(names, (11, 11, 13, 12, 12, 12, 14), strict=True))]
-        for row in (rows[t - 1] for t in shown if t <= len(rows)):
-            accuracy = "" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
-            lines.append(
-                f"{row['time_steps']:>7}{accuracy:>11}{row['agreement']:>11.2%}{row['firing_rate']:>13.4f}{row['thresholds']:>12.3f}"
-                f"{row['synops'] / 1e6:>10,.1f} M{(row['macs'] + row['functions']) / 1e6:>10,.1f} M{row['energy_mj']:>11.4g} mJ"
-            )
-        accuracy = "" if network["accuracy"] is None else f"{network['accuracy']:.2%}"
-        lines.append(f"{'network':>7}{accuracy:>11}{'':>48}{network['macs'] / 1e6:>10,.1f} M{network['energy_mj']:>11.4g} mJ")
-        lines.append(
-            "per sample until T; firing rate: share of neurons x steps that emit something; thresholds: how many they emit on average; "
-            "SynOps: additions that these cause; MACs: multiplications, functions among them; energy: also of other additions (preset exact)"
-        )
-        for functions, words in ((self.islands, "in real numbers: "), (self.fitted, "by rectified units, which read means and multiply: ")):
-            if functions:
-                lines.append(words + ", ".join(f"{name} ({count})" for name, count in functions.items()))
-        return "\n".join(lines)
-
-    def to_dict(self) -> dict:
-        """For JSON; `from_dict` makes it again."""
-        return {name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in vars(self).items()}
-
-    @classmethod
-    def from_dict(cls, content: dict) -> "AnyTime":
-        """What `to_dict` has written.
-
-        Raises:
-            ValueError: it was written by a version that counted otherwise.
-        """
-        if not isinstance(content.get("tally"), dict):
-            raise ValueError("an earlier version has begun this test, and counted otherwise; choose another --run_dir")
-        made = {"answers": Accuracy, "agreement": Accuracy, "network": Accuracy, "tally": Tally}
-        return cls(**{name: made[name].from_dict(value) if name in made else value for name, value in content.items()})
-
-
-@torch.no_grad()
-def any_time(
-    converted: Converted,
-    network: nn.Module,
-    data: Iterable[tuple[Tensor, Tensor]],
-    time_steps: int | None = None,
-    so_far: AnyTime | None = None,
-    done: Callable[[AnyTime], None] | None = None,
-) -> AnyTime:
-    """Accuracy, agreement with the network itself, firing rates and operations at every time step, from one run in the form "spikes".
-
-    Args:
-        converted: made from `network`.
-        network: in eval mode, answering with logits [B, classes].
-        data: batches (x, labels); a negative label is not counted for accuracy.
-        time_steps: T, if not that of the conversion.
-        so_far: an earlier result: as many batches are skipped as it has seen.
-        done: called with the result after each batch.
-    """
-    T = time_steps or converted.time_steps
-    result = so_far or AnyTime()
-    if result.batches and result.answers.time_steps != T:
-        raise ValueError(f"the earlier result has {result.answers.time_steps} time steps and this run {T}; begin anew")
-    for number, (x, labels) in enumerate(data):
-        if number < result.batches:
-            continue
-        if not result.dense:
-            with FlopCounterMode(display=False) as counter:
-                network(x[:1])
-            result.dense = counter.get_total_flops() / 2
-        wanted = logits_of(network(x))
-        with following(converted) as recorder, recorder.recording(x):
-            state = converted.start("spikes", T)
-            answers = torch.stack([logits_of(logits) for logits in converted.steps(x, time_steps=T, state=state)])
-        result.answers.update(answers, labels)
-        result.agreement.update(answers, wanted.argmax(1))
-        result.network.update(wanted, labels)
-        result.tally += recorder.tally(recorder.integers)
-        result.islands, result.fitted = (dict(sorted(Counter(places.values()).items())) for places in (state.islands, state.fitted))
-        result.batches += 1
-        if done:
-            done(result)
-    if not result.samples:
-        raise ValueError("there are no samples to test on")
-    return result
