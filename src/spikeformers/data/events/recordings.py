@@ -84,10 +84,14 @@ class Recordings:
         return frames
 
     def placed(self, framing: Framing, events: Events, where: Path) -> Events:
-        """`framing.place`, on a grid as large as that of all recordings.
+        """The events of a file on the grid, which must be as large as that of all recordings.
 
+        Args:
+            framing: how this file becomes frames.
+            events: what it holds.
+            where: the file.
         Raises:
-            ValueError: it is larger or smaller, or see `Framing.place`.
+            ValueError: the grid is larger or smaller, or see `Framing.place`.
         """
         placed = framing.place(events, where)
         if (placed.height, placed.width) != self.size:

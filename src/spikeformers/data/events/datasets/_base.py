@@ -37,7 +37,9 @@ class Options(Protocol):
     images: str
     framing: Framing
 
-    def frame_cache(self, kind: type[FrameCache] = FrameCache, **parameters) -> FrameCache | None: ...
+    def frame_cache(self, kind: type[FrameCache] = FrameCache, **parameters) -> FrameCache | None:
+        """Where frames are kept; `parameters` are what decides them besides the options."""
+        ...
 
 
 class EventDataset:

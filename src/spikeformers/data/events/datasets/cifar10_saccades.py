@@ -34,7 +34,11 @@ class CIFAR10Saccades(EventDataset):
         return SaccadeImages(images, self.camera, self.options.framing, cache)
 
     def read(self, path):
-        """An image file as a recording of it, or an event file."""
+        """An image file as a recording of it, or an event file.
+
+        Raises:
+            ValueError: it is missing or cannot be read.
+        """
         if str(path).lower().endswith(SUFFIXES):
             return super().read(path)
         try:

@@ -21,6 +21,11 @@ class EventFolders(EventDataset):
 
     @cached_property
     def classes(self):
+        """The folders in train.
+
+        Raises:
+            ValueError: val has others.
+        """
         train, test = self.splits[0], self.splits[-1]
         classes = class_names(train)
         if differ := set(classes) ^ set(class_names(test)):

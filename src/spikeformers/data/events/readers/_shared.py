@@ -38,10 +38,10 @@ def checked_events(
 
     Args:
         path: the file, for warnings.
-        t: times [N] in microseconds, of any integers; x, y, p likewise columns [N].
-        x: columns of pixels from the left.
-        y: rows of pixels from the top.
-        p: polarities: 0 OFF, 1 ON.
+        t: times [N] in microseconds, any integers.
+        x: columns [N] in pixels from the left.
+        y: rows [N] in pixels from the top.
+        p: polarities [N]: 0 OFF, 1 ON.
         width: of the sensor in pixels, None or 0 where the file does not say.
         height: of the sensor in pixels, None or 0 where the file does not say.
         dropped: events that are lost already.
@@ -135,7 +135,11 @@ def unwrapped(counter: np.ndarray, bits: int) -> np.ndarray:
 
 @contextmanager
 def damage(what: str) -> Iterator[None]:
-    """Whatever a library raises inside, at a damaged file, becomes a ValueError that begins with `what`."""
+    """Whatever a library raises inside, at a damaged file, becomes one error that begins with `what`.
+
+    Raises:
+        ValueError: anything was raised that is no `Refused`, which says enough by itself.
+    """
     try:
         yield
     except Refused:
