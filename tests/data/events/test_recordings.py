@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from spikeformers.data.events import EventData, Events, recordings, write_events
 from spikeformers.data.loading import PADDING_LABEL, TestSet, TrainingSet, train_loader
@@ -34,6 +35,37 @@ def test_frames_are_decoded_once(tmp_path, monkeypatch, made):
     file = tmp_path / "train" / "left" / "0.npz"
     write_events(file, made.events(7, width=20, height=12))
     assert data.source(training=True)[0][0].sum() == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "8a627861ab144ed7546a2bf1c59124e3"),
+        ({"img_size": 48, "resize": "bilinear"}, "8a627861ab144ed7546a2bf1c59124e3"),
+        (
+            {
+                "name": "events",
+                "time_steps": 4,
+                "split_by": "duration",
+                "duration": 50,
+                "img_size": 48,
+                "sensor": [20, 12],
+            },
+            "b0d07e17e506f3cb6580622cf3e61329",
+        ),
+    ],
+    ids=str,
+)
+def test_frames_that_were_kept_once_are_found_again(options, name, tmp_path):
+    """If this fails, everybody's frames are decoded anew: their names are the same from version to version."""
+    (tmp_path / "a.npz").write_bytes(b"x" * 10)
+    os.utime(tmp_path / "a.npz", ns=(0, 10**18))
+    assert EventData(**options, root=str(tmp_path)).frame_cache().file(tmp_path / "a.npz", (5, 9)).stem == name
+
+
+def test_frames_of_images_that_were_kept_once_are_found_again(tmp_path):
+    cache = EventData("cifar10_saccades", str(tmp_path), images="digits").source(training=True).cache
+    assert cache.file(Image.new("L", (4, 4), 7)).stem == "bdabaa0be0359b4b76c4944f2ce8c2c4"
 
 
 def test_the_cache_can_lie_elsewhere_or_nowhere(tmp_path, made):

@@ -26,13 +26,13 @@ def test_what_must_be_fetched_by_hand_is_said(tmp_path, name, hint):
         EventData(name, str(tmp_path), download=True).source(training=True)
 
 
-MADE_UP = """
+OF_A_TEST = """
 from ._base import EventDataset, register_dataset
 from ._layout import by_class
 
 
-@register_dataset("made_up")
-class MadeUp(EventDataset):
+@register_dataset("of_a_test")
+class OfATest(EventDataset):
     sensor = (20, 12)
     classes = ("left", "right")
     layout = "it lies in {root}"
@@ -44,24 +44,24 @@ class MadeUp(EventDataset):
 
 def test_a_file_more_is_a_data_set_more(tmp_path, made, monkeypatch):
     (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "made_up.py").write_text(MADE_UP)
+    (tmp_path / "code" / "of_a_test.py").write_text(OF_A_TEST)
     known = dict(DATASETS)
     monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path / "code")])
     try:
         datasets._import_all()
-        assert set(DATASETS) - set(known) == {"made_up"}
+        assert set(DATASETS) - set(known) == {"of_a_test"}
         data = EventData("nmnist", made.own(tmp_path / "data"), time_steps=3)
-        data.name = "made_up"  # what names may be given is settled when the package is imported
+        data.name = "of_a_test"  # what names may be given is settled when the package is imported
         train, test = TrainingSet(data, seed=0), TestSet(data)
         assert (
             data.shape == test[4][0].shape == (3, 2, 12, 20) and test[4][1] == 1 and train.classes == ["left", "right"]
         )
         data.download = True
-        with pytest.raises(ValueError, match="data.download cannot fetch made_up; it lies in .*data"):
+        with pytest.raises(ValueError, match="data.download cannot fetch of_a_test; it lies in .*data"):
             data.source(training=True)
     finally:
-        DATASETS.pop("made_up", None)
-        sys.modules.pop("spikeformers.data.events.datasets.made_up", None)
+        DATASETS.pop("of_a_test", None)
+        sys.modules.pop("spikeformers.data.events.datasets.of_a_test", None)
 
 
 def test_the_options_know_every_data_set():
