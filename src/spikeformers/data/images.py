@@ -86,7 +86,7 @@ class ImageData:
     ranges: ClassVar = {
         "img_size": Range(least=1, most=8192),
         **dict.fromkeys(("batch_size", "repeats", "folds"), Range(least=1, most=10**6)),
-        "fold": Range(least=0),
+        **dict.fromkeys(("fold", "holdout"), Range(least=0)),
         "workers": Range(least=0, most=256),
         "mean": Range(least=-1e6, most=1e6),
         "std": POSITIVE,

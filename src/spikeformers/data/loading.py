@@ -110,10 +110,8 @@ def fold_of(labels: Sequence[int], folds: int) -> np.ndarray:
 def check_holdout(data: Data):
     """
     Raises:
-        ValueError: data.holdout is negative, or given with data.folds.
+        ValueError: data.holdout is given with data.folds.
     """
-    if data.holdout < 0:
-        raise ValueError(f"data.holdout is {data.holdout}; give 0 or more samples")
     if data.holdout and data.folds > 1:
         raise ValueError("data.folds tests on training samples already; leave out data.holdout or data.folds")
 
