@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._options import LARGEST_SIZE
+
 MOST = 2**31 - 1
 """Of whole numbers without another limit: what torch can count in one dimension."""
 
@@ -38,7 +40,7 @@ class Range:
         return None
 
 
-Count = typing.Annotated[int, Range(1)]
+Count = typing.Annotated[int, Range(1, LARGEST_SIZE)]
 Index = typing.Annotated[int, Range(0)]
 Steps = typing.Annotated[int, Range(1, 10_000)]
 Positive = typing.Annotated[float, Range(above=0)]

@@ -191,19 +191,6 @@ LARGEST_SIZE = 2**17
 """Of anything in a network's options: more layers, channels, classes or time steps than any has, which would take hours to make."""
 
 
-def must_have_sizes(options: Mapping[str, Any], what: str = "") -> None:
-    """
-    Raises:
-        ValueError: a number in a network's options, however deep, is above LARGEST_SIZE; `what` comes before its name.
-    """
-    for key, value in options.items():
-        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else None
-        if items is not None:
-            must_have_sizes(dict(items), f"{what}{key}.")
-        elif isinstance(value, Real) and not -LARGEST_SIZE <= value <= LARGEST_SIZE:
-            raise ValueError(f"{what}{key} is {shown(value)}; give at most {LARGEST_SIZE:,}")
-
-
 @contextmanager
 def fitting(what: str) -> Iterator[None]:
     """Inside, a constructor gets what a person or a file says: what it raises at arguments that do not fit becomes one sentence.

@@ -199,7 +199,7 @@ def test_what_is_missing_is_said_within_seconds(tmp_path, monkeypatch, capsys):
 
 
 def test_other_arguments_are_looked_at_before_the_network(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(conversion, "must_be_had", lambda *_: pytest.fail("the network was asked"))
+    monkeypatch.setattr(fetching, "must_be_had", lambda *_: pytest.fail("the network was asked"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "convert" / "resnet18").mkdir(parents=True)
     (tmp_path / "runs" / "convert" / "resnet18" / "converted.safetensors").touch()

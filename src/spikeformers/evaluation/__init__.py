@@ -2,7 +2,7 @@
 
 from .any_time import AnyTime, any_time
 from .checkpoint import Trained, load_trained, save_trained
-from .classification import Evaluation, evaluate, predict
+from .classification import Evaluation, evaluate, precision_of, predict
 from .dense import evaluate_any
 from .preprocessing import prepared_text, preprocessing
 from .results import best_device
@@ -16,6 +16,7 @@ __all__ = [
     "evaluate",
     "evaluate_any",
     "load_trained",
+    "precision_of",
     "predict",
     "prepared_text",
     "preprocessing",

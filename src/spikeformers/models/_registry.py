@@ -15,7 +15,6 @@ from timm.models import build_model_with_cfg
 from torch import nn
 
 from .._arguments import check_arguments
-from .._options import must_have_sizes
 from ._checkpoint import from_checkpoint
 from .shipped import must_ship, shipped_file, shipped_options
 
@@ -138,7 +137,6 @@ def create_model(
         return from_checkpoint(create_model, name, Path(checkpoint), kwargs)
     if name is None:
         raise ValueError("create_model needs a name (see list_models()) or a checkpoint")
-    must_have_sizes(kwargs)
     if pretrained:
         name, _, tag = must_ship(name).partition(".")
     if name not in _MODELS and name in _tasks():
