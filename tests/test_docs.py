@@ -48,8 +48,16 @@ def energy(names: dict) -> None:
     names["frames"] = torch.rand(2, 4, 2, 48, 48).round()
 
 
+def glossary(names: dict) -> None:
+    """A network, images and batches with labels."""
+    import spikeformers
+
+    model, images = spikeformers.create_model("spiking_vgg9", time_steps=2).eval(), torch.rand(2, 4, 2, 48, 48).round()
+    names |= {"model": model, "images": images, "loader": [(images, torch.arange(4))]}
+
+
 SMALL = {"img_size": 32, "num_classes": 3}
-GIVEN = {"README.md": readme, "conversion.md": conversion, "energy.md": energy}
+GIVEN = {"README.md": readme, "conversion.md": conversion, "energy.md": energy, "glossary.md": glossary}
 INSTEAD = {  # what nobody has on disk, and what would be downloaded
     '"recording.raw"': '"recording.npz"',
     'load_source("timm:vit_small_patch16_224")': f'load_source("timm:vit_tiny_patch16_224", {SMALL}, "vit.pth")',
