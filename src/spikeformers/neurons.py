@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +85,7 @@ class LIF(Neuron):
         self.tau = tau
         self.decay_input = decay_input
 
-    def time_constant(self) -> float:
+    def time_constant(self) -> float | Tensor:
         return self.tau
 
     def extra_repr(self) -> str:
@@ -144,9 +145,8 @@ class MLF(nn.Module):
         super().__init__()
         if not thresholds:
             raise ValueError("thresholds needs at least one value, one for each level")
-        self.levels = nn.ModuleList(
-            LIF(tau, threshold, decay_input=decay_input, surrogate=surrogate, **kwargs) for threshold in thresholds
-        )
+        levels = [LIF(tau, threshold, decay_input=decay_input, surrogate=surrogate, **kwargs) for threshold in thresholds]
+        self.levels = cast(Sequence[LIF], nn.ModuleList(levels))  # torch does not say of what a list consists
 
     def run(self, x: Tensor, v: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Sums of spikes [T, ...] and each level's membrane potential [...] after the last step, starting from v or from rest."""

@@ -200,5 +200,6 @@ class Accuracy:
         return made
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Accuracy) and (self.time_steps, self.classes) == (other.time_steps, other.classes)
-        return same and torch.equal(self.to_tensor().cpu(), other.to_tensor().cpu())
+        if not isinstance(other, Accuracy) or (self.time_steps, self.classes) != (other.time_steps, other.classes):
+            return False
+        return torch.equal(self.to_tensor().cpu(), other.to_tensor().cpu())

@@ -36,7 +36,8 @@ def reached(amounts: Tensor, fans: Sequence[Tensor], channels: int) -> Tensor:
     """
     amounts = amounts.double()
     for fan in fans:
-        amounts = torch.tensordot(fan.to(amounts.device), amounts, dims=([0], [1]))  # the next axis moves up
+        amounts = torch.tensordot(fan.to(amounts.device), amounts, dims=([0], [1]))  # pyright: ignore[reportArgumentType]  torch's
+        # annotation knows numbers only; the next axis moves up
     return amounts * channels
 
 

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from .networks import place
 from .operators import FRESH, MOVES, SAME, TURNED, kind_after
-from .values import Operand, Values, kind_of, turned, version
+from .values import Operand, Values, kind_of, known_of, note, turned, version
 
 
 class Knowledge:
@@ -32,7 +32,7 @@ class Knowledge:
         self.full_weights: dict[tuple, bool] = {}
 
     def values(self, x: Tensor) -> Values:
-        values = getattr(x, "_spike_values", None)
+        values = known_of(x)
         if values is not None:
             if values.data is False and self.written and self._shares_storage(x):
                 values.data = True
@@ -80,8 +80,9 @@ class Knowledge:
         if values.data is False:  # a gain of 1.0 may be another after training, so only the type can excuse a constant
             return Operand("weight", "real" if x.is_floating_point() or x.is_complex() else kind_of(x))
         self.measure(x, values)
+        assert values.kind is not None, "it was measured"
         operand = Operand("data", values.kind, values.neuron, size=x.numel(), given=values.given, stepped=self.step > 0)
-        if values.levels is not None:
+        if values.levels is not None and values.active is not None:
             before = [0.0] * max(0, self.step - 1)
             operand.active, operand.levels = before + values.active.tolist(), before + values.levels.tolist()
         return operand
@@ -106,8 +107,9 @@ class Knowledge:
             if mutated and data and self.values(tensor).data is False:
                 self.written.append(tensor)
             known = sources[0] if sources else None
-            if name in (SAME | TURNED) and tensor.numel() == first.numel() and tensor.dtype == first.dtype:
-                tensor._spike_values = known if known.data is None or name in SAME else turned(known)
+            same = first is not None and tensor.numel() == first.numel() and tensor.dtype == first.dtype
+            if known is not None and same and name in (SAME | TURNED):
+                note(tensor, known if known.data is None or name in SAME else turned(known))
                 continue
             new = Values(data and name not in FRESH, 1, kind_after(namespace, name, sources))
             if name in ("lift_fresh", "lift", "detach", "alias") and known is not None and known.data is None:
@@ -121,7 +123,7 @@ class Knowledge:
                 new.given = all(values.given for values in sources if values.data)
             if namespace == "spikeformers":
                 new.neuron, new.potential = place() or module, tensor is not leaves[0]
-            tensor._spike_values = new
+            note(tensor, new)
 
     def _steps_after(self, namespace, name, args, inputs, out: Tensor, steps: int) -> int:
         """T of an output. Neurons have it in front; so have maps [T, B, C, H, W], and frames that are made from one [B, ...] by

@@ -30,7 +30,7 @@ class Tally:
         self.rows: dict[str, Tensor] = {}
         self.samples = samples
 
-    def add(self, place: str, first_step: int = 0, **columns: Sequence[float] | Tensor) -> None:
+    def add(self, place: str, first_step: int = 0, /, **columns: Sequence[float] | Tensor) -> None:
         """Adds numbers of consecutive time steps, each [steps], by the names of COLUMNS."""
         for name, values in columns.items():
             values = torch.as_tensor(values, dtype=torch.float64)
@@ -160,5 +160,6 @@ class Tally:
         return made
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Tally) and (self.samples, self.layout) == (other.samples, other.layout)
-        return same and torch.equal(self.to_tensor(), other.to_tensor())
+        if not isinstance(other, Tally) or (self.samples, self.layout) != (other.samples, other.layout):
+            return False
+        return torch.equal(self.to_tensor(), other.to_tensor())

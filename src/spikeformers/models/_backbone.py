@@ -4,6 +4,7 @@ import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any, cast
 
 import torch
 from timm.models._features import feature_take_indices
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from .._arguments import Count, Index, Share, Steps, check_argument, checked, shown
 from ..layers import ConvBN, PerStep, Redistributed, RepConv, TimestepShrink, check_temporal, compact_spikes
 from ..neurons import MLF, Neuron
+from .network import Network
 
 
 @contextmanager
@@ -60,7 +62,7 @@ class EarlyClassifier(nn.Module):
         return self.head(self.lif(self.conv_bn(x)).mean((3, 4)))
 
 
-class SpikingBackbone(nn.Module):
+class SpikingBackbone(Network):
     """A spiking vision backbone: stem, stages and head, with timm's interface and the time axis in front.
 
     Subclasses build `stem` (stateless layers applied to the analog input), `stages` (a ModuleList), `feature_info` (one entry
@@ -69,6 +71,12 @@ class SpikingBackbone(nn.Module):
     Inputs are static images [B, C, H, W], shown `time_steps` times, or sequences [T, B, C, H, W]. The stem sees a static
     image once. State starts from rest in every call.
     """
+
+    stem: nn.Module
+    stages: nn.ModuleList
+    feature_info: list[dict[str, Any]]
+    head: nn.Module
+    head_kd: nn.Module
 
     @checked
     def __init__(self, in_chans: Count, time_steps: Steps, global_pool: str = "avg"):
@@ -162,7 +170,7 @@ class SpikingBackbone(nn.Module):
         if enable and not self.distillation:
             raise ValueError("this model has no distillation head; create it with distillation=True")
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]  a decorator, too
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute every stage in the backward pass instead of keeping its activations.
 
@@ -172,12 +180,12 @@ class SpikingBackbone(nn.Module):
         """
         self.grad_checkpointing = enable
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]  a decorator, too
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that weight decay should leave alone; 1-d ones are exempt by custom."""
         return set()
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]  a decorator, too
     def group_matcher(self, coarse: bool = False) -> dict:
         """timm's parameter groups for layer-wise learning rates: the stem, then every block (or stage), last the head."""
         inside = [] if coarse else [(r"^stages\.(\d+)\.downsample", (-1,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
@@ -194,11 +202,11 @@ class SpikingBackbone(nn.Module):
             ValueError: it does not fit the stages, or time steps grow.
         """
         try:
-            schedule = check_argument("schedule", schedule, Sequence[int])
+            steps = list(cast(Sequence[int], check_argument("schedule", schedule, Sequence[int])))
         except ValueError:
             raise ValueError(f"a schedule is a list of whole numbers, one for each stage, such as [8, 6, 4, 2], not {shown(schedule)}") from None
         check_temporal(temporal)
-        schedule = list(schedule)
+        schedule = steps
         stages = ", ".join(f"{info['module']} ({units} layers)" for info, units in zip(self.feature_info, self.units(), strict=True))
         if len(schedule) != len(self.stages):
             raise ValueError(
@@ -250,7 +258,7 @@ class SpikingBackbone(nn.Module):
         one = EarlyClassifier(width, self.num_classes, neuron) if shared else None
         self.early = nn.ModuleDict()
         for index, info in enumerate(infos):
-            if shared:
+            if one is not None:
                 self.early[str(index)] = nn.Sequential(ConvBN(info["num_chs"], width), one)
             else:
                 self.early[str(index)] = EarlyClassifier(info["num_chs"], self.num_classes, neuron)

@@ -9,6 +9,7 @@ import os
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar, cast
 
 import timm.models
 from timm.models import build_model_with_cfg
@@ -17,7 +18,10 @@ from torch import nn
 from .._arguments import check_arguments
 from .._options import must_have_sizes
 from ._checkpoint import from_checkpoint
+from .network import Network
 from .shipped import must_ship, shipped_file, shipped_options
+
+Made = TypeVar("Made", bound=Network)
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {}
 _TASKS: dict[str, Callable[..., nn.Module]] = {}
@@ -55,7 +59,7 @@ def register_task(function: Callable[..., nn.Module]) -> Callable[..., nn.Module
     return function
 
 
-def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: dict) -> nn.Module:
+def build(model_class: type[Made], variant: str, pretrained: bool, kwargs: dict) -> Made:
     """What a registered function returns: the model with timm's configuration, and `config` to create it again."""
     own = inspect.signature(model_class).parameters
     timms = [*inspect.signature(build_model_with_cfg).parameters, "features_only", "out_indices", "feature_cls"]
@@ -70,7 +74,7 @@ def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: 
         return model
 
     features = {"feature_cls": "getter", "out_indices": None}  # all stages, however many there are
-    model = build_model_with_cfg(make, variant, pretrained, feature_cfg=features, **kwargs)
+    model = cast(Made, build_model_with_cfg(make, variant, pretrained, feature_cfg=features, **kwargs))
     # every setting, given or not, so that a saved model does not change with a default
     settings = {name: kwargs.get(name, option.default) for name, option in own.items()}
     if schedule is not None:
@@ -139,6 +143,7 @@ def create_model(
     if name is None:
         raise ValueError("create_model needs a name (see list_models()) or a checkpoint")
     must_have_sizes(kwargs)
+    tag = ""
     if pretrained:
         name, _, tag = must_ship(name).partition(".")
     if name not in _MODELS and name in _tasks():

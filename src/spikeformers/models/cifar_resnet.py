@@ -44,6 +44,10 @@ class CifarResNet(nn.Module):
         in_chans: channels of the images.
     """
 
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+
     def __init__(self, depth: int, dims: tuple[int, int, int] = (16, 32, 64), num_classes: int = 10, in_chans: int = 3):
         super().__init__()
         self.num_classes, self.num_features = num_classes, dims[-1]

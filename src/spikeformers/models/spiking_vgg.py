@@ -7,8 +7,9 @@ surrogate and pooling by averages.
 
 import math
 from collections import OrderedDict
+from typing import cast
 
-from timm.layers import make_divisible, to_2tuple
+from timm.layers.helpers import make_divisible, to_2tuple
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
@@ -83,7 +84,7 @@ class SpikingVGG(SpikingBackbone):
         global_pool: str = "avg",
     ):
         super().__init__(in_chans, time_steps, global_pool)
-        self.img_size = to_2tuple(img_size)
+        self.img_size = cast(tuple[int, int], to_2tuple(img_size))
         if min(self.img_size) < 16:
             raise ValueError(f"img_size must be at least 16 for four poolings, not {img_size}")
         make_neuron = maker(neuron, tau=tau, decay_input=decay_input, surrogate=surrogate)

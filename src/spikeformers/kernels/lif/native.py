@@ -34,6 +34,13 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     return library, sentence
 
 
+
+def _library() -> ctypes.CDLL:
+    library = load()[0]
+    assert library is not None, "who calls has asked `supports`"
+    return library
+
+
 def supports(x: Tensor) -> bool:
     """Whether this implementation takes tensors like x."""
     return x.dtype in _DTYPES and load()[0] is not None
@@ -68,7 +75,7 @@ def forward(
 ) -> None:
     """Fills spikes [T, ...] and v_last [...], all tensors laid out like x's time steps."""
     call = _call(x, v, float(tau), dynamics, out=spikes, v_out=v_last)
-    _carry_out(load()[0].lif_forward, call)
+    _carry_out(_library().lif_forward, call)
 
 
 def backward(
@@ -89,6 +96,6 @@ def backward(
     call.grad_s_stride = grad_spikes.stride(0)
     partial = None if grad_tau is None else torch.zeros(call.threads, dtype=torch.float64, device="cpu")
     call.grad_tau = None if partial is None else partial.data_ptr()
-    _carry_out(load()[0].lif_backward, call)
-    if grad_tau is not None:
+    _carry_out(_library().lif_backward, call)
+    if grad_tau is not None and partial is not None:
         grad_tau.copy_(partial.sum())

@@ -53,7 +53,7 @@ def surrogate_gradient(z: Tensor, surrogate: int, alpha: float) -> Tensor:
     return alpha * (1 - (alpha * z).abs()).clamp(min=0)
 
 
-def _charge(x: Tensor, v: Tensor, tau: Tensor | None, integration: int) -> Tensor:
+def _charge(x: Tensor, v: Tensor, tau: Tensor, integration: int) -> Tensor:
     """h[t], the potential before firing, from x[t] and v[t-1]. The order of operations is part of the definition."""
     if integration == 0:
         return v + (x - v) / tau
@@ -146,12 +146,12 @@ class _Step(torch.autograd.Function):
         ctx.save_for_forward(h, threshold)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]  torch gives as many as there are outputs
         h, threshold = ctx.saved_tensors
         return grad * surrogate_gradient(h - threshold, ctx.surrogate, ctx.alpha), None, None, None
 
     @staticmethod
-    def jvp(ctx, tangent, *_):
+    def jvp(ctx, tangent, *_):  # pyright: ignore[reportIncompatibleMethodOverride]  torch gives as many as there are inputs
         h, threshold = ctx.saved_tensors
         return tangent * surrogate_gradient(h - threshold, ctx.surrogate, ctx.alpha)
 
@@ -193,7 +193,7 @@ class _LIF(torch.autograd.Function):
         return lif_forward(x, v, tau, dynamics)
 
     @staticmethod
-    def backward(ctx, grad_spikes, grad_v):
+    def backward(ctx, grad_spikes, grad_v):  # pyright: ignore[reportIncompatibleMethodOverride]  torch gives as many as there are outputs
         x, *rest = ctx.saved_tensors
         v = rest.pop(0) if ctx.has_v else None
         tau = rest.pop(0) if rest else ctx.tau

@@ -9,6 +9,9 @@ first starts: n values of scratch per chunk.
 Bits: division is correctly rounded, products are not contracted into sums (enable_fp_fusion), and the constants arrive
 as float64, because Triton would pass Python floats as float32, and are rounded once to the type of the integration.
 """
+# Kernels are in Triton's own language, for whose tuples, loops and compile-time constants Python's types have no words:
+# pyright: reportInvalidTypeForm=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportAssignmentType=false, reportArgumentType=false
 
 import functools
 import math
@@ -314,5 +317,5 @@ def backward(
             SURROGATE=dynamics.surrogate,
             **arguments,
         )
-    if grad_tau is not None:
+    if grad_tau is not None and sums_tau is not None:
         grad_tau.copy_(sums_tau.sum())

@@ -4,6 +4,7 @@
 import ctypes
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -143,7 +144,8 @@ def prepare(weight: Tensor, groups: int = 1, precision: torch.dtype | None = Non
         lanes = -(-part.shape[1] // LANES) * LANES
         tile = torch.nn.functional.pad(part, (0, lanes - part.shape[1])).contiguous().flatten().view(torch.uint8)
         tiles.append(tile)
-    return Weight(aligned(torch.cat(tiles)), scale, tuple(weight.shape), weight.dtype, rows.dtype, kind)
+    shape = outputs, inputs, weight.shape[2], weight.shape[3]
+    return Weight(aligned(torch.cat(tiles)), scale, shape, weight.dtype, rows.dtype, kind)
 
 
 def signed(weight: Tensor) -> Tensor:
@@ -232,7 +234,7 @@ def call(
     shape, dtype = _check_call(spikes, weight, bias, stride, padding, addends, like, out, neuron, fired, v, v_out)
     threads = torch.get_num_threads() if count is None else len(count)
     given = native.MapCall(threads=threads, planes=1, kernel_height=1, kernel_width=1, stride_height=1, stride_width=1)
-    if spikes is not None:
+    if spikes is not None and weight is not None:
         given.planes, given.steps, given.batch, given.height, given.width, given.in_words = spikes.words.shape
         given.spikes, given.channels = spikes.words.data_ptr(), spikes.channels
         _, _, given.kernel_height, given.kernel_width = weight.shape
@@ -251,7 +253,7 @@ def call(
     for index, addend in enumerate(addends):
         given.addend[index] = native.values(addend)
     given.out = native.values(out)
-    if neuron is not None:
+    if neuron is not None and fired is not None:
         dynamics = neuron.dynamics()
         given.neuron = native.Neuron(neuron.tau or 1.0, neuron.v_threshold, dynamics.integration, dynamics.soft_reset)
         given.fired = fired.words.data_ptr()
@@ -261,12 +263,12 @@ def call(
 
 def scratch_bytes(given: native.MapCall) -> int:
     """How much memory `given.scratch` must point to, from an address that 64 divides."""
-    return native.must_work(native.load()[0].spike_map_scratch(ctypes.byref(given))) * given.threads
+    return native.must_work(native.loaded().spike_map_scratch(ctypes.byref(given))) * given.threads
 
 
 def run(given: native.MapCall) -> None:
     """Carries out what `call` prepared, with `given.scratch` set."""
-    native.must_work(native.load()[0].spike_map(ctypes.byref(given)))
+    native.must_work(native.loaded().spike_map(ctypes.byref(given)))
 
 
 def spike_conv(
@@ -300,8 +302,8 @@ def spike_conv(
     Raises:
         ValueError: shapes or types that do not fit.
     """
-    stride, padding = ((s, s) if isinstance(s, int) else tuple(s) for s in (stride, padding))
-    shape, dtype = _check(spikes, weight, bias, stride, padding, addends)
+    strides, paddings = _pair(stride), _pair(padding)
+    shape, dtype = _check(spikes, weight, bias, strides, paddings, addends)
     if v is not None and (v.shape != (shape[1], *shape[2:]) or v.dtype != dtype):
         raise ValueError(
             f"v is {tuple(v.shape)} of {v.dtype}; expected [B, C, H, W] = {(shape[1], *shape[2:])} of {dtype}"
@@ -312,8 +314,8 @@ def spike_conv(
             spikes,
             weight and weight.dense,
             bias,
-            stride,
-            padding,
+            strides,
+            paddings,
             shape[2] if weight and weight.depthwise else 1,
             list(addends),
         )
@@ -329,13 +331,17 @@ def spike_conv(
     addends = tuple(channels_last(addend) for addend in addends)
     spikes = spikes and Packed(spikes.words.contiguous(), spikes.channels)
     given = call(
-        spikes, weight, bias, stride=stride, padding=padding, addends=addends, like=(shape, dtype), out=x, neuron=neuron,
+        spikes, weight, bias, stride=strides, padding=paddings, addends=addends, like=(shape, dtype), out=x, neuron=neuron,
         fired=fired, v=v, v_out=v_out,
     )  # fmt: skip
     scratch = aligned_room(scratch_bytes(given))
     given.scratch = scratch.data_ptr()
     run(given)
     return x, fired, v_out
+
+
+def _pair(sides: int | tuple[int, int]) -> tuple[int, int]:
+    return (sides, sides) if isinstance(sides, int) else cast("tuple[int, int]", tuple(sides))  # `_check_windows` counts them
 
 
 def _check_windows(kernel, stride, padding) -> None:
@@ -444,14 +450,14 @@ def _check(spikes, weight, bias, stride, padding, addends) -> tuple[tuple[int, .
 def unpacked_into(spikes: Packed, out: Tensor | torch.dtype) -> native.BitsCall:
     """The call of `spike_unpack` that fills `out` [T, B, C, H, W], channels last without gaps; of a type alone, `out` is to be set in it."""
     planes, t, b, h, w, words = spikes.check().words.shape
-    dtype, to = (out, None) if isinstance(out, torch.dtype) else (out.dtype, out.data_ptr())
+    dtype, to = (out, None) if isinstance(out, torch.dtype) else (out.dtype, out)
     if not spikes.words.is_contiguous() or spikes.words.device.type != "cpu" or dtype not in native.DTYPES:
         raise ValueError(f"words of spikes must be contiguous, on the CPU, and numbers float32 or float64, not {dtype}")
-    if to is not None and (out.device.type != "cpu" or tuple(out.shape) != spikes.shape or not _is_map(out)):
-        raise ValueError(f"{spikes.shape} spikes do not go into {tuple(out.shape)}, or that is not channels last without gaps")
+    if to is not None and (to.device.type != "cpu" or tuple(to.shape) != spikes.shape or not _is_map(to)):
+        raise ValueError(f"{spikes.shape} spikes do not go into {tuple(to.shape)}, or that is not channels last without gaps")
     given = native.BitsCall(
-        spikes=spikes.words.data_ptr(), out=to, planes=planes, maps=t * b, height=h, width=w, channels=spikes.channels,
-        words=words, dtype=native.DTYPES[dtype], threads=torch.get_num_threads(),
+        spikes=spikes.words.data_ptr(), out=None if to is None else to.data_ptr(), planes=planes, maps=t * b, height=h, width=w,
+        channels=spikes.channels, words=words, dtype=native.DTYPES[dtype], threads=torch.get_num_threads(),
     )  # fmt: skip
     given.alive = spikes, out
     return given

@@ -75,6 +75,14 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     return library, sentence
 
 
+
+def loaded() -> ctypes.CDLL:
+    """The library, where there is one: see `load`."""
+    library = load()[0]
+    assert library is not None, "calls are only carried out where `load` found a library"
+    return library
+
+
 def type_of(given: MapCall) -> torch.dtype:
     """The type of the potentials."""
     return next(dtype for dtype, number in DTYPES.items() if number == given.dtype)

@@ -26,6 +26,7 @@ def spike_conv(
         x = addends[0] if bias is None else addends[0] + bias[:, None, None]
         addends = addends[1:]
     else:
+        assert weight is not None, "spikes come with a weight"
         s = unpack(spikes, weight.dtype)
         x = functional.conv2d(s.flatten(0, 1), weight, bias, stride, padding, groups=groups).unflatten(0, s.shape[:2])
     for addend in addends:
