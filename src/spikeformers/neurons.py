@@ -22,6 +22,9 @@ class Neuron(nn.Module):
         reset: "hard" (to 0) or "soft" (by subtraction).
         surrogate: "sigmoid", "atan", "rectangle" or "triangle".
         alpha: sharpness of the surrogate; None means the customary one.
+
+    Raises:
+        ValueError: a threshold that is not positive, or no such reset or surrogate.
     """
 
     decay_input = True
@@ -43,11 +46,17 @@ class Neuron(nn.Module):
         self.alpha = ALPHA[surrogate] if alpha is None else alpha
 
     def time_constant(self) -> float | Tensor | None:
-        """tau in time steps; None for neurons without leak."""
+        """tau in time steps, a number or, where it is learnt, a tensor []; None for neurons without leak."""
         raise NotImplementedError
 
     def run(self, x: Tensor, v: Tensor | None = None, *, return_v: bool = True) -> tuple[Tensor, Tensor]:
-        """Spikes [T, ...] and the membrane potential [...] after the last step, starting from v [...] or from rest."""
+        """Spikes [T, ...] and the membrane potential [...] after the last step.
+
+        Args:
+            x: input currents [T, ...].
+            v: potential [...] before the first step; rest if None.
+            return_v: whether the potential is wanted; if not, it is empty.
+        """
         return lif(
             x,
             v,
@@ -75,6 +84,9 @@ class LIF(Neuron):
         tau: membrane time constant in time steps, >= 1.
         decay_input: whether the leak divides the input as well; if not, h[t] = (v[t-1] - v[t-1] / tau) + x[t].
         v_threshold, reset, surrogate, alpha: as for `Neuron`.
+
+    Raises:
+        ValueError: tau below 1, or as for `Neuron`.
     """
 
     @checked
@@ -93,7 +105,11 @@ class LIF(Neuron):
 
 
 class PLIF(LIF):
-    """LIF whose time constant is learnt: 1 / tau = sigmoid(w) (Fang et al., ICCV 2021, eq. 9). `tau` is the initial value, > 1."""
+    """LIF whose time constant is learnt: 1 / tau = sigmoid(w) (Fang et al., ICCV 2021, eq. 9). `tau` is the initial value, > 1.
+
+    Raises:
+        ValueError: a tau that is not above 1, or as for `LIF`.
+    """
 
     def __init__(self, tau: float = 2.0, v_threshold: float = 1.0, **kwargs):
         super().__init__(tau, v_threshold, **kwargs)

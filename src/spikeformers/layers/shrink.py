@@ -112,7 +112,11 @@ class TimestepShrink(nn.Module):
 
 
 def check_steps(*time_steps: int) -> None:
-    """Raises a ValueError if these are more than networks here are made for."""
+    """Refuses more time steps than networks here are made for.
+
+    Raises:
+        ValueError: one of them is above MOST_STEPS.
+    """
     if any(isinstance(steps, int) and steps > MOST_STEPS for steps in time_steps):
         raise ValueError(
             f"at most {MOST_STEPS:,} time steps, not {max(time_steps):,}: an input has as many frames, and shrinking as many weights squared"
@@ -120,7 +124,11 @@ def check_steps(*time_steps: int) -> None:
 
 
 def check_temporal(temporal: str) -> None:
-    """Raises a ValueError if there is no such kind of `TimestepShrink`."""
+    """Refuses what is no kind of `TimestepShrink`.
+
+    Raises:
+        ValueError: it is not in TEMPORAL.
+    """
     if temporal not in TEMPORAL:
         raise ValueError(f"temporal must be one of {', '.join(TEMPORAL)}, not {temporal!r}")
 

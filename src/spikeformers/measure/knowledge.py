@@ -17,7 +17,7 @@ class Knowledge:
     """Looks up what tensors hold, and hands it on from operator to operator.
 
     Args:
-        constants: tensors that do not depend on the network's input.
+        constants: tensors [...] that do not depend on the network's input.
 
     Attributes:
         batch: of the input.
@@ -32,6 +32,7 @@ class Knowledge:
         self.full_weights: dict[tuple, bool] = {}
 
     def values(self, x: Tensor) -> Values:
+        """What is known of a tensor's [...] values; measured ones are forgotten if it was written into since."""
         values = known_of(x)
         if values is not None:
             if values.data is False and self.written and self._shares_storage(x):
@@ -47,7 +48,7 @@ class Knowledge:
         return any(x.untyped_storage()._cdata == other.untyped_storage()._cdata for other in self.written)
 
     def measure(self, x: Tensor, values: Values) -> None:
-        """Fills in kind, counts and levels."""
+        """Fills in kind, counts and levels of x [...], unless they are known."""
         if x.is_meta:
             values.kind = values.expected
         if values.kind is not None:
@@ -88,7 +89,7 @@ class Knowledge:
         return operand
 
     def is_full(self, weight: Tensor) -> bool:
-        """Whether a weight has no zeros."""
+        """Whether a weight [...] has no zeros."""
         key = (id(weight), version(weight))
         if key not in self.full_weights:
             full = bool((weight != 0).all())
@@ -98,6 +99,17 @@ class Knowledge:
         return self.full_weights[key]
 
     def hand_on(self, namespace: str, name: str, args, inputs: Sequence[Tensor], out, data: bool, module: str, outside: bool) -> None:
+        """Notes at what an operator returned, tensors [...], what follows from its inputs.
+
+        Args:
+            namespace, name: of the operator.
+            args: its arguments by position.
+            inputs: the tensors among all arguments.
+            out: what it returned.
+            data: whether any input depends on the network's.
+            module: name of the module that runs.
+            outside: whether that module's operators are no layers.
+        """
         sources = [self.values(tensor) for tensor in inputs]
         steps = max([values.steps for values in sources if values.data], default=1)
         leaves = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]

@@ -59,6 +59,9 @@ class Recorder(TorchDispatchMode):
     Args:
         model: the model that will be called, with or without values: on the meta device kinds follow from the operators alone.
         maps_of: of how many samples of the first batch firing rates are kept per pixel.
+
+    Raises:
+        ValueError: model is no module, or one of its modules is scripted.
     """
 
     def __init__(self, model: nn.Module, maps_of: int = 0):
@@ -136,7 +139,9 @@ class Recorder(TorchDispatchMode):
                 forget(tensor)
 
     def run(self, x: Tensor) -> list[Any]:
-        """Follows one forward pass: what the model answers, or a network that runs step by step after each of them."""
+        """Follows one forward pass on x, [B, ...] or [T, B, C, H, W]: what the model answers, or a network that runs
+        step by step after each of them.
+        """
         with self.recording(x):
             return list(self.model.answers(x)) if isinstance(self.model, Stepped) else [self.model(x)]
 
@@ -210,7 +215,7 @@ class Recorder(TorchDispatchMode):
         return out
 
     def leaving(self, x: Tensor, how: str) -> None:
-        """Values leave torch past its operators, or come in."""
+        """Values of x [...] leave torch past its operators, or come in."""
         if not self.busy and self.known.values(x).data and self.stack[-1] not in self.outside:
             self._escape(f"values touched through {how}", x)
 
@@ -503,6 +508,11 @@ def following(model: nn.Module, maps_of: int = 0) -> Iterator[Recorder]:
 
 def record(model: nn.Module, inputs: Iterable[Tensor], maps_of: int = 0) -> Recorder:
     """Sends inputs, each [B, ...] or [T, B, C, H, W], through the model in eval mode and follows them; the model's mode is kept.
+
+    Args:
+        model: the network.
+        inputs: batches.
+        maps_of: of how many samples of the first batch firing rates are kept per pixel.
 
     Raises:
         ValueError: there are no inputs.

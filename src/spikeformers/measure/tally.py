@@ -133,7 +133,7 @@ class Tally:
         return [(place, self.rows[place].shape[1]) for place in sorted(self.rows)]
 
     def to_tensor(self) -> Tensor:
-        """All sums in one vector, in the order of `layout`."""
+        """All sums in one vector [1 + columns * steps of every place], in the order of `layout`."""
         parts = [self.rows[place].flatten() for place, _ in self.layout]
         return torch.cat([torch.tensor([self.samples], dtype=torch.float64), *parts])
 

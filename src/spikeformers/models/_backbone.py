@@ -70,6 +70,11 @@ class SpikingBackbone(Network):
 
     Inputs are static images [B, C, H, W], shown `time_steps` times, or sequences [T, B, C, H, W]. The stem sees a static
     image once. State starts from rest in every call.
+
+    Args:
+        in_chans: channels C of the input.
+        time_steps: T, how often a static image is shown.
+        global_pool: "avg", or "" for the map that is not pooled; see `reset_classifier`.
     """
 
     stem: nn.Module
@@ -166,7 +171,11 @@ class SpikingBackbone(Network):
         return (self.head, self.head_kd) if self.distillation else self.head
 
     def set_distilled_training(self, enable: bool = True) -> None:
-        """timm's switch; in train mode both heads always answer."""
+        """timm's switch; in train mode both heads always answer.
+
+        Raises:
+            ValueError: it is to be enabled and there is no distillation head.
+        """
         if enable and not self.distillation:
             raise ValueError("this model has no distillation head; create it with distillation=True")
 
@@ -269,7 +278,11 @@ class SpikingBackbone(Network):
         self.early = nn.ModuleDict()
 
     def sequence(self, x: Tensor) -> Tensor:
-        """The input as [T, B, C, H, W], with T = 1 for a static image, checked."""
+        """The input as [T, B, C, H, W], with T = 1 for a static image, checked.
+
+        Raises:
+            ValueError: other axes, types, channels, or images that the model reduces to nothing.
+        """
         if x.ndim not in (4, 5):
             raise ValueError(
                 f"expected images [B, C, H, W] or a sequence [T, B, C, H, W], not {tuple(x.shape)}; "
@@ -300,7 +313,7 @@ class SpikingBackbone(Network):
         return self.stem(self.sequence(x)).expand(steps, -1, -1, -1, -1)
 
     def enter_stage(self, index: int, x: Tensor) -> Tensor:
-        """Stage `index`, with fewer time steps where the schedule says so."""
+        """Stage `index` on x [T, B, C, H, W], with fewer time steps where the schedule says so: [T', B, C', H', W']."""
         stage = self.stages[index]
         if str(index) not in self.shrinks:
             return self._stage(stage, x)
@@ -344,6 +357,9 @@ class SpikingBackbone(Network):
 
         Returns:
             The list of maps, or (the last map, the list).
+
+        Raises:
+            ValueError: another output_fmt.
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt must be 'NCHW' (with a time axis in front), not {output_fmt!r}")
@@ -362,7 +378,13 @@ class SpikingBackbone(Network):
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drops the stages behind the last one asked for, and the head; returns the indices taken."""
+        """Drops the stages behind the last one asked for, and the head; returns the indices taken.
+
+        Args:
+            indices: which stages: a list of indices, or the last n.
+            prune_norm: accepted for timm; there is no final norm.
+            prune_head: whether the classifier goes, too.
+        """
         wanted, last = feature_take_indices(len(self.stages), indices)
         self.stages, self.feature_info = self.stages[: last + 1], self.feature_info[: last + 1]
         self.shrinks = nn.ModuleDict({index: module for index, module in self.shrinks.items() if int(index) <= last})

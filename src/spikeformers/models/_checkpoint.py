@@ -41,6 +41,10 @@ def from_checkpoint(create, name: str | None, path: Path, given: dict) -> nn.Mod
         name: of the architecture that is expected, or None.
         path: the .safetensors file.
         given: options that overrule the file's.
+
+    Raises:
+        ValueError: no such file, another architecture than expected, options that do not exist, or weights that do
+            not fit.
     """
     if path.suffix != ".safetensors":
         raise ValueError(
@@ -326,6 +330,11 @@ def input_of_run(known: Mapping, path: object) -> dict:
 
 def describe(model: nn.Module, known: Mapping, where: object) -> None:
     """Makes the model say what is known of its input and classes: entries of `pretrained_cfg`, as timm reads it.
+
+    Args:
+        model: made by `create_model`.
+        known: entries of `pretrained_cfg`.
+        where: what says so, for the message.
 
     Raises:
         ValueError: it is not this model's.

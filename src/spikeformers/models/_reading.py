@@ -229,7 +229,11 @@ def read_json(path: Path) -> dict:
 
 
 def parse_json(text: str, where: str) -> dict:
-    """As `read_json`, of a text that comes from `where`."""
+    """As `read_json`, of a text that comes from `where`.
+
+    Raises:
+        ValueError: the text is damaged, or holds something else.
+    """
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:  # nested too deep, or a number of thousands of digits
@@ -240,14 +244,14 @@ def parse_json(text: str, where: str) -> dict:
 
 
 def unwrap(content: Mapping[str, object]) -> dict[str, Tensor]:
-    """The state dict inside a checkpoint, its names without the prefixes of wrappers; averaged weights where it holds both."""
+    """The state dict {name: tensor [...]} inside a checkpoint, its names without the prefixes of wrappers; averaged weights where it holds both."""
     return opened(content)[0]
 
 
 def opened(
     content: Mapping[str, object], ema: bool | None = None, lenient: bool = False
 ) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """The state dict inside a checkpoint, its names without the prefixes of wrappers.
+    """The state dict {name: tensor [...]} inside a checkpoint, its names without the prefixes of wrappers.
 
     Args:
         content: of the file.
@@ -341,6 +345,7 @@ def bad_values(state: Mapping[str, Tensor], own: Mapping[str, Tensor] | None = N
     """One line for each tensor that no weights are: quantised, sparse, without values, or with values that are not finite.
 
     Args:
+        state: tensors [...] by name.
         own: the model's, by the same names, whose counters may be whole numbers; without it, what is not floating-point may.
     """
     lines = []

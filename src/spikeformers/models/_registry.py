@@ -60,7 +60,17 @@ def register_task(function: Callable[..., nn.Module]) -> Callable[..., nn.Module
 
 
 def build(model_class: type[Made], variant: str, pretrained: bool, kwargs: dict) -> Made:
-    """What a registered function returns: the model with timm's configuration, and `config` to create it again."""
+    """What a registered function returns: the model with timm's configuration, and `config` to create it again.
+
+    Args:
+        model_class: the class, whose constructor's options are the model's.
+        variant: name of the registered function.
+        pretrained: whether timm loads weights.
+        kwargs: what was given: the model's options, schedule and temporal, and timm's.
+
+    Raises:
+        ValueError: an option that does not exist, or a value out of range.
+    """
     own = inspect.signature(model_class).parameters
     timms = [*inspect.signature(build_model_with_cfg).parameters, "features_only", "out_indices", "feature_cls"]
     _must_have(variant, kwargs, [*own, "schedule", "temporal"], timms)

@@ -16,6 +16,10 @@ class BasicBlock(nn.Module):
 
     Where the size of the map changes the shortcut takes every second pixel and pads the new channels with zeros, half of them in front
     (the paper's option A), so it has no weights.
+
+    Args:
+        in_channels, out_channels: C and C'.
+        stride: 1, or 2 for half the resolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):

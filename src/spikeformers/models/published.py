@@ -301,6 +301,13 @@ def import_checkpoint(
     and `kwargs`. The report names all of it. Detectors and segmentation networks are one of `list_tasks()` with a `backbone`;
     width and head_width are read off their weights too.
 
+    Args:
+        checkpoint: the published file, as for `load_published`.
+        out: the .safetensors file.
+        architecture: the model's name, or None if the weights say.
+        ema: whether averaged weights are taken, as for `load_published`.
+        kwargs: options of the model.
+
     Raises:
         ValueError: as `load_published` and `create_model`; several architectures fit, or none.
     """

@@ -86,6 +86,12 @@ def ship(model: nn.Module, key: str, metadata: dict[str, str], about: dict) -> P
 
     Batch statistics stay in float32: their variances may be too small or too large for half precision.
 
+    Args:
+        model: made by `create_model`.
+        key: NAME.TAG.
+        metadata: for the header of the .safetensors file.
+        about: its entry in index.json, see `shipped`.
+
     Raises:
         ValueError: the model was not made by `create_model`, or the name before the dot is not its own.
     """

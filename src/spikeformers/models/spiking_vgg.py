@@ -30,6 +30,9 @@ class Pool(nn.Module):
 
     Args:
         kind: "avg" or "max".
+
+    Raises:
+        ValueError: another kind.
     """
 
     def __init__(self, kind: str):
@@ -104,7 +107,11 @@ class SpikingVGG(SpikingBackbone):
         self.build_head(widths[-1][1] * math.prod(self.map_size), num_classes, drop_rate, nn.Identity())
 
     def pooled(self, x: Tensor) -> Tensor:
-        """[T, B, C, H, W] -> what the head sees of a map, [T, B, C*H*W]: all of it."""
+        """[T, B, C, H, W] -> what the head sees of a map, [T, B, C*H*W]: all of it.
+
+        Raises:
+            ValueError: the map is of another size than the classifier was made for.
+        """
         if self.num_classes > 0 and x.shape[3:] != self.map_size:
             raise ValueError(
                 f"the classifier was made for images of {' x '.join(map(str, self.img_size))}, whose last map is "

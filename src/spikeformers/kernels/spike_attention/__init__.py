@@ -45,6 +45,11 @@ def _library() -> ctypes.CDLL:
 def call(q: Packed, k: Packed, v: Packed, num_heads: int, out: Tensor) -> AttentionCall:
     """The operation on these tensors for `run`, which may repeat it. It keeps them alive.
 
+    Args:
+        q, k, v: binary spikes of the same shape [T, B, C, H, W], their words contiguous.
+        num_heads: h, a divisor of C.
+        out: where the counts go.
+
     Raises:
         ValueError: as for `spike_attention`, or words that are not contiguous, or an `out` that is not [T, B, C, H, W], channels last
             without gaps.

@@ -53,6 +53,7 @@ class Fire:
             raise ValueError(f"reset must be 'hard' or 'soft', not {self.reset!r}")
 
     def dynamics(self) -> reference.Dynamics:
+        """The constants as `kernels.lif.reference` takes them; a surrogate is not needed here."""
         integration = 2 if self.tau is None else 0 if self.decay_input else 1
         return reference.Dynamics(integration, self.v_threshold, self.reset == "soft", 0, 1.0)
 
@@ -160,6 +161,9 @@ def pack_signed(x: Tensor, levels: int) -> tuple[Packed, int]:
 
     The channels are C rounded up to a multiple of 64, for numbers above 0, and as many again for those below: see `signed`. Numbers
     beyond the levels are clipped.
+
+    Raises:
+        ValueError: x is no map on the CPU, or levels is out of range.
     """
     if x.ndim != 5 or x.device.type != "cpu" or not isinstance(levels, int) or not 1 <= levels < 2**15:
         raise ValueError(f"expected whole numbers [T, B, C, H, W] and from 1 to {2**15 - 1} levels, not {tuple(x.shape)} on {x.device} and {levels}")
@@ -179,24 +183,35 @@ def pack_signed(x: Tensor, levels: int) -> tuple[Packed, int]:
 
 
 def aligned(data: Tensor) -> Tensor:
-    """The same bytes from an address that 64 divides, with 64 bytes of room behind them."""
+    """The same bytes [N] from an address that 64 divides, with 64 bytes of room behind them."""
     room = aligned_room(data.numel())
     room[: data.numel()] = data
     return room
 
 
 def aligned_room(size: int) -> Tensor:
-    """Uninitialised bytes from an address that 64 divides, with 64 bytes of room behind them."""
+    """Uninitialised bytes [size + 64 or more] from an address that 64 divides, with 64 bytes of room behind them."""
     room = torch.empty(size + 128, dtype=torch.uint8, device="cpu")
     return room[-room.data_ptr() % 64 :]
 
 
 def empty_map(t: int, b: int, c: int, h: int, w: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Uninitialised [T, B, C, H, W], channels last in memory."""
+    """Uninitialised [T, B, C, H, W], channels last in memory.
+
+    Args:
+        t, b, c, h, w: its sizes.
+        dtype: of the potentials.
+    """
     return torch.empty(t, b, h, w, c, dtype=dtype, device="cpu").movedim(4, 2)
 
 
 def out_size(size: int, kernel: int, stride: int, padding: int) -> int:
+    """Height or width of the result, of a map of `size` pixels along that axis.
+
+    Args:
+        size: pixels along one axis.
+        kernel, stride, padding: of the windows along it.
+    """
     return (size + 2 * padding - kernel) // stride + 1
 
 
@@ -227,6 +242,19 @@ def call(
 
     Without spikes, `like` is the shape of the potentials [T, B, C, H, W] and their type. Addends that are None can be set in the call
     later. `count` [threads] (int64) receives how many neurons fired.
+
+    Args:
+        spikes: bits [T, B, C, H, W], or None: only the addends.
+        weight: what `prepare` made; needed with spikes, and with them only.
+        bias: [C'], or None.
+        stride, padding: of the convolution.
+        addends: at most two of [T, B, C', H', W'].
+        like: shape and type of the potentials, without spikes.
+        out: where the potentials [T, B, C', H', W'] go, channels last; None if only spikes are wanted.
+        neuron: which neurons fire.
+        fired: where their spikes go; needed with neurons.
+        v, v_out: their potentials [B, C', H', W'] before the first and after the last step.
+        count: [threads], where the numbers of spikes go.
 
     Raises:
         ValueError: shapes, types or memory formats that do not fit; `spike_conv` changes memory formats where it must, this does not.
@@ -448,7 +476,12 @@ def _check(spikes, weight, bias, stride, padding, addends) -> tuple[tuple[int, .
 
 
 def unpacked_into(spikes: Packed, out: Tensor | torch.dtype) -> native.BitsCall:
-    """The call of `spike_unpack` that fills `out` [T, B, C, H, W], channels last without gaps; of a type alone, `out` is to be set in it."""
+    """The call of `spike_unpack` that fills `out` [T, B, C, H, W], channels last without gaps; of a type alone, `out` is to be set in it.
+
+    Raises:
+        ValueError: words that are not contiguous on the CPU, another type, or an `out` of another shape or memory
+            format.
+    """
     planes, t, b, h, w, words = spikes.check().words.shape
     dtype, to = (out, None) if isinstance(out, torch.dtype) else (out.dtype, out)
     if not spikes.words.is_contiguous() or spikes.words.device.type != "cpu" or dtype not in native.DTYPES:
@@ -464,7 +497,16 @@ def unpacked_into(spikes: Packed, out: Tensor | torch.dtype) -> native.BitsCall:
 
 
 def pooled_into(spikes: Packed, kernel: int, stride: int, padding: int, out: Packed) -> native.BitsCall:
-    """The call of `spike_pool` that fills `out`."""
+    """The call of `spike_pool` that fills `out`.
+
+    Args:
+        spikes: bits [T, B, C, H, W] in one plane.
+        kernel, stride, padding: of square windows.
+        out: bits [T, B, C, H', W'] that are filled.
+
+    Raises:
+        ValueError: several planes, windows or sizes that do not fit, or words that are not contiguous on the CPU.
+    """
     planes, t, b, h, w, words = spikes.check().words.shape
     out.check()
     _check_windows((kernel, kernel), (stride, stride), (padding, padding))
@@ -482,6 +524,10 @@ def pooled_into(spikes: Packed, kernel: int, stride: int, padding: int, out: Pac
 
 def pool(spikes: Packed, kernel: int, stride: int, padding: int = 0) -> Packed:
     """Maximum over windows of binary spikes: a pixel fires where any of its window's does.
+
+    Args:
+        spikes: bits [T, B, C, H, W] in one plane.
+        kernel, stride, padding: of square windows.
 
     Raises:
         ValueError: the spikes have several planes, or windows do not fit the map.

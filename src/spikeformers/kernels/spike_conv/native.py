@@ -100,7 +100,11 @@ def must_work(result: int) -> int:
 
 
 def values(tensor: Tensor | None) -> Values:
-    """A map [T, B, C, H, W] for C code: its channels are contiguous, and pixels lie in rows without gaps between them."""
+    """A map [T, B, C, H, W] for C code: its channels are contiguous, and pixels lie in rows without gaps between them.
+
+    Raises:
+        ValueError: the map lies otherwise in memory.
+    """
     if tensor is None:
         return Values()
     t, b, c, h, w = tensor.stride()
