@@ -82,6 +82,11 @@ def check_arguments(function: Callable, arguments: Mapping[str, object]) -> dict
 def check_argument(name: str, value: object, kind: object) -> object:
     """The value as `kind`, an annotation, wants it.
 
+    Args:
+        name: of the argument, for the message.
+        value: what was given.
+        kind: its annotation.
+
     Raises:
         ValueError: it is of another type or out of range.
     """

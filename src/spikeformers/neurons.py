@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ class Neuron(nn.Module):
         reset: "hard" (to 0) or "soft" (by subtraction).
         surrogate: "sigmoid", "atan", "rectangle" or "triangle".
         alpha: sharpness of the surrogate; None means the customary one.
+
+    Raises:
+        ValueError: a threshold that is not positive, or no such reset or surrogate.
     """
 
     decay_input = True
@@ -42,11 +46,17 @@ class Neuron(nn.Module):
         self.alpha = ALPHA[surrogate] if alpha is None else alpha
 
     def time_constant(self) -> float | Tensor | None:
-        """tau in time steps; None for neurons without leak."""
+        """tau in time steps, a number or, where it is learnt, a tensor []; None for neurons without leak."""
         raise NotImplementedError
 
     def run(self, x: Tensor, v: Tensor | None = None, *, return_v: bool = True) -> tuple[Tensor, Tensor]:
-        """Spikes [T, ...] and the membrane potential [...] after the last step, starting from v [...] or from rest."""
+        """Spikes [T, ...] and the membrane potential [...] after the last step.
+
+        Args:
+            x: input currents [T, ...].
+            v: potential [...] before the first step; rest if None.
+            return_v: whether the potential is wanted; if not, it is empty.
+        """
         return lif(
             x,
             v,
@@ -74,6 +84,9 @@ class LIF(Neuron):
         tau: membrane time constant in time steps, >= 1.
         decay_input: whether the leak divides the input as well; if not, h[t] = (v[t-1] - v[t-1] / tau) + x[t].
         v_threshold, reset, surrogate, alpha: as for `Neuron`.
+
+    Raises:
+        ValueError: tau below 1, or as for `Neuron`.
     """
 
     @checked
@@ -84,7 +97,7 @@ class LIF(Neuron):
         self.tau = tau
         self.decay_input = decay_input
 
-    def time_constant(self) -> float:
+    def time_constant(self) -> float | Tensor:
         return self.tau
 
     def extra_repr(self) -> str:
@@ -92,7 +105,11 @@ class LIF(Neuron):
 
 
 class PLIF(LIF):
-    """LIF whose time constant is learnt: 1 / tau = sigmoid(w) (Fang et al., ICCV 2021, eq. 9). `tau` is the initial value, > 1."""
+    """LIF whose time constant is learnt: 1 / tau = sigmoid(w) (Fang et al., ICCV 2021, eq. 9). `tau` is the initial value, > 1.
+
+    Raises:
+        ValueError: a tau that is not above 1, or as for `LIF`.
+    """
 
     def __init__(self, tau: float = 2.0, v_threshold: float = 1.0, **kwargs):
         super().__init__(tau, v_threshold, **kwargs)
@@ -144,9 +161,8 @@ class MLF(nn.Module):
         super().__init__()
         if not thresholds:
             raise ValueError("thresholds needs at least one value, one for each level")
-        self.levels = nn.ModuleList(
-            LIF(tau, threshold, decay_input=decay_input, surrogate=surrogate, **kwargs) for threshold in thresholds
-        )
+        levels = [LIF(tau, threshold, decay_input=decay_input, surrogate=surrogate, **kwargs) for threshold in thresholds]
+        self.levels = cast(Sequence[LIF], nn.ModuleList(levels))  # torch does not say of what a list consists
 
     def run(self, x: Tensor, v: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Sums of spikes [T, ...] and each level's membrane potential [...] after the last step, starting from v or from rest."""

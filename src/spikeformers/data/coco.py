@@ -347,11 +347,18 @@ class Coco:
         return target
 
     def where(self, index):
+        """What messages call a sample."""
         return str(self.folder / self.names[index])
 
 
 def turned(target: dict, orientation: int, width: int, height: int) -> dict:
-    """A target of a photo as it is stored, `width` x `height`, turned with it as EXIF's orientation asks."""
+    """A target of a photo as it is stored, `width` x `height`, turned with it as EXIF's orientation asks.
+
+    Args:
+        target: with boxes [N, 4] and perhaps masks [N, H, W].
+        orientation: 1 to 8, as EXIF says.
+        width, height: as the photo is stored.
+    """
     boxes = upright_boxes(target["boxes"].numpy(), orientation, width, height)
     target = {**target, "boxes": torch.from_numpy(boxes)}
     if "masks" in target:
@@ -375,6 +382,10 @@ class Outlines:
 
     def masks(self, objects: Sequence[int], height: int, width: int) -> np.ndarray:
         """The masks [N, H, W] of objects of one image, uint8 with 1 inside.
+
+        Args:
+            objects: their numbers.
+            height, width: of the image.
 
         Raises:
             ValueError: they take more than LARGEST_MASKS bytes.

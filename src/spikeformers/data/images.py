@@ -151,7 +151,11 @@ class ImageData:
         return Torchvision(self.name, root, training)
 
     def transform(self, training: bool):
-        """From a Pillow image to a tensor [C, H, W]: augmenting, or the one for testing."""
+        """From a Pillow image to a tensor [C, H, W]: augmenting, or the one for testing.
+
+        Raises:
+            ValueError: timm does not know the policy of auto_augment.
+        """
         shared = {
             "input_size": self.shape,
             "interpolation": self.interpolation,
@@ -274,7 +278,11 @@ def _with_table(transforms, mean, std):
 
 
 class Digits:
-    """scikit-learn's 1,797 handwritten digits, grey, 8x8 pixels: 1,437 to train, 360 to test, whatever the seed."""
+    """scikit-learn's 1,797 handwritten digits, grey, 8x8 pixels: 1,437 to train, 360 to test, whatever the seed.
+
+    Raises:
+        ValueError: scikit-learn is not installed.
+    """
 
     def __init__(self, training: bool):
         try:
@@ -296,11 +304,21 @@ class Digits:
         return Image.fromarray(self.images[index]), self.labels[index]
 
     def where(self, index):
+        """What messages call a sample."""
         return f"digit {index}"
 
 
 class Torchvision:
-    """CIFAR-10, CIFAR-100 and MNIST as torchvision reads them."""
+    """CIFAR-10, CIFAR-100 and MNIST as torchvision reads them.
+
+    Args:
+        name: cifar10, cifar100 or mnist.
+        root: folder that holds it.
+        training: whether its training images are meant, or those for testing.
+
+    Raises:
+        ValueError: no such data set, or it is not in root.
+    """
 
     SETS = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "mnist": datasets.MNIST}
 
@@ -322,12 +340,17 @@ class Torchvision:
         return self.images[index]
 
     def where(self, index):
+        """What messages call a sample."""
         return f"image {index} of {self.name}"
 
 
 class Folder:
     """Images in folders named after their classes, ROOT/SPLIT/CLASS/*, and in folders below; upright. Folders that are hidden or
-    that tools leave (see `reading.of_a_tool`) are no classes, and files of other names are left out with a warning."""
+    that tools leave (see `reading.of_a_tool`) are no classes, and files of other names are left out with a warning.
+
+    Raises:
+        ValueError: there are no images in folders of classes, or those for training and testing have other classes.
+    """
 
     def __init__(self, root: Path, split: str):
         layout = f"image folders look like {root}/train/CLASS/1.jpg and {root}/val/CLASS/1.jpg; set data.root"
@@ -367,6 +390,7 @@ class Folder:
         return upright_image(self.files[index]), self.labels[index]
 
     def where(self, index):
+        """What messages call a sample."""
         return str(self.files[index])
 
 
@@ -376,6 +400,9 @@ class Mosaics:
     ROOT/train_*.webp (or .png), ROOT/test_*.webp: sheets in the order of their names, tiles row by row. ROOT/labels.npz:
     `y_train`, `y_test` with a label per tile, `classes` with the names, and `tile`, the tiles' side in pixels, which may be left
     out where the tiles fill all rows of the sheets. The sheets are decoded once and kept in memory.
+
+    Raises:
+        ValueError: sheets or labels are missing or damaged, or their numbers of tiles differ.
     """
 
     def __init__(self, root: Path, split: str):
@@ -451,4 +478,5 @@ class Mosaics:
         return Image.fromarray(tiles[place]), self.labels[index]
 
     def where(self, index):
+        """What messages call a sample."""
         return str(self.sheets[index // self.per_sheet])

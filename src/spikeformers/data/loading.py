@@ -271,6 +271,16 @@ class Shuffled(Sampler):
     [steps, batch_size], and process r takes every world-th column from r on. What does not fill a step is left for the
     next epoch's order. With `repeats`, an epoch takes fewer samples, each that many times in a row with an augmentation of
     its own (repeated augmentation, Hoffer et al., CVPR 2020): on several processes the copies meet in one step.
+
+    Args:
+        size: number of training samples.
+        batch_size: samples of an optimiser step over all processes.
+        seed: of all orders.
+        rank, world: which of how many processes.
+        epoch: the first one.
+        repeats: how often an epoch takes each of its samples.
+        shards: numbers of samples of the files that they lie in, which are read one after the other; None: they lie
+            anywhere.
     """
 
     def __init__(
@@ -296,7 +306,7 @@ class Shuffled(Sampler):
         return self.size // self.batch_size * (self.batch_size // self.world)
 
     def order(self) -> torch.Tensor:
-        """The epoch's permutation of all samples: any, or files shuffled and the samples of every 8 files among themselves."""
+        """The epoch's permutation [size] of all samples: any, or files shuffled and the samples of every 8 files among themselves."""
         generator = torch.Generator().manual_seed(stable_seed(self.seed, self.epoch))
         if self.shards is None:
             return torch.randperm(self.size, generator=generator)
@@ -316,7 +326,12 @@ class Shuffled(Sampler):
 
 class Shared(Sampler):
     """Indices of one process's share of the test samples. All shares are equally long: where the samples run out, ~index
-    marks a padding sample that must not count."""
+    marks a padding sample that must not count.
+
+    Args:
+        size: number of test samples.
+        rank, world: which of how many processes.
+    """
 
     def __init__(self, size: int, rank: int = 0, world: int = 1):
         self.size, self.rank, self.world = size, rank, world
@@ -360,7 +375,12 @@ def train_loader(
 
 def test_loader(samples: TestSet, rank: int = 0, world: int = 1) -> DataLoader:
     """Batches, as of `train_loader`, of process `rank` of `world`; all processes together see every test sample once, and
-    padding labelled PADDING_LABEL (or with the target None)."""
+    padding labelled PADDING_LABEL (or with the target None).
+
+    Args:
+        samples: what is tested on.
+        rank, world: which of how many processes.
+    """
     return _loader(samples, Shared(len(samples), rank, world), max(1, samples.data.batch_size // world))
 
 
@@ -374,7 +394,7 @@ def collate(samples: Sequence[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, 
 
 
 def collate_dense(samples: Sequence[tuple[tuple[torch.Tensor, object], int]]) -> tuple[list[torch.Tensor], list]:
-    """Pairs (image, target) of any sizes -> images and targets; None is the target of padding (label PADDING_LABEL)."""
+    """Pairs (image [C, H, W], target) of any sizes -> images and targets; None is the target of padding (label PADDING_LABEL)."""
     images = [image for (image, _), _ in samples]
     return images, [None if label == PADDING_LABEL else target for (_, target), label in samples]
 

@@ -247,7 +247,16 @@ class Masks:
 
     def mask(self, index: int, size: tuple[int, int], orientation: int = 1) -> torch.Tensor:
         """The classes uint8 [H, W] of the pixels of image `index`, whose width and height are `size` once it is turned upright from
-        the `orientation` in which it is stored."""
+        the `orientation` in which it is stored.
+
+        Args:
+            index: of the image.
+            size: width and height of the upright image.
+            orientation: 1 to 8, as EXIF says.
+
+        Raises:
+            ValueError: the mask is damaged, of another size, or has classes that do not exist.
+        """
         file = self.mask_file(index)
         values = self._mask_values(index, size)
         if values.shape == size and values.shape != size[::-1] and orientation in (5, 6, 7, 8):
@@ -298,6 +307,7 @@ class Masks:
         return classes.astype(np.uint8)
 
     def where(self, index):
+        """What messages call a sample."""
         return str(self.files[index])
 
 
@@ -312,6 +322,7 @@ class Resize:
         return self.image(image), mask.long()
 
     def image(self, image: Image.Image) -> torch.Tensor:
+        """A Pillow image -> float32 [3, H, W], smaller or larger as the data ask, and normalised."""
         pixels = F.pil_to_tensor(image)
         return normalised(F.resize(pixels, fitted(pixels.shape[-2:], self.size)), self.mean, self.std)
 
@@ -340,7 +351,7 @@ class Augment:
         return image, F.pad(mask, missing, fill=IGNORED)[0].long()
 
     def place(self, mask: torch.Tensor) -> tuple[int, int, int, int]:
-        """Top, left, height and width of the square to cut, or of what the image has of it."""
+        """Top, left, height and width of the square to cut from a mask [H, W], or of what the image has of it."""
         height, width = (min(side, self.data.img_size) for side in mask.shape[-2:])
         for _ in range(CROPS):
             top, left = (
@@ -370,7 +381,13 @@ def fitted(shape: tuple[int, int], size: tuple[float, float]) -> tuple[int, int]
 
 
 def normalised(image: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    """uint8 [3, H, W] -> float32."""
+    """uint8 [3, H, W] -> float32.
+
+    Args:
+        image: pixels.
+        mean: subtracted from values in [0, 1].
+        std: what the difference is divided by.
+    """
     return F.normalize(F.to_dtype(image, torch.float32, scale=True), mean, std)
 
 

@@ -110,7 +110,14 @@ def _flat(folder):
 
 
 def tell_left_out(where: str | Path, files: Sequence[Path], suffixes: Collection[str], why: str = "by name") -> None:
-    """Warns of files that are not read, with their number and the first names; of none if there are none."""
+    """Warns of files that are not read, with their number and the first names; of none if there are none.
+
+    Args:
+        where: the folder, for the message.
+        files: those that are not read.
+        suffixes: in what names of files that are read end.
+        why: they are left out.
+    """
     if files:
         warnings.warn(
             f"{where}: {len(files):,} file{'s are' if len(files) > 1 else ' is'} left out {why} ({_some([str(file) for file in files])}); "
@@ -242,7 +249,13 @@ def upright_array(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def upright_boxes(boxes: np.ndarray, orientation: int, width: float, height: float) -> np.ndarray:
-    """The same of boxes [N, 4] (left, top, right, bottom) in an image whose stored `width` and `height` are given."""
+    """The same of boxes [N, 4] (left, top, right, bottom) in an image whose stored `width` and `height` are given.
+
+    Args:
+        boxes: in the image as it is stored.
+        orientation: 1 to 8, as EXIF says.
+        width, height: of the image as it is stored.
+    """
     left, top, right, bottom = boxes.T
     if orientation in (5, 6, 7, 8):
         left, top, right, bottom, width, height = top, left, bottom, right, height, width

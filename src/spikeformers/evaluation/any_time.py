@@ -138,6 +138,9 @@ def any_time(
         time_steps: T, if not that of the conversion.
         so_far: an earlier result: as many batches are skipped as it has seen.
         done: called with the result after each batch.
+
+    Raises:
+        ValueError: the earlier result is of another T.
     """
     T = time_steps or converted.time_steps
     result = so_far or AnyTime()

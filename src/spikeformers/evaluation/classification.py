@@ -70,6 +70,11 @@ def precision_of(model: nn.Module) -> str:
 def evaluate(model: nn.Module, samples: TestSet, device: str | torch.device = "cpu") -> Evaluation:
     """Tests a model in eval mode on every test sample once; the model is left on the device in eval mode.
 
+    Args:
+        model: left on the device in eval mode.
+        samples: what is tested on.
+        device: where it runs.
+
     Raises:
         ValueError: no sample could be read.
     """
@@ -96,6 +101,11 @@ def per_step(accuracies: list[float]) -> str:
 def predict(trained: Trained, path: str | Path, top: int = 5) -> list[tuple[str, float]]:
     """The `top` likeliest classes of an image or event file with their probabilities, likeliest first. Photos are turned upright as
     the camera says.
+
+    Args:
+        trained: what `load_trained` made.
+        path: of the file.
+        top: how many classes.
 
     Raises:
         ValueError: the file is missing or no image (or recording), the checkpoint does not say how images are prepared, or the answer

@@ -121,6 +121,12 @@ def folder_of(settings: Conversion, run_dir: str | Path | None = None) -> Path:
 def must_be_possible(settings: Conversion, named: bool, run_dir: str | Path | None, resume: bool) -> None:
     """What can be said before there is a network, which may have to be fetched.
 
+    Args:
+        settings: of the conversion.
+        named: whether a data set is named.
+        run_dir: where results go, or None for the default.
+        resume: whether an earlier conversion there goes on.
+
     Raises:
         ValueError: as for `run`.
     """

@@ -235,7 +235,13 @@ def absent_text(names: Sequence[str], what: str) -> list[str]:
 def evaluate_any(
     model: nn.Module, samples: TestSet, device: str | torch.device = "cpu"
 ) -> Evaluation | DetectionEvaluation | SegmentationEvaluation:
-    """Tests a model on every test sample once, as their task asks; the model is left on the device in eval mode."""
+    """Tests a model on every test sample once, as their task asks; the model is left on the device in eval mode.
+
+    Args:
+        model: left on the device in eval mode.
+        samples: what is tested on.
+        device: where it runs.
+    """
     tasks = {"classification": evaluate, "detection": evaluate_detection, "segmentation": evaluate_segmentation}
     return tasks[samples.data.task](model, samples, device)
 
@@ -244,6 +250,11 @@ def evaluate_any(
 def evaluate_detection(model: nn.Module, samples: TestSet, device: str | torch.device = "cpu") -> DetectionEvaluation:
     """Tests a detector in eval mode on every test image once; the model is left on the device in eval mode. Masks are scored
     if the targets and the model have them.
+
+    Args:
+        model: left on the device in eval mode.
+        samples: what is tested on.
+        device: where it runs.
 
     Raises:
         ValueError: torchmetrics or faster_coco_eval is not installed, or no image could be read.
@@ -302,6 +313,11 @@ def evaluate_segmentation(
     """Tests a segmenter in eval mode on every test image once; the model is left on the device in eval mode. Images of a batch
     that are equally large run together, as far as memory allows, others one by one.
 
+    Args:
+        model: left on the device in eval mode.
+        samples: what is tested on.
+        device: where it runs.
+
     Raises:
         ValueError: no image could be read.
     """
@@ -327,7 +343,7 @@ def evaluate_segmentation(
 
 
 def equally_large(images: Sequence[Tensor]) -> list[list[int]]:
-    """The places of images of the same shape, together: one, or several with at most PIXELS_AT_ONCE pixels in all."""
+    """The places of images [C, H, W] of the same shape, together: one, or several with at most PIXELS_AT_ONCE pixels in all."""
     groups = {}
     for index, image in enumerate(images):
         groups.setdefault(image.shape, []).append(index)
@@ -344,6 +360,11 @@ def detect(model: nn.Module, image: Image.Image, device: str | torch.device = "c
 
     Masks are as large as the image, a hundred of them take gigabytes for a photo of a modern camera: one of more than LARGE_PHOTO
     pixels that the detector makes smaller before it looks is made smaller here.
+
+    Args:
+        model: the detector.
+        image: the photo.
+        device: where it runs.
 
     Returns:
         The image [3, H, W] in [0, 1]; boxes [N, 4] in its pixels, labels, scores [N] and, if it finds masks, masks [N, H, W] of
@@ -362,7 +383,13 @@ def detect(model: nn.Module, image: Image.Image, device: str | torch.device = "c
 
 @torch.no_grad()
 def segment(trained: Trained, image: Image.Image, device: str | torch.device = "cpu") -> Tensor:
-    """The class [H, W] of each pixel of an image, on the CPU."""
+    """The class [H, W] of each pixel of an image, on the CPU.
+
+    Args:
+        trained: what `load_trained` made of a segmenter.
+        image: the photo.
+        device: where it runs.
+    """
     seen = trained.data.transform(training=False).image(image.convert("RGB"))
     logits = trained.model.to(device).eval()(seen[None].to(device))
     return class_map(logits[0], (image.height, image.width)).cpu()

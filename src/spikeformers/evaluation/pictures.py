@@ -349,7 +349,15 @@ def write_detection(
 def write_segmentation(
     folder: Folder, path: Path, image: Image.Image, found: Tensor, classes: Sequence[str] | None
 ) -> str:
-    """Writes NAME.png and NAME_classes.png, whose pixels are the classes' numbers; returns a line with the three largest."""
+    """Writes NAME.png and NAME_classes.png, whose pixels are the classes' numbers, found [H, W]; returns a line with the three largest.
+
+    Args:
+        folder: where they go.
+        path: of the image, whose name they get.
+        image: the photo.
+        found: the class of each pixel.
+        classes: their names, or None.
+    """
     drawn, numbers = folder.files(path, ".png", "_classes.png")
     write_picture(drawn, picture(image, found, classes))
     indexed = Image.fromarray(found.to(torch.uint8).numpy(), "P")

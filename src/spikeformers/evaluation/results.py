@@ -77,7 +77,7 @@ def must_have_read(samples: int):
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """For losses and batch statistics, which are never computed in the half precision of AMP."""
+    """x [...] for losses and batch statistics, which are never computed in the half precision of AMP."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

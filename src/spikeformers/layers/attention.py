@@ -61,6 +61,9 @@ class SpikingSelfAttention(nn.Module):
 
     Attributes:
         scaled: whether the counts of SDSA-3 and SDSA-4 are scaled; False once `merge` has put the scale into attn_lif's threshold.
+
+    Raises:
+        ValueError: heads that do not divide dim, or no such operator.
     """
 
     @checked

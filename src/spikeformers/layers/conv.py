@@ -15,11 +15,12 @@ from .shrink import Redistributed
 class PerStep(nn.Sequential):
     """Layers without state, one after the other, at every time step: what merging leaves of ConvBN and RepConv."""
 
-    def forward(self, x: Tensor | Redistributed) -> Tensor:
+    def forward(self, input: Tensor | Redistributed) -> Tensor:
         """[T, B, C, H, W] -> [T, B, C', H', W']"""
+        x = input
         if isinstance(x, Redistributed):
-            if len(self) == 1 and isinstance(self[0], nn.Conv2d):  # a merged ConvBN
-                return x.through(self[0])
+            if len(self) == 1 and isinstance(conv := self[0], nn.Conv2d):  # a merged ConvBN
+                return x.through(conv)
             x = x.frames
         return per_step(super().forward, x)
 
@@ -90,7 +91,9 @@ class RepConv(nn.Module):
         Zero padding inside the convolution, and what the border adds once for all N: no padded copy of x.
         """
         bn, (height, width) = self.expand_bn, x.shape[2:]
-        at_zero = bn.bias.detach() - bn.weight.detach() * bn.running_mean / torch.sqrt(bn.running_var + bn.eps)
+        mean, variance = bn.running_mean, bn.running_var
+        assert mean is not None and variance is not None, "the padding needs running statistics"
+        at_zero = bn.bias.detach() - bn.weight.detach() * mean / torch.sqrt(variance + bn.eps)
         border = functional.pad(x.new_zeros(1, 1, height, width), (1, 1, 1, 1), value=1.0)
         if changes_of(self.depthwise):  # as a module, so that hooks see it
             at_zero = at_zero.to(x.dtype)[:, None, None]

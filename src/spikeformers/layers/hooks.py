@@ -5,6 +5,7 @@ Transforms take modules apart and join them. They honour what hangs there or nam
 
 import copy
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 PERMANENT = "make weights permanent that hooks compute, for example with torch.nn.utils.prune.remove(module, 'weight')"
 
 
-def _weight_hooks(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+def _weight_hooks(module: nn.Module) -> Iterator[tuple[WeightNorm | SpectralNorm | prune.BasePruningMethod, str]]:
     """The hooks of torch's that compute a weight before every call, and the names of what they compute."""
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, (WeightNorm, SpectralNorm)):
@@ -28,7 +29,7 @@ def _weight_hooks(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
 
 def computed(module: nn.Module) -> list[str]:
     """Names of the module's weights that are computed anew in every call: by weight_norm, spectral_norm, prune or a parametrization."""
-    names = list(module.parametrizations) if parametrize.is_parametrized(module) else []
+    names = list(cast(nn.ModuleDict, module.parametrizations)) if parametrize.is_parametrized(module) else []
     return names + [name for _, name in _weight_hooks(module)]
 
 
@@ -40,7 +41,7 @@ def refresh(module: nn.Module) -> None:
 
 def listening(hook: Callable) -> Callable:
     """Decorator of a module's hook that only listens, so that nobody needs to run a network in another way because of it."""
-    hook.listens = True
+    hook.listens = True  # pyright: ignore[reportFunctionMemberAccess]  functions carry any attribute
     return hook
 
 

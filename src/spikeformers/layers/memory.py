@@ -2,6 +2,7 @@
 
 import contextlib
 import weakref
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -26,12 +27,13 @@ def compact_spikes() -> contextlib.AbstractContextManager:
 def _pack(tensor: Tensor):
     spikes = tensor if tensor._base is None else tensor._base
     node = spikes.grad_fn
-    if not type(node).__name__.startswith(_LIF_NODE) or spikes.output_nr != 0 or spikes._version != 0:
+    if node is None or not type(node).__name__.startswith(_LIF_NODE) or spikes.output_nr != 0 or spikes._version != 0:
         return tensor
-    kept = node.metadata.get("compact_spikes", lambda: None)()
+    metadata = cast("dict[str, Any]", node.metadata)  # a property, which torch annotates as a method
+    kept = metadata.get("compact_spikes", lambda: None)()
     if kept is None:
         kept = spikes.detach().to(torch.bool)
-        node.metadata["compact_spikes"] = weakref.ref(kept)
+        metadata["compact_spikes"] = weakref.ref(kept)
     return kept, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset()
 
 

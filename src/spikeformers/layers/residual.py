@@ -50,6 +50,9 @@ class Residual(nn.Module):
         neuron: the spiking neuron before (ms) or behind (vs, sew) the branch.
         shortcut: "ms", "vs" or "sew". The placement of vs and sew is our reading of the ablation in Yao et al., ICLR 2024.
         drop_path: rate of stochastic depth.
+
+    Raises:
+        ValueError: no such shortcut.
     """
 
     @checked

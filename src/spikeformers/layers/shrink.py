@@ -50,7 +50,7 @@ class Redistributed:
         z = z.to(torch.promote_types(dtype, torch.float32))  # as BN itself computes
         bias = z.new_zeros(z.shape[1]) if conv.bias is None else conv.bias.to(z)
         z = z - bias[:, None, None]
-        gain, shift = (torch.ones_like(bias), bias) if bn is None else _affine(bn, z, self.scores, bias)
+        gain, shift = _affine(bn, z, self.scores, bias) if isinstance(bn, nn.BatchNorm2d) else (torch.ones_like(bias), bias)
         return (z * (self._factors(z) * gain[:, None, None]) + shift[:, None, None]).to(dtype)
 
 
@@ -112,7 +112,11 @@ class TimestepShrink(nn.Module):
 
 
 def check_steps(*time_steps: int) -> None:
-    """Raises a ValueError if these are more than networks here are made for."""
+    """Refuses more time steps than networks here are made for.
+
+    Raises:
+        ValueError: one of them is above MOST_STEPS.
+    """
     if any(isinstance(steps, int) and steps > MOST_STEPS for steps in time_steps):
         raise ValueError(
             f"at most {MOST_STEPS:,} time steps, not {max(time_steps):,}: an input has as many frames, and shrinking as many weights squared"
@@ -120,7 +124,11 @@ def check_steps(*time_steps: int) -> None:
 
 
 def check_temporal(temporal: str) -> None:
-    """Raises a ValueError if there is no such kind of `TimestepShrink`."""
+    """Refuses what is no kind of `TimestepShrink`.
+
+    Raises:
+        ValueError: it is not in TEMPORAL.
+    """
     if temporal not in TEMPORAL:
         raise ValueError(f"temporal must be one of {', '.join(TEMPORAL)}, not {temporal!r}")
 
@@ -154,19 +162,23 @@ def _affine(bn: nn.BatchNorm2d, z: Tensor, scores: Tensor, bias: Tensor) -> tupl
         z: [B, C, H, W], without the bias.
         scores: d [T, B].
     """
+    running_mean, running_var = bn.running_mean, bn.running_var
+    assert running_mean is not None and running_var is not None, "`_computed_once` has looked"
     if bn.training:
         count = len(scores) * z[:, 0].numel()
         if count == 1:
             raise ValueError(f"batch statistics need more than one value per channel, not {list(z.shape)} at one time step; give a larger batch")
         mean, variance = _moments(z, scores)
         with torch.no_grad():
-            if bn.num_batches_tracked is not None:  # None while a pass is recomputed
+            momentum = bn.momentum
+            if bn.num_batches_tracked is not None:  # None while a pass is recomputed, with a momentum of 0
                 bn.num_batches_tracked += 1
-            momentum = 1 / float(bn.num_batches_tracked) if bn.momentum is None else bn.momentum
-            bn.running_mean.lerp_((mean + bias).to(bn.running_mean.dtype), momentum)
-            bn.running_var.lerp_((variance * (count / (count - 1))).to(bn.running_var.dtype), momentum)
+                momentum = 1 / float(bn.num_batches_tracked) if momentum is None else momentum
+            assert momentum is not None
+            running_mean.lerp_((mean + bias).to(running_mean.dtype), momentum)
+            running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
     else:
-        mean, variance = bn.running_mean.to(z) - bias, bn.running_var.to(z)
+        mean, variance = running_mean.to(z) - bias, running_var.to(z)
     gain = torch.rsqrt(variance + bn.eps)
     if bn.affine:
         gain = gain * bn.weight.to(z)

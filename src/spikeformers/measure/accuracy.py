@@ -28,6 +28,10 @@ class Accuracy:
     Two of them are added with `+`. Several processes add theirs up as tensors: `from_tensor(all_reduce(accuracy.to_tensor()), ...)`, for
     which all must know T and K beforehand.
 
+    Args:
+        time_steps, classes: T and K, if they are known; otherwise the first samples say.
+        device: where the sums are kept; they follow the answers.
+
     Attributes:
         right, right_top5: how many labelled samples each step's answer gets right, with its first or one of its five likeliest classes [T].
         losses: sum of the cross-entropies of each step's answer in nats [T].
@@ -158,7 +162,7 @@ class Accuracy:
     merge = __add__
 
     def to_tensor(self) -> Tensor:
-        """All sums in one vector, which may be added up across processes."""
+        """All sums in one vector [3 T + 1 + K + K^2], which may be added up across processes."""
         parts = (self.right, self.right_top5, self.losses, self.unlabelled[None], self.undefined, self.confusion.flatten())
         return torch.cat([part.to(self.losses.dtype) for part in parts])
 
@@ -200,5 +204,6 @@ class Accuracy:
         return made
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Accuracy) and (self.time_steps, self.classes) == (other.time_steps, other.classes)
-        return same and torch.equal(self.to_tensor().cpu(), other.to_tensor().cpu())
+        if not isinstance(other, Accuracy) or (self.time_steps, self.classes) != (other.time_steps, other.classes):
+            return False
+        return torch.equal(self.to_tensor().cpu(), other.to_tensor().cpu())

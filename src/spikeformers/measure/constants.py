@@ -30,7 +30,13 @@ class Constants:
                 raise ValueError(f"the energy of {name} is {value} pJ; give 0 or more")
 
     def energy(self, macs: float, additions: float, updates: float = 0.0) -> float:
-        """mJ of so many operations."""
+        """mJ of so many operations.
+
+        Args:
+            macs: multiplications with addition.
+            additions: of numbers, with or without a synapse.
+            updates: of neurons, one for each of them and each time step.
+        """
         return (self.mac * macs + self.ac * additions + self.neuron * updates) * 1e-9
 
 

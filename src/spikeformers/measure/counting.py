@@ -9,7 +9,13 @@ from torch import Tensor
 
 
 def fan_out(size: int, out: int, kernel: int, stride: int, padding: int, dilation: int, transposed: bool) -> Tensor:
-    """How many products each of `size` input places along one axis takes part in, per channel of the output: fewer at borders."""
+    """How many products each of `size` input places along one axis takes part in, per channel of the output: fewer at borders [size].
+
+    Args:
+        size, out: places of the input and of the output along the axis.
+        kernel, stride, padding, dilation: of the convolution.
+        transposed: whether it is a transposed one.
+    """
     places, taps = torch.arange(size)[:, None], torch.arange(kernel)[None] * dilation
     if transposed:
         reached = places * stride - padding + taps
@@ -36,12 +42,19 @@ def reached(amounts: Tensor, fans: Sequence[Tensor], channels: int) -> Tensor:
     """
     amounts = amounts.double()
     for fan in fans:
-        amounts = torch.tensordot(fan.to(amounts.device), amounts, dims=([0], [1]))  # the next axis moves up
+        amounts = torch.tensordot(fan.to(amounts.device), amounts, dims=([0], [1]))  # pyright: ignore[reportArgumentType]  torch's
+        # annotation knows numbers only; the next axis moves up
     return amounts * channels
 
 
 def all_reached(x: Tensor, fans: Sequence[Tensor], channels: int) -> float:
-    """The same if every value counts, but for the zeros of the padding."""
+    """What `reached` sums to if every value counts; the zeros of the padding do not.
+
+    Args:
+        x: [N, C, pixels...], only its shape.
+        fans: for each axis of the pixels what `fan_out` says.
+        channels: of the output, for one of the input.
+    """
     return x.shape[0] * x.shape[1] * channels * math.prod(float(fan.sum()) for fan in fans)
 
 

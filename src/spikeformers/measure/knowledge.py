@@ -10,14 +10,14 @@ from torch.utils._pytree import tree_leaves
 
 from .networks import place
 from .operators import FRESH, MOVES, SAME, TURNED, kind_after
-from .values import Operand, Values, kind_of, turned, version
+from .values import Operand, Values, kind_of, known_of, note, turned, version
 
 
 class Knowledge:
     """Looks up what tensors hold, and hands it on from operator to operator.
 
     Args:
-        constants: tensors that do not depend on the network's input.
+        constants: tensors [...] that do not depend on the network's input.
 
     Attributes:
         batch: of the input.
@@ -32,7 +32,8 @@ class Knowledge:
         self.full_weights: dict[tuple, bool] = {}
 
     def values(self, x: Tensor) -> Values:
-        values = getattr(x, "_spike_values", None)
+        """What is known of a tensor's [...] values; measured ones are forgotten if it was written into since."""
+        values = known_of(x)
         if values is not None:
             if values.data is False and self.written and self._shares_storage(x):
                 values.data = True
@@ -47,7 +48,7 @@ class Knowledge:
         return any(x.untyped_storage()._cdata == other.untyped_storage()._cdata for other in self.written)
 
     def measure(self, x: Tensor, values: Values) -> None:
-        """Fills in kind, counts and levels."""
+        """Fills in kind, counts and levels of x [...], unless they are known."""
         if x.is_meta:
             values.kind = values.expected
         if values.kind is not None:
@@ -80,14 +81,15 @@ class Knowledge:
         if values.data is False:  # a gain of 1.0 may be another after training, so only the type can excuse a constant
             return Operand("weight", "real" if x.is_floating_point() or x.is_complex() else kind_of(x))
         self.measure(x, values)
+        assert values.kind is not None, "it was measured"
         operand = Operand("data", values.kind, values.neuron, size=x.numel(), given=values.given, stepped=self.step > 0)
-        if values.levels is not None:
+        if values.levels is not None and values.active is not None:
             before = [0.0] * max(0, self.step - 1)
             operand.active, operand.levels = before + values.active.tolist(), before + values.levels.tolist()
         return operand
 
     def is_full(self, weight: Tensor) -> bool:
-        """Whether a weight has no zeros."""
+        """Whether a weight [...] has no zeros."""
         key = (id(weight), version(weight))
         if key not in self.full_weights:
             full = bool((weight != 0).all())
@@ -97,6 +99,17 @@ class Knowledge:
         return self.full_weights[key]
 
     def hand_on(self, namespace: str, name: str, args, inputs: Sequence[Tensor], out, data: bool, module: str, outside: bool) -> None:
+        """Notes at what an operator returned, tensors [...], what follows from its inputs.
+
+        Args:
+            namespace, name: of the operator.
+            args: its arguments by position.
+            inputs: the tensors among all arguments.
+            out: what it returned.
+            data: whether any input depends on the network's.
+            module: name of the module that runs.
+            outside: whether that module's operators are no layers.
+        """
         sources = [self.values(tensor) for tensor in inputs]
         steps = max([values.steps for values in sources if values.data], default=1)
         leaves = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
@@ -106,8 +119,9 @@ class Knowledge:
             if mutated and data and self.values(tensor).data is False:
                 self.written.append(tensor)
             known = sources[0] if sources else None
-            if name in (SAME | TURNED) and tensor.numel() == first.numel() and tensor.dtype == first.dtype:
-                tensor._spike_values = known if known.data is None or name in SAME else turned(known)
+            same = first is not None and tensor.numel() == first.numel() and tensor.dtype == first.dtype
+            if known is not None and same and name in (SAME | TURNED):
+                note(tensor, known if known.data is None or name in SAME else turned(known))
                 continue
             new = Values(data and name not in FRESH, 1, kind_after(namespace, name, sources))
             if name in ("lift_fresh", "lift", "detach", "alias") and known is not None and known.data is None:
@@ -121,7 +135,7 @@ class Knowledge:
                 new.given = all(values.given for values in sources if values.data)
             if namespace == "spikeformers":
                 new.neuron, new.potential = place() or module, tensor is not leaves[0]
-            tensor._spike_values = new
+            note(tensor, new)
 
     def _steps_after(self, namespace, name, args, inputs, out: Tensor, steps: int) -> int:
         """T of an output. Neurons have it in front; so have maps [T, B, C, H, W], and frames that are made from one [B, ...] by

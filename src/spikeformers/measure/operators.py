@@ -51,7 +51,13 @@ NEURONS = _words("lif integrate_and_fire transmit")
 
 
 def computes_after_all(function, name: str, args, kwargs) -> bool:
-    """Whether an overload or argument makes arithmetic of an operator that moves or compares, or a factor of an average's own."""
+    """Whether an overload or argument makes arithmetic of an operator that moves or compares, or a factor of an average's own.
+
+    Args:
+        function: the overload.
+        name: the operator's, without a trailing underscore.
+        args, kwargs: what it is called with.
+    """
     overload = function._overloadname
     return (
         (name == "scatter" and ("reduce" in overload or kwargs.get("reduce") is not None))
@@ -66,7 +72,12 @@ def _given(args, kwargs, place: int, name: str):
 
 
 def kind_after(namespace: str, name: str, sources: Sequence[Values]) -> str:
-    """The kind that an operator's output has for certain, whatever the values."""
+    """The kind that an operator's output has for certain, whatever the values.
+
+    Args:
+        namespace, name: of the operator.
+        sources: what is known of its inputs.
+    """
     if namespace == "spikeformers":
         return "binary"
     kinds = [values.kind or values.expected for values in sources if values.data]

@@ -38,7 +38,7 @@ from .operators import (
     computes_after_all,
 )
 from .tally import Tally
-from .values import Operand, Values
+from .values import Operand, Values, forget, note
 
 LEAVING = {  # how values leave torch, or come in, without an operator
     Tensor.numpy: "numpy()",
@@ -47,8 +47,9 @@ LEAVING = {  # how values leave torch, or come in, without an operator
     Tensor.__dlpack__: "DLPack",
     Tensor.data_ptr: "data_ptr()",
     Tensor.untyped_storage: "its storage",
-    Tensor.data.__set__: "its data attribute",
-    Tensor.data.__get__: "its data attribute",
+    # of the class, data is a descriptor, which torch annotates as a tensor
+    Tensor.data.__set__: "its data attribute",  # pyright: ignore[reportAttributeAccessIssue]
+    Tensor.data.__get__: "its data attribute",  # pyright: ignore[reportAttributeAccessIssue]
 }
 
 
@@ -58,6 +59,9 @@ class Recorder(TorchDispatchMode):
     Args:
         model: the model that will be called, with or without values: on the meta device kinds follow from the operators alone.
         maps_of: of how many samples of the first batch firing rates are kept per pixel.
+
+    Raises:
+        ValueError: model is no module, or one of its modules is scripted.
     """
 
     def __init__(self, model: nn.Module, maps_of: int = 0):
@@ -121,8 +125,9 @@ class Recorder(TorchDispatchMode):
                 hooks.append(module.register_forward_pre_hook(self._begin_step))
             hooks.append(module.register_forward_pre_hook(listening(lambda module, args, name=name: self.stack.append(name))))
             hooks.append(module.register_forward_hook(self._leave, always_call=True))
-        x._spike_values = Values(True, length or 1)
-        x._spike_values.given = True
+        values = Values(True, length or 1)
+        values.given = True
+        note(x, values)
         try:
             with torch.inference_mode(False), torch.no_grad(), _Leaving(self), self:
                 yield self
@@ -131,11 +136,12 @@ class Recorder(TorchDispatchMode):
             for hook in hooks:
                 hook.remove()
             for tensor in (x, *self.tensors):  # buffers may have been written into
-                if hasattr(tensor, "_spike_values"):
-                    del tensor._spike_values
+                forget(tensor)
 
     def run(self, x: Tensor) -> list[Any]:
-        """Follows one forward pass: what the model answers, or a network that runs step by step after each of them."""
+        """Follows one forward pass on x, [B, ...] or [T, B, C, H, W]: what the model answers, or a network that runs
+        step by step after each of them.
+        """
         with self.recording(x):
             return list(self.model.answers(x)) if isinstance(self.model, Stepped) else [self.model(x)]
 
@@ -209,7 +215,7 @@ class Recorder(TorchDispatchMode):
         return out
 
     def leaving(self, x: Tensor, how: str) -> None:
-        """Values leave torch past its operators, or come in."""
+        """Values of x [...] leave torch past its operators, or come in."""
         if not self.busy and self.known.values(x).data and self.stack[-1] not in self.outside:
             self._escape(f"values touched through {how}", x)
 
@@ -299,7 +305,7 @@ class Recorder(TorchDispatchMode):
         operation.samples += self.known.batch
 
     def _escape(self, what: str, x: Tensor) -> None:
-        x._spike_values = Values(True)
+        note(x, Values(True))
         with _disable_current_modes():
             operation = self._operation(what, "escape", [x])
         operation.samples += self.known.batch
@@ -430,11 +436,11 @@ class Recorder(TorchDispatchMode):
             return
         steps = self.known.steps(out, self.known.values(out).steps)
         ones = [side != 0 for side in (left, right)]
-        effective = met(*ones, steps).tolist()
+        effective = met(ones[0], ones[1], steps).tolist()
         self._count(operation, "effective", effective)
         if levels is not None:
             ones[levels] = (left, right)[levels].abs()
-            effective = met(*ones, steps).tolist()
+            effective = met(ones[0], ones[1], steps).tolist()
         self._count(operation, "synops", effective)
 
     def _count_levels(self, operation: Operation, left, right) -> None:
@@ -447,7 +453,8 @@ class Recorder(TorchDispatchMode):
         factors = [side for side, known in zip(sides, values, strict=True) if not known.data]
         if len(data) == 1 and all(self.known.is_full(side) and side.ndim <= sides[data[0]].ndim for side in factors):
             spikes, known = sides[data[0]], values[data[0]]
-            if all(a in (1, b) for side in factors for a, b in zip(side.shape[::-1], spikes.shape[::-1], strict=False)):
+            fits = all(a in (1, b) for side in factors for a, b in zip(side.shape[::-1], spikes.shape[::-1], strict=False))
+            if fits and known.levels is not None:
                 self._count(operation, "synops", known.levels)  # every value meets one factor that is not zero
                 return
         levels = self._levels_of(sides)
@@ -501,6 +508,11 @@ def following(model: nn.Module, maps_of: int = 0) -> Iterator[Recorder]:
 
 def record(model: nn.Module, inputs: Iterable[Tensor], maps_of: int = 0) -> Recorder:
     """Sends inputs, each [B, ...] or [T, B, C, H, W], through the model in eval mode and follows them; the model's mode is kept.
+
+    Args:
+        model: the network.
+        inputs: batches.
+        maps_of: of how many samples of the first batch firing rates are kept per pixel.
 
     Raises:
         ValueError: there are no inputs.

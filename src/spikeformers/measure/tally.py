@@ -30,7 +30,7 @@ class Tally:
         self.rows: dict[str, Tensor] = {}
         self.samples = samples
 
-    def add(self, place: str, first_step: int = 0, **columns: Sequence[float] | Tensor) -> None:
+    def add(self, place: str, first_step: int = 0, /, **columns: Sequence[float] | Tensor) -> None:
         """Adds numbers of consecutive time steps, each [steps], by the names of COLUMNS."""
         for name, values in columns.items():
             values = torch.as_tensor(values, dtype=torch.float64)
@@ -133,7 +133,7 @@ class Tally:
         return [(place, self.rows[place].shape[1]) for place in sorted(self.rows)]
 
     def to_tensor(self) -> Tensor:
-        """All sums in one vector, in the order of `layout`."""
+        """All sums in one vector [1 + columns * steps of every place], in the order of `layout`."""
         parts = [self.rows[place].flatten() for place, _ in self.layout]
         return torch.cat([torch.tensor([self.samples], dtype=torch.float64), *parts])
 
@@ -160,5 +160,6 @@ class Tally:
         return made
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Tally) and (self.samples, self.layout) == (other.samples, other.layout)
-        return same and torch.equal(self.to_tensor(), other.to_tensor())
+        if not isinstance(other, Tally) or (self.samples, self.layout) != (other.samples, other.layout):
+            return False
+        return torch.equal(self.to_tensor(), other.to_tensor())

@@ -17,6 +17,9 @@ KINDS = ("binary", "ternary", "integer", "real")
 class Values:
     """What is known of a tensor's values; tensors that hold the same ones in the same order share one of these.
 
+    Args:
+        data, steps, expected: as below; what is measured is not known yet.
+
     Attributes:
         data: whether they depend on the network's input; weights, constants and what is made of them do not. None if nobody knows.
         steps: T, over which the leading axis runs slowest.
@@ -44,6 +47,11 @@ class Values:
         "potential",
         "version",
     )
+    kind: str | None
+    active: Tensor | None
+    levels: Tensor | None
+    counts: Tensor | None
+    version: int | None
 
     def __init__(self, data: bool | None, steps: int = 1, expected: str = "real"):
         self.data, self.steps, self.expected = data, steps, expected
@@ -55,12 +63,32 @@ class Values:
         self.kind = self.active = self.levels = self.counts = self.version = None
 
 
+_NAME = "_spike_values"
+
+
+def known_of(x: Tensor) -> Values | None:
+    """What `note` has noted at a tensor [...]."""
+    return getattr(x, _NAME, None)
+
+
+def note(x: Tensor, values: Values) -> None:
+    """Notes at a tensor [...] what is known of its values."""
+    setattr(x, _NAME, values)
+
+
+def forget(x: Tensor) -> None:
+    """Takes off a tensor [...] what `note` has noted."""
+    if hasattr(x, _NAME):
+        delattr(x, _NAME)
+
+
 def version(x: Tensor) -> int:
+    """How often a tensor [...] was written into; 0 of inference tensors, of which torch does not know."""
     return 0 if x.is_inference() else x._version
 
 
 def kind_of(x: Tensor) -> str:
-    """The narrowest of KINDS that holds every value of x."""
+    """The narrowest of KINDS that holds every value of x [...]."""
     if x.dtype == torch.bool or x.numel() == 0:
         return "binary"
     if x.is_complex():
@@ -80,6 +108,7 @@ def kind_of(x: Tensor) -> str:
 
 
 def widest(kinds: Sequence[str]) -> str:
+    """The kind among these that holds all the others."""
     return max(kinds, key=KINDS.index)
 
 
@@ -91,8 +120,12 @@ def turned(values: Values) -> Values:
 
 
 def summed(a: list[float], b: list[float], padded: bool = False) -> list[float]:
-    """Step by step. Of different lengths only the totals, as one of them was not resolved in time, unless they are `padded`: the shorter
-    ended earlier."""
+    """Step by step. Of different lengths only the totals, as one of them was not resolved in time, unless they are `padded`.
+
+    Args:
+        a, b: numbers of consecutive steps; an empty list for none.
+        padded: whether the shorter ended earlier.
+    """
     if not a or not b:
         return a or b
     if len(a) != len(b) and not padded:
@@ -115,6 +148,7 @@ class Operand:
     stepped: bool = False  # the network was called for every time step, of which this is the last in the lists
 
     def add(self, other: "Operand") -> None:
+        """Adds what another call of the same operation has read."""
         self.kind = widest((self.kind, other.kind))
         self.active = summed(self.active, other.active, other.stepped)
         self.levels = summed(self.levels, other.levels, other.stepped)

@@ -3,10 +3,12 @@
 from . import cifar_resnet, meta_spikeformer, spiking_resnet, spiking_vgg, spikingformer
 from ._checkpoint import save_model
 from ._registry import create_model, list_models, list_tasks
+from .network import Network
 from .published import LoadReport, import_checkpoint, load_published
 
 __all__ = [
     "LoadReport",
+    "Network",
     "cifar_resnet",
     "create_model",
     "import_checkpoint",

@@ -4,6 +4,7 @@ import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any, cast
 
 import torch
 from timm.models._features import feature_take_indices
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from .._arguments import Count, Index, Share, Steps, check_argument, checked, shown
 from ..layers import ConvBN, PerStep, Redistributed, RepConv, TimestepShrink, check_temporal, compact_spikes
 from ..neurons import MLF, Neuron
+from .network import Network
 
 
 @contextmanager
@@ -60,7 +62,7 @@ class EarlyClassifier(nn.Module):
         return self.head(self.lif(self.conv_bn(x)).mean((3, 4)))
 
 
-class SpikingBackbone(nn.Module):
+class SpikingBackbone(Network):
     """A spiking vision backbone: stem, stages and head, with timm's interface and the time axis in front.
 
     Subclasses build `stem` (stateless layers applied to the analog input), `stages` (a ModuleList), `feature_info` (one entry
@@ -68,7 +70,18 @@ class SpikingBackbone(nn.Module):
 
     Inputs are static images [B, C, H, W], shown `time_steps` times, or sequences [T, B, C, H, W]. The stem sees a static
     image once. State starts from rest in every call.
+
+    Args:
+        in_chans: channels C of the input.
+        time_steps: T, how often a static image is shown.
+        global_pool: "avg", or "" for the map that is not pooled; see `reset_classifier`.
     """
+
+    stem: nn.Module
+    stages: nn.ModuleList
+    feature_info: list[dict[str, Any]]
+    head: nn.Module
+    head_kd: nn.Module
 
     @checked
     def __init__(self, in_chans: Count, time_steps: Steps, global_pool: str = "avg"):
@@ -158,11 +171,15 @@ class SpikingBackbone(nn.Module):
         return (self.head, self.head_kd) if self.distillation else self.head
 
     def set_distilled_training(self, enable: bool = True) -> None:
-        """timm's switch; in train mode both heads always answer."""
+        """timm's switch; in train mode both heads always answer.
+
+        Raises:
+            ValueError: it is to be enabled and there is no distillation head.
+        """
         if enable and not self.distillation:
             raise ValueError("this model has no distillation head; create it with distillation=True")
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]  a decorator, too
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute every stage in the backward pass instead of keeping its activations.
 
@@ -172,12 +189,12 @@ class SpikingBackbone(nn.Module):
         """
         self.grad_checkpointing = enable
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]  a decorator, too
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that weight decay should leave alone; 1-d ones are exempt by custom."""
         return set()
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]  a decorator, too
     def group_matcher(self, coarse: bool = False) -> dict:
         """timm's parameter groups for layer-wise learning rates: the stem, then every block (or stage), last the head."""
         inside = [] if coarse else [(r"^stages\.(\d+)\.downsample", (-1,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
@@ -194,11 +211,11 @@ class SpikingBackbone(nn.Module):
             ValueError: it does not fit the stages, or time steps grow.
         """
         try:
-            schedule = check_argument("schedule", schedule, Sequence[int])
+            steps = list(cast(Sequence[int], check_argument("schedule", schedule, Sequence[int])))
         except ValueError:
             raise ValueError(f"a schedule is a list of whole numbers, one for each stage, such as [8, 6, 4, 2], not {shown(schedule)}") from None
         check_temporal(temporal)
-        schedule = list(schedule)
+        schedule = steps
         stages = ", ".join(f"{info['module']} ({units} layers)" for info, units in zip(self.feature_info, self.units(), strict=True))
         if len(schedule) != len(self.stages):
             raise ValueError(
@@ -250,7 +267,7 @@ class SpikingBackbone(nn.Module):
         one = EarlyClassifier(width, self.num_classes, neuron) if shared else None
         self.early = nn.ModuleDict()
         for index, info in enumerate(infos):
-            if shared:
+            if one is not None:
                 self.early[str(index)] = nn.Sequential(ConvBN(info["num_chs"], width), one)
             else:
                 self.early[str(index)] = EarlyClassifier(info["num_chs"], self.num_classes, neuron)
@@ -261,7 +278,11 @@ class SpikingBackbone(nn.Module):
         self.early = nn.ModuleDict()
 
     def sequence(self, x: Tensor) -> Tensor:
-        """The input as [T, B, C, H, W], with T = 1 for a static image, checked."""
+        """The input as [T, B, C, H, W], with T = 1 for a static image, checked.
+
+        Raises:
+            ValueError: other axes, types, channels, or images that the model reduces to nothing.
+        """
         if x.ndim not in (4, 5):
             raise ValueError(
                 f"expected images [B, C, H, W] or a sequence [T, B, C, H, W], not {tuple(x.shape)}; "
@@ -292,7 +313,7 @@ class SpikingBackbone(nn.Module):
         return self.stem(self.sequence(x)).expand(steps, -1, -1, -1, -1)
 
     def enter_stage(self, index: int, x: Tensor) -> Tensor:
-        """Stage `index`, with fewer time steps where the schedule says so."""
+        """Stage `index` on x [T, B, C, H, W], with fewer time steps where the schedule says so: [T', B, C', H', W']."""
         stage = self.stages[index]
         if str(index) not in self.shrinks:
             return self._stage(stage, x)
@@ -336,6 +357,9 @@ class SpikingBackbone(nn.Module):
 
         Returns:
             The list of maps, or (the last map, the list).
+
+        Raises:
+            ValueError: another output_fmt.
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt must be 'NCHW' (with a time axis in front), not {output_fmt!r}")
@@ -354,7 +378,13 @@ class SpikingBackbone(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drops the stages behind the last one asked for, and the head; returns the indices taken."""
+        """Drops the stages behind the last one asked for, and the head; returns the indices taken.
+
+        Args:
+            indices: which stages: a list of indices, or the last n.
+            prune_norm: accepted for timm; there is no final norm.
+            prune_head: whether the classifier goes, too.
+        """
         wanted, last = feature_take_indices(len(self.stages), indices)
         self.stages, self.feature_info = self.stages[: last + 1], self.feature_info[: last + 1]
         self.shrinks = nn.ModuleDict({index: module for index, module in self.shrinks.items() if int(index) <= last})

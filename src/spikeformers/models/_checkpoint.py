@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import safetensors.torch
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .._arguments import Count, Positive, check_argument
 from .._files import write_json
 from ._reading import bad_values, header, parse_json, read_json
+from .network import Configured
 
 WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """Names that torch.compile, DistributedDataParallel and others put in front of a module's own."""
@@ -40,6 +41,10 @@ def from_checkpoint(create, name: str | None, path: Path, given: dict) -> nn.Mod
         name: of the architecture that is expected, or None.
         path: the .safetensors file.
         given: options that overrule the file's.
+
+    Raises:
+        ValueError: no such file, another architecture than expected, options that do not exist, or weights that do
+            not fit.
     """
     if path.suffix != ".safetensors":
         raise ValueError(
@@ -189,9 +194,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def _configured(model: nn.Module) -> dict:
+def _configured(model: nn.Module) -> dict[str, Any]:
     """The model's configuration with what its methods have changed since."""
-    config = dict(model.config)
+    config = dict(cast(Configured, model).config)
     if hasattr(model, "reset_classifier"):  # a backbone
         changed = ("num_classes", "in_chans", "time_steps", "global_pool")
         config |= {name: getattr(model, name) for name in changed if hasattr(model, name)}
@@ -326,15 +331,20 @@ def input_of_run(known: Mapping, path: object) -> dict:
 def describe(model: nn.Module, known: Mapping, where: object) -> None:
     """Makes the model say what is known of its input and classes: entries of `pretrained_cfg`, as timm reads it.
 
+    Args:
+        model: made by `create_model`.
+        known: entries of `pretrained_cfg`.
+        where: what says so, for the message.
+
     Raises:
         ValueError: it is not this model's.
     """
     if not known:
         return
-    known = dict(known)
+    network, known = cast(Configured, model), dict(known)
     size, names = known.get("input_size"), known.get("label_names")
-    if size and size[0] != model.in_chans:
-        raise ValueError(f"{where} says that its images have {size[0]} channels, and its model takes {model.in_chans}")
-    if names is not None and model.num_classes - len(names) not in (0, 1):  # a detector counts the background
+    if size and size[0] != network.in_chans:
+        raise ValueError(f"{where} says that its images have {size[0]} channels, and its model takes {network.in_chans}")
+    if names is not None and network.num_classes - len(names) not in (0, 1):  # a detector counts the background
         known.pop("label_names")
-    model.describe_input(known)
+    network.describe_input(known)

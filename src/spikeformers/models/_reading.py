@@ -5,8 +5,9 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import safetensors.torch
@@ -111,7 +112,7 @@ def read_state_dict(path: str | os.PathLike) -> Mapping[str, object]:
         return _read_parts(path)
     with path.open("rb") as file:
         start = file.read(512)
-    safe = path.suffix == ".safetensors" or re.match(rb".{6}\x00\x00\{\s*\"", start, re.DOTALL)
+    safe = path.suffix == ".safetensors" or bool(re.match(rb".{6}\x00\x00\{\s*\"", start, re.DOTALL))
     if reason := _no_checkpoint(path, start, safe):
         raise ValueError(f"{path} is {reason}")
     content = _read_safetensors(path) if safe else _read_pickle(path)
@@ -204,7 +205,7 @@ def _read_parts(index: Path) -> dict[str, object]:
         if reason := _no_checkpoint(index.parent / part, start, part.endswith(".safetensors")):
             raise ValueError(f"{index.parent / part} is {reason}")
         read = _read_safetensors if part.endswith(".safetensors") else _read_pickle
-        content |= read(index.parent / part)
+        content |= cast(Mapping[str, object], read(index.parent / part))
     lost = [name for name in places if name not in content]
     if lost:
         raise ValueError(f"{index} promises {len(lost)} tensors that its files do not hold, such as {shown(lost[0])}")
@@ -228,7 +229,11 @@ def read_json(path: Path) -> dict:
 
 
 def parse_json(text: str, where: str) -> dict:
-    """As `read_json`, of a text that comes from `where`."""
+    """As `read_json`, of a text that comes from `where`.
+
+    Raises:
+        ValueError: the text is damaged, or holds something else.
+    """
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:  # nested too deep, or a number of thousands of digits
@@ -239,14 +244,14 @@ def parse_json(text: str, where: str) -> dict:
 
 
 def unwrap(content: Mapping[str, object]) -> dict[str, Tensor]:
-    """The state dict inside a checkpoint, its names without the prefixes of wrappers; averaged weights where it holds both."""
+    """The state dict {name: tensor [...]} inside a checkpoint, its names without the prefixes of wrappers; averaged weights where it holds both."""
     return opened(content)[0]
 
 
 def opened(
     content: Mapping[str, object], ema: bool | None = None, lenient: bool = False
 ) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """The state dict inside a checkpoint, its names without the prefixes of wrappers.
+    """The state dict {name: tensor [...]} inside a checkpoint, its names without the prefixes of wrappers.
 
     Args:
         content: of the file.
@@ -266,12 +271,12 @@ def opened(
             averaged = True
             beside = f"; {inside['raw']} beside it holds those that were not (ema=False)" if inside["raw"] else ""
             notes.append(f"these weights are averages over training: {inside['ema']} of the checkpoint{beside}")
-            content = content[inside["ema"]]
+            content = cast(Mapping[str, object], content[inside["ema"]])
         elif inside["raw"]:
             if inside["ema"]:
                 notes.append(f"these weights are not averaged: {inside['raw']} of the checkpoint, which has {inside['ema']} too")
                 averaged = False
-            content = content[inside["raw"]]
+            content = cast(Mapping[str, object], content[inside["raw"]])
         elif inside["ema"]:
             raise ValueError(f"the checkpoint holds averaged weights only ({inside['ema']}), and ema=False asks for others")
         else:
@@ -327,7 +332,7 @@ def _holds_tensors(value: object) -> bool:
     return False
 
 
-def _prefix(names: Sequence[str], lenient: bool) -> str | None:
+def _prefix(names: Collection[str], lenient: bool) -> str | None:
     """What stands in front of all names, or of most."""
     for prefix in _PREFIXES:
         having = sum(name.startswith(prefix) for name in names)
@@ -340,6 +345,7 @@ def bad_values(state: Mapping[str, Tensor], own: Mapping[str, Tensor] | None = N
     """One line for each tensor that no weights are: quantised, sparse, without values, or with values that are not finite.
 
     Args:
+        state: tensors [...] by name.
         own: the model's, by the same names, whose counters may be whole numbers; without it, what is not floating-point may.
     """
     lines = []

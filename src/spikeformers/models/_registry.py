@@ -9,6 +9,7 @@ import os
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar, cast
 
 import timm.models
 from timm.models import build_model_with_cfg
@@ -16,7 +17,10 @@ from torch import nn
 
 from .._arguments import check_arguments
 from ._checkpoint import from_checkpoint
+from .network import Network
 from .shipped import must_ship, shipped_file, shipped_options
+
+Made = TypeVar("Made", bound=Network)
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {}
 _TASKS: dict[str, Callable[..., nn.Module]] = {}
@@ -54,8 +58,18 @@ def register_task(function: Callable[..., nn.Module]) -> Callable[..., nn.Module
     return function
 
 
-def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: dict) -> nn.Module:
-    """What a registered function returns: the model with timm's configuration, and `config` to create it again."""
+def build(model_class: type[Made], variant: str, pretrained: bool, kwargs: dict) -> Made:
+    """What a registered function returns: the model with timm's configuration, and `config` to create it again.
+
+    Args:
+        model_class: the class, whose constructor's options are the model's.
+        variant: name of the registered function.
+        pretrained: whether timm loads weights.
+        kwargs: what was given: the model's options, schedule and temporal, and timm's.
+
+    Raises:
+        ValueError: an option that does not exist, or a value out of range.
+    """
     own = inspect.signature(model_class).parameters
     timms = [*inspect.signature(build_model_with_cfg).parameters, "features_only", "out_indices", "feature_cls"]
     _must_have(variant, kwargs, [*own, "schedule", "temporal"], timms)
@@ -69,7 +83,7 @@ def build(model_class: type[nn.Module], variant: str, pretrained: bool, kwargs: 
         return model
 
     features = {"feature_cls": "getter", "out_indices": None}  # all stages, however many there are
-    model = build_model_with_cfg(make, variant, pretrained, feature_cfg=features, **kwargs)
+    model = cast(Made, build_model_with_cfg(make, variant, pretrained, feature_cfg=features, **kwargs))
     # every setting, given or not, so that a saved model does not change with a default
     settings = {name: kwargs.get(name, option.default) for name, option in own.items()}
     if schedule is not None:
@@ -137,6 +151,7 @@ def create_model(
         return from_checkpoint(create_model, name, Path(checkpoint), kwargs)
     if name is None:
         raise ValueError("create_model needs a name (see list_models()) or a checkpoint")
+    tag = ""
     if pretrained:
         name, _, tag = must_ship(name).partition(".")
     if name not in _MODELS and name in _tasks():

@@ -16,6 +16,10 @@ class BasicBlock(nn.Module):
 
     Where the size of the map changes the shortcut takes every second pixel and pads the new channels with zeros, half of them in front
     (the paper's option A), so it has no weights.
+
+    Args:
+        in_channels, out_channels: C and C'.
+        stride: 1, or 2 for half the resolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
@@ -43,6 +47,10 @@ class CifarResNet(nn.Module):
         num_classes: of the answer; 0 leaves the pooled features.
         in_chans: channels of the images.
     """
+
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
 
     def __init__(self, depth: int, dims: tuple[int, int, int] = (16, 32, 64), num_classes: int = 10, in_chans: int = 3):
         super().__init__()

@@ -28,6 +28,11 @@ class Downsample(nn.Module):
     """LIF - strided convolution - BN. The stem has no LIF: it sees the analog image. No shortcut.
 
     Behind a vanilla or SEW shortcut the input already consists of spikes, so the LIF follows instead.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride: of the convolution.
+        neuron: makes the LIF.
+        shortcut: of the blocks around; "ms" puts the LIF first.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, neuron, shortcut: str = "ms"):
@@ -43,7 +48,14 @@ class Downsample(nn.Module):
 
 
 class SepConv(nn.Module):
-    """Inverted separable convolution: 1x1 - BN - LIF - depthwise 7x7 - 1x1 - BN. Nothing lies between the last two convolutions."""
+    """Inverted separable convolution: 1x1 - BN - LIF - depthwise 7x7 - 1x1 - BN. Nothing lies between the last two convolutions.
+
+    Args:
+        channels: C of input and output.
+        neuron: makes the LIF.
+        expansion: width of the middle in units of C.
+        kernel_size: of the depthwise convolution.
+    """
 
     def __init__(self, channels: int, neuron, expansion: int = 2, kernel_size: int = 7):
         super().__init__()
@@ -59,7 +71,14 @@ class SepConv(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """U + SepConv(LIF(U)), then U + ChannelConv(LIF(U))."""
+    """U + SepConv(LIF(U)), then U + ChannelConv(LIF(U)).
+
+    Args:
+        channels: C of input and output.
+        neuron: makes the LIFs.
+        residual: puts a shortcut around a branch.
+        mlp_ratio: width of the ChannelConv's middle in units of C.
+    """
 
     def __init__(self, channels: int, neuron, residual: Callable[..., Residual], mlp_ratio: float):
         super().__init__()
@@ -72,7 +91,17 @@ class ConvBlock(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """U + SDSA(LIF(U)), then U + MLP(LIF(U))."""
+    """U + SDSA(LIF(U)), then U + MLP(LIF(U)).
+
+    Args:
+        channels: C of input and output.
+        neuron: makes the LIFs, for a threshold.
+        residual: puts a shortcut around a branch.
+        mlp_ratio: width of the MLP's middle in units of C.
+        num_heads: of the attention.
+        sdsa: its operator, 1 to 4.
+        qkv: its projections, one of PROJECTIONS.
+    """
 
     def __init__(
         self, channels: int, neuron, residual: Callable[..., Residual], mlp_ratio: float, num_heads: int, sdsa: int, qkv: str

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -165,7 +166,7 @@ class LoadReport:
 
 
 def load_published(
-    model: nn.Module, checkpoint: str | os.PathLike | Mapping[str, Tensor], strict: bool = True, ema: bool | None = None
+    model: nn.Module, checkpoint: str | os.PathLike | Mapping[str, object], strict: bool = True, ema: bool | None = None
 ) -> LoadReport:
     """Copies published weights into a model made by `create_model`.
 
@@ -213,10 +214,10 @@ def load_published(
             "them to a recipe as model.weights"
         )
     # a backbone without classes cannot use one
-    two_heads = "head_kd.weight" in published and isinstance(model, MetaSpikeFormer) and model.num_classes > 0
-    adds_head = two_heads and not model.distillation
-    if adds_head:
-        model.add_distillation_head()
+    single = model if isinstance(model, MetaSpikeFormer) and model.num_classes > 0 and not model.distillation else None
+    given_head = single if "head_kd.weight" in published else None
+    if given_head is not None:
+        given_head.add_distillation_head()
         report.notes.append(
             "the checkpoint has a distillation head, so the model got one: in eval mode it answers the mean of both"
         )
@@ -235,8 +236,8 @@ def load_published(
             del pairs[name]
     report.loaded = len(pairs)
     if strict and report.problems():
-        if adds_head:
-            model.remove_distillation_head()
+        if given_head is not None:
+            given_head.remove_distillation_head()
         raise ValueError(_advice(model, published, report))
     with torch.no_grad():
         for target, value in pairs.values():
@@ -299,6 +300,13 @@ def import_checkpoint(
     classifier if exactly one fits; what the weights do not reveal (time steps, heads, tau) comes from the architecture's defaults
     and `kwargs`. The report names all of it. Detectors and segmentation networks are one of `list_tasks()` with a `backbone`;
     width and head_width are read off their weights too.
+
+    Args:
+        checkpoint: the published file, as for `load_published`.
+        out: the .safetensors file.
+        architecture: the model's name, or None if the weights say.
+        ema: whether averaged weights are taken, as for `load_published`.
+        kwargs: options of the model.
 
     Raises:
         ValueError: as `load_published` and `create_model`; several architectures fit, or none.
@@ -435,7 +443,7 @@ def _not_in_weights(model: nn.Module) -> dict[str, object]:
     names = ("time_steps", "num_heads", "tau", "cml", "pools", "strides")
     body = spiking_backbone(model)
     found = {name: getattr(body, name) for name in names if hasattr(body, name)}
-    return found if body is model else {**found, "readout": model.backbone.readout}
+    return found if body is model else {**found, "readout": cast(nn.Module, model.backbone).readout}
 
 
 def _advice(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport) -> str:

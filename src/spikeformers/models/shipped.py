@@ -86,10 +86,16 @@ def ship(model: nn.Module, key: str, metadata: dict[str, str], about: dict) -> P
 
     Batch statistics stay in float32: their variances may be too small or too large for half precision.
 
+    Args:
+        model: made by `create_model`.
+        key: NAME.TAG.
+        metadata: for the header of the .safetensors file.
+        about: its entry in index.json, see `shipped`.
+
     Raises:
         ValueError: the model was not made by `create_model`, or the name before the dot is not its own.
     """
-    from ._registry import save_model  # which itself loads what ships
+    from ._checkpoint import save_model
 
     architecture = getattr(model, "config", {}).get("architecture")
     if key.partition(".")[0] != architecture or not key.partition(".")[2]:

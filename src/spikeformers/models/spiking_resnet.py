@@ -30,6 +30,13 @@ class MSBlock(nn.Module):
     numbers, not spikes. With `every_conv` a shortcut leads around each convolution, as in Bi-Real Net (Liu et al., ECCV 2018,
     arXiv 1808.00278): V = U + BN(conv(LIF(U))), then V + BN(conv(LIF(V))). That costs nothing, and no gradient passes more than one
     neuron on its way to a convolution.
+
+    Args:
+        in_channels, out_channels: C and C'.
+        stride: of the first convolution.
+        neuron: makes the LIFs.
+        drop_path: rate of stochastic depth.
+        every_conv: whether a shortcut leads around each convolution.
     """
 
     def __init__(
@@ -59,6 +66,16 @@ class SEWBlock(nn.Module):
 
     Where the size of the map changes the shortcut is a convolution 1x1 - BN - LIF, so the count begins again. In training drop_path
     scales the branch's spikes.
+
+    Args:
+        in_channels, out_channels: C and C'.
+        stride: of the first convolution.
+        neuron: makes the LIFs.
+        drop_path: rate of stochastic depth.
+        every_conv: of `MSBlock`; must be False.
+
+    Raises:
+        ValueError: every_conv is True.
     """
 
     def __init__(

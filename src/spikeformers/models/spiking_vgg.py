@@ -7,8 +7,9 @@ surrogate and pooling by averages.
 
 import math
 from collections import OrderedDict
+from typing import cast
 
-from timm.layers import make_divisible, to_2tuple
+from timm.layers.helpers import make_divisible, to_2tuple
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
@@ -29,6 +30,9 @@ class Pool(nn.Module):
 
     Args:
         kind: "avg" or "max".
+
+    Raises:
+        ValueError: another kind.
     """
 
     def __init__(self, kind: str):
@@ -83,7 +87,7 @@ class SpikingVGG(SpikingBackbone):
         global_pool: str = "avg",
     ):
         super().__init__(in_chans, time_steps, global_pool)
-        self.img_size = to_2tuple(img_size)
+        self.img_size = cast(tuple[int, int], to_2tuple(img_size))
         if min(self.img_size) < 16:
             raise ValueError(f"img_size must be at least 16 for four poolings, not {img_size}")
         make_neuron = maker(neuron, tau=tau, decay_input=decay_input, surrogate=surrogate)
@@ -103,7 +107,11 @@ class SpikingVGG(SpikingBackbone):
         self.build_head(widths[-1][1] * math.prod(self.map_size), num_classes, drop_rate, nn.Identity())
 
     def pooled(self, x: Tensor) -> Tensor:
-        """[T, B, C, H, W] -> what the head sees of a map, [T, B, C*H*W]: all of it."""
+        """[T, B, C, H, W] -> what the head sees of a map, [T, B, C*H*W]: all of it.
+
+        Raises:
+            ValueError: the map is of another size than the classifier was made for.
+        """
         if self.num_classes > 0 and x.shape[3:] != self.map_size:
             raise ValueError(
                 f"the classifier was made for images of {' x '.join(map(str, self.img_size))}, whose last map is "

@@ -27,6 +27,12 @@ class TokenizerLayer(nn.Module):
 
     With `cml` the pooling comes before the LIF, so that the gradient finds the largest potential (CML, Zhou et al., 2023,
     arXiv 2308.04672).
+
+    Args:
+        in_channels, out_channels: C and C'.
+        neuron: makes the LIF.
+        pool: whether it pools.
+        cml: whether potentials are pooled instead of spikes.
     """
 
     def __init__(self, in_channels: int, out_channels: int, neuron, pool: bool, cml: bool):
@@ -43,7 +49,17 @@ class TokenizerLayer(nn.Module):
 
 
 class Block(nn.Module):
-    """U + SSA(LIF(U)), then U + MLP(LIF(U))."""
+    """U + SSA(LIF(U)), then U + MLP(LIF(U)).
+
+    Args:
+        dim: D.
+        num_heads: of the attention.
+        mlp_ratio: width of the MLP's middle in units of D.
+        neuron: makes the LIFs, for a threshold.
+        sdsa: operator of the attention, 1 to 4.
+        shortcut: see `Residual`.
+        drop_path: rate of stochastic depth.
+    """
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float, neuron, sdsa: int, shortcut: str, drop_path: float):
         super().__init__()

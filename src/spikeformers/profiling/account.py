@@ -153,7 +153,13 @@ class Counts:
 
 
 def row(operation: Operation, dense: float, steps: int | None = None) -> Layer:
-    """A row without charges yet."""
+    """A row without charges yet.
+
+    Args:
+        operation: that was followed.
+        dense: its multiplications or additions, for a sample.
+        steps: at how many it runs; as it was followed if None.
+    """
     operand = next(iter(operation.data), None)
     return Layer(
         operation.module,

@@ -22,6 +22,7 @@ def _charge(counts: Counts, operation: Operation, layer: Layer, integers: str = 
 
 
 def spikingformer(counts: Counts) -> list[Layer]:
+    """Layers as the published counting of Spikingformer charges them: see docs/energy.md."""
     layers = []
     for place, operation in enumerate(counts.weighted):
         dense = (operation.dense + operation.biases) / operation.samples
@@ -34,6 +35,17 @@ def spikingformer(counts: Counts) -> list[Layer]:
 def meta_spikeformer(
     counts: Counts, repconv: str, sepconv: str, first_conv_steps: int | str, attention: str, strict: bool, integers: str
 ) -> list[Layer]:
+    """Layers as the published counting of Spike-driven Transformer V2 charges them: see docs/energy.md.
+
+    Args:
+        counts: what was followed.
+        repconv, sepconv: whether those chains count "merged", as one convolution, or one by one.
+        first_conv_steps: how often the first convolution is charged for a static image: 1, or "T" for every time step.
+        attention: "per_head" or "full", the channels that a product of attention sums over.
+        strict: whether the later convolutions of a chain cost multiplications, as they read real numbers; if not, additions at the rate
+            of the spikes that the chain reads.
+        integers: what becomes of products of whole numbers, see `Operation.charged`.
+    """
     layers, seen, wholes = [], {}, {}
     chains = {name: module for name, module in counts.model.named_modules() if _is_chain(module)}
     convention = {True: sepconv, False: repconv}

@@ -60,7 +60,13 @@ class EventDrivenRun:
 
 @torch.no_grad()
 def time_event_driven(driven: EventDriven | EventDrivenConverted, x: Tensor, rounds: int = 5) -> EventDrivenRun:
-    """Runs the network and the merged or converted one that it stands for on x, [B, C, H, W] or [T, B, C, H, W], in turns."""
+    """Runs the network and the merged or converted one that it stands for on x, [B, C, H, W] or [T, B, C, H, W], in turns.
+
+    Args:
+        driven: the event-driven network.
+        x: an input.
+        rounds: how often each runs; the medians count.
+    """
     networks = {"event": driven, "merged": driven.merged}
     times = {name: [] for name in networks}
     for turn in range(rounds + 1):

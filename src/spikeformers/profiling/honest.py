@@ -30,6 +30,13 @@ def honest(counts: Counts, bits: int, memory: str, potentials: str, integers: st
 
     The twin runs once: every product of a layer with weights or of attention is a multiplication of two numbers of b bits, its results are
     written with b bits. Factors and normalisations are folded into its weights.
+
+    Args:
+        counts: what was followed.
+        bits: b, of weights and activations.
+        memory: where they lie, one of `constants.MEMORIES`, by which `account` charges the bits.
+        potentials: "event" or "step", as above.
+        integers: what becomes of products of whole numbers, see `Operation.charged`.
     """
     layers = []
     for operation in counts.operations:

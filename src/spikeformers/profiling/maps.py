@@ -9,7 +9,16 @@ from .stages import stage_of
 
 
 def maps_of(model, recorder: Recorder, x: Tensor, labels, answer, classes) -> list[dict]:
-    """For the samples whose rates were kept per pixel: the input as a picture, and per stage the mean rate of its neurons."""
+    """For the samples whose rates were kept per pixel: the input as a picture, and per stage the mean rate of its neurons.
+
+    Args:
+        model: the network.
+        recorder: that has followed x.
+        x: the first inputs, [B, C, H, W] or [T, B, C, H, W].
+        labels: [B], or None.
+        answer: the classes that it answered [B], or None.
+        classes: their names, or None.
+    """
     stages: dict[str, list[Tensor]] = {}
     for name, rates in recorder.maps.items():
         if rates.shape[1:].numel() > 1:

@@ -296,7 +296,11 @@ class Profile:
         return made
 
     def table(self) -> str:
-        """The layers as CSV: one row each, numbers per sample, energy in mJ."""
+        """The layers as CSV: one row each, numbers per sample, energy in mJ.
+
+        Raises:
+            ValueError: there are no operations.
+        """
         rows = self.to_dict()["layers"]
         if not rows:
             raise ValueError(f"{self.title} has no operations to count")
@@ -335,7 +339,14 @@ def _described(module: nn.Module | None) -> str:
 
 
 def counts_of(model: nn.Module, recorder: Recorder, rates: dict | None = None, given=None) -> Counts:
-    """What was followed, for the presets; with the rates of neurons and operands if they are given."""
+    """What was followed, for the presets; with the rates of neurons and operands if they are given.
+
+    Args:
+        model: the network.
+        recorder: that has followed it.
+        rates: firing rates of neurons by name, if not those that were followed.
+        given: says the rate of an operation's operand, if not what was measured.
+    """
     operations = list(recorder.operations.values())
     steps = max((operation.steps for operation in operations if operation.category == "neuron"), default=1)
     tally = recorder.tally() if given is None else None

@@ -12,6 +12,8 @@ SMALLEST, LARGEST = 1e-30, 1e30  # of what a network can cost; what is drawn of 
 
 
 class Totals(TypedDict):
+    """Operations and energy of a sample."""
+
     ac: float
     mac: float
     dense: float
@@ -19,11 +21,15 @@ class Totals(TypedDict):
 
 
 class Ann(TypedDict):
+    """The same of the dense network that multiplies everything."""
+
     dense: float
     energy_mj: float
 
 
 class Constants(TypedDict):
+    """pJ of a multiplication with addition, of an addition and of a neuron's update."""
+
     mac: float
     ac: float
     neuron: float
@@ -45,6 +51,8 @@ Layer = TypedDict(
 
 
 class Neurons(TypedDict):
+    """A layer of neurons and its firing rate."""
+
     name: str
     stage: str
     rate: float | None
@@ -54,11 +62,15 @@ class Neurons(TypedDict):
 
 
 class Preset(Totals):
+    """Operations and energy as one preset counts them."""
+
     preset: str
     switches: dict[str, str | int | bool]
 
 
 class Finding(TypedDict):
+    """An operation that the audit names."""
+
     module: str
     operation: str
     operands: list[str]
@@ -68,6 +80,8 @@ class Finding(TypedDict):
 
 
 class Audit(TypedDict):
+    """Whether the network only adds, and where it does not."""
+
     additions_only: bool
     verdict: str
     operations: int
@@ -76,6 +90,8 @@ class Audit(TypedDict):
 
 
 class NeuroBench(TypedDict):
+    """The metrics of NeuroBench."""
+
     footprint: int
     connection_sparsity: float
     activation_sparsity: float
@@ -85,6 +101,8 @@ class NeuroBench(TypedDict):
 
 
 class Module(TypedDict):
+    """A row of the module tree."""
+
     name: str
     type: str
     output_shape: list[int]
@@ -93,6 +111,8 @@ class Module(TypedDict):
 
 
 class Exit(TypedDict):
+    """Accuracy and cost if samples leave at this confidence."""
+
     confidence: float | None
     accuracy: float | None
     time_steps: float
@@ -101,6 +121,8 @@ class Exit(TypedDict):
 
 
 class DrivenLayer(TypedDict):
+    """A layer of the event-driven network, and how it ran."""
+
     name: str
     operation: str
     way: str
@@ -111,6 +133,8 @@ class DrivenLayer(TypedDict):
 
 
 class Driven(TypedDict):
+    """Times of the event-driven network and of the one that it stands for."""
+
     milliseconds: float
     merged_milliseconds: float
     batch: int

@@ -117,7 +117,15 @@ class TemporalRoIAlign(MultiScaleRoIAlign):
 
 
 class SpikingBoxHead(nn.Module):
-    """Two times LIF - linear layer, over what RoIAlign found."""
+    """Two times LIF - linear layer, over what RoIAlign found.
+
+    Args:
+        channels: of the feature maps.
+        neuron: makes the LIFs.
+        size: height and width of what RoIAlign gives.
+        width: of both layers.
+        norm: whether batch normalisations follow.
+    """
 
     def __init__(self, channels: int, neuron, size: int = 7, width: int = 1024, norm: bool = False):
         super().__init__()
@@ -143,7 +151,14 @@ class SpikingBoxPredictor(nn.Module):
 
 
 class SpikingMaskHead(nn.Module):
-    """Convolutions U + conv(LIF(U)), 3x3. The published ones have no shortcut, and from the third on their neurons never fire."""
+    """Convolutions U + conv(LIF(U)), 3x3. The published ones have no shortcut, and from the third on their neurons never fire.
+
+    Args:
+        channels: of the feature maps.
+        neuron: makes the LIFs.
+        depth: how many convolutions.
+        norm: whether batch normalisations follow.
+    """
 
     def __init__(self, channels: int, neuron, depth: int = 4, norm: bool = False):
         super().__init__()
@@ -158,7 +173,14 @@ class SpikingMaskHead(nn.Module):
 
 
 class SpikingMaskPredictor(nn.Module):
-    """LIF - transposed convolution 2x2, LIF - 1x1 convolution, averaged over time."""
+    """LIF - transposed convolution 2x2, LIF - 1x1 convolution, averaged over time.
+
+    Args:
+        channels: of the feature maps.
+        num_classes: K, with the background.
+        neuron: makes the LIFs.
+        norm: whether a batch normalisation follows the first layer.
+    """
 
     def __init__(self, channels: int, num_classes: int, neuron, norm: bool = False):
         super().__init__()
@@ -177,7 +199,7 @@ def _averaged(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def precise(x: Tensor) -> Tensor:
-    """At least in float32."""
+    """x [...] at least in float32."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -582,5 +604,10 @@ def faster_rcnn(
     backbone_kwargs: dict | None = None,
     **options,
 ) -> SpikingFasterRCNN:
-    """Faster R-CNN with a spiking backbone: boxes of objects. Arguments are those of `mask_rcnn`."""
+    """Faster R-CNN with a spiking backbone: boxes of objects.
+
+    Args:
+        backbone, num_classes, heads, readout, stages, width, anchor_sizes, tau, norm, time_steps, backbone_kwargs,
+            options: as for `mask_rcnn`.
+    """
     return _detector(SpikingFasterRCNN, **locals())

@@ -62,6 +62,11 @@ def spike_layer(layer: nn.Module, neuron: Callable[[], nn.Module], norm: bool = 
     The outputs' standard deviation is tau * v_threshold: what a neuron at rest has to read in one step to fire. About 16 % of
     them do. torch's own initial weights are made for rectified units; behind neurons without normalisation their potentials are
     several times too small, and activity dies out within two layers.
+
+    Args:
+        layer: linear or a convolution; its weights are drawn anew.
+        neuron: makes the LIF.
+        norm: whether a batch normalisation follows.
     """
     lif = neuron()
     reach = getattr(lif, "tau", 1.0) * getattr(lif, "v_threshold", 1.0)
@@ -117,7 +122,13 @@ class SpikingFPN(nn.Module):
 
 
 def resized(x: Tensor, size: Sequence[int], mode: str = "nearest") -> Tensor:
-    """Maps [T, B, C, H, W] at another size (height, width), at every time step."""
+    """Maps [T, B, C, H, W] at another size (height, width), at every time step.
+
+    Args:
+        x: the maps.
+        size: height and width.
+        mode: of torch's interpolate.
+    """
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     smooth = {} if mode == "nearest" else {"align_corners": False}
@@ -261,6 +272,11 @@ def body_of(
 ) -> tuple[SpikingBackbone, dict]:
     """A backbone by name or a copy of one, without classifier, and the part of the configuration that describes it.
 
+    Args:
+        backbone: a name of `list_models()`, or a network.
+        options: of a backbone by name.
+        time_steps: T of a backbone by name, if not its own.
+
     Raises:
         ValueError: it is neither, or an option does not exist.
     """
@@ -289,6 +305,11 @@ def body_of(
 
 
 def check_heads(heads: str, readout: str) -> None:
+    """Refuses what are no heads or no readout, and those that do not go together.
+
+    Raises:
+        ValueError: they do not exist, or float heads are to be read over time.
+    """
     for name, value, choices in (("heads", heads, HEADS), ("readout", readout, READOUTS)):
         if value not in choices:
             raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}")
@@ -297,6 +318,16 @@ def check_heads(heads: str, readout: str) -> None:
 
 
 def check_whole(name: str, value: int, least: int = 1) -> None:
+    """Refuses an option `name` that is no whole number.
+
+    Args:
+        name: of the option.
+        value: what was given.
+        least: the smallest allowed.
+
+    Raises:
+        ValueError: it is none, or too small.
+    """
     try:
         check_argument(name, value, Annotated[int, Range(least)])
     except ValueError:

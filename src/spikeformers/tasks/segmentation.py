@@ -32,7 +32,13 @@ from .pyramid import (
 
 
 class Doubling(nn.Module):
-    """LIF - 3x3 convolution - BN, or without neurons 3x3 convolution - BN - ReLU, then twice the height and width unless `keep`."""
+    """LIF - 3x3 convolution - BN, or without neurons 3x3 convolution - BN - ReLU, then twice the height and width unless `keep`.
+
+    Args:
+        in_channels, out_channels: of the convolution.
+        neuron: makes the LIF; None for ReLU.
+        keep: whether the size stays.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, neuron: Callable[[], nn.Module] | None, keep: bool):
         super().__init__()
@@ -85,7 +91,13 @@ class SemanticHead(nn.Module):
 
 
 class SemanticFPN(DenseModel, nn.Module):
-    """See `semantic_fpn`."""
+    """See `semantic_fpn`.
+
+    Args:
+        backbone: feature maps of a spiking backbone.
+        head: what makes logits of them.
+        num_classes: K.
+    """
 
     input_size = (512, 512)
     outside = ()

@@ -20,7 +20,13 @@ from .teacher import answers_to, teacher_of
 
 class Classifier(Learner):
     """A model that maps images [B, C, H, W] or sequences [T, B, C, H, W] to logits [B, classes]. `sums` [3] hold
-    loss, correct answers and samples of training, `test_answers` what the test found."""
+    loss, correct answers and samples of training, `test_answers` what the test found.
+
+    Args:
+        model: that learns.
+        recipe: of the run.
+        train_set, test_set: its samples.
+    """
 
     columns = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
     counters = 3
@@ -196,13 +202,25 @@ class Classifier(Learner):
 
 
 def one_hot(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """Labels [B] -> probabilities [B, classes], of which `smoothing` is spread over all classes."""
+    """Labels [B] -> probabilities [B, classes], of which `smoothing` is spread over all classes.
+
+    Args:
+        labels: of the samples.
+        classes: how many there are.
+        smoothing: share that is spread.
+    """
     return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
 
 
 def mix(mixup: Mixup, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """timm's mixup or CutMix of a batch [B, C, H, W], or of sequences [T, B, C, H, W], in which all time steps are mixed alike;
-    labels [B] become probabilities [B, classes]."""
+    labels [B] become probabilities [B, classes].
+
+    Args:
+        mixup: timm's, with its settings.
+        x: the batch.
+        labels: of its samples.
+    """
     if x.ndim == 4:
         return mixup(x, labels)
     steps, batch, channels, height, width = x.shape
@@ -213,7 +231,13 @@ def mix(mixup: Mixup, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def classification_loss(logits: Tensor, targets: Tensor, training: Training) -> Tensor:
     """Cross-entropy in nats of logits [B, classes] against probabilities [B, classes]; or TET's loss (Deng et al., ICLR 2022,
-    Eq. 10) of logits [T, B, classes]: (1 - lambda) * mean over t of cross-entropy + lambda * mean of (logits - tet_mean)^2."""
+    Eq. 10) of logits [T, B, classes]: (1 - lambda) * mean over t of cross-entropy + lambda * mean of (logits - tet_mean)^2.
+
+    Args:
+        logits: of the batch, for TET of every step.
+        targets: probabilities.
+        training: says which loss.
+    """
     logits = at_least_float32(logits)
     if logits.ndim == 2:
         return F.cross_entropy(logits, targets)
@@ -227,6 +251,11 @@ def distillation_loss(logits: Tensor, taught: Tensor, training: Training) -> Ten
 
     Hard: cross-entropy with the teacher's likeliest class. Soft: the Kullback-Leibler divergence at temperature tau, times
     tau^2, divided by the number of logits (Touvron et al., ICML 2021).
+
+    Args:
+        logits: the student's.
+        taught: the teacher's.
+        training: says which kind, and tau.
     """
     logits = at_least_float32(logits if logits.ndim == 2 else logits.mean(0))
     if training.distillation == "hard":
@@ -238,7 +267,12 @@ def distillation_loss(logits: Tensor, taught: Tensor, training: Training) -> Ten
 
 def count(sums: Tensor, loss: Tensor, logits: Tensor, labels: Tensor):
     """Adds a batch's mean loss [], logits [B, classes] and labels [B] to sums [3]: loss, correct answers, samples. Does not
-    wait for the device."""
+    wait for the device.
+
+    Args:
+        sums: added to in place.
+        loss, logits, labels: of the batch.
+    """
     sums[0] += loss.float() * len(labels)
     sums[1] += (logits.argmax(-1) == labels).sum()
     sums[2] += len(labels)

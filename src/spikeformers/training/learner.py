@@ -30,6 +30,11 @@ class Learner(L.LightningModule):
     Everything random in a step follows from (seed, epoch, batch, process), so a run that is continued at any step goes on
     exactly as one that never stopped. `sums` [counters] is what this process has counted in the epoch under way; its last
     item is the number of samples. `columns` are the names of `train_metrics` and `test_metrics` in the table of epochs.
+
+    Args:
+        model: that learns.
+        recipe: of the run.
+        train_set, test_set: its samples.
     """
 
     columns: Sequence[str]
@@ -343,7 +348,14 @@ def peak_lr(training: Training, batch_size: int) -> float:
 
 
 def lr_factor(step: int, steps_per_epoch: int, training: Training, batch_size: int) -> float:
-    """The learning rate after `step` optimiser steps as a multiple of the highest."""
+    """The learning rate after `step` optimiser steps as a multiple of the highest.
+
+    Args:
+        step: optimiser steps done.
+        steps_per_epoch: of them.
+        training: says the schedule.
+        batch_size: samples of a step over all processes, by which the rate may be scaled.
+    """
     peak = peak_lr(training, batch_size)
     warmup = training.warmup_steps or training.warmup_epochs * steps_per_epoch
     if step < warmup:

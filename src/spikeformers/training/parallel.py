@@ -48,7 +48,13 @@ def synchronise_norms(model: nn.Module) -> nn.Module:
 
 def shard(model: nn.Module, stages: Iterable[nn.Module], mesh) -> None:
     """Divides parameters, gradients and optimiser states among the processes of a one-dimensional device mesh (FSDP2), stage by
-    stage, so that no process holds more than one whole stage at a time."""
+    stage, so that no process holds more than one whole stage at a time.
+
+    Args:
+        model: whose parameters are divided, in place.
+        stages: its modules that are gathered one at a time.
+        mesh: of devices.
+    """
     model.to(memory_format=torch.contiguous_format)  # FSDP2 takes no other
     for stage in stages:
         fully_shard(stage, mesh=mesh)

@@ -27,5 +27,5 @@ def rates_of(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def rate_penalty(rates: list[Tensor], target: float) -> Tensor:
-    """By how much the firing rates of layers exceed the target, averaged over layers; those below count nothing."""
+    """By how much the firing rates [] of layers exceed the target, averaged over layers; those below count nothing."""
     return (torch.stack(rates) - target).relu().mean()

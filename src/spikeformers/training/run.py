@@ -186,7 +186,15 @@ def summarize(folder: Path, report: Report, test_set: TestSet, device: torch.dev
     best_epoch; last_accuracy or last_scores of the last one, computed as those of the best, and with data.holdout also best_accuracy,
     all three by the held_out training samples and the rest by the test samples; the precision of all; test_samples, parameters, seconds of all epochs, firing_rates by
     module name and firing_rate over all neurons, and what was left_out of the training and test samples. None is
-    what cannot be said, such as the precision for sizes that no object has."""
+    what cannot be said, such as the precision for sizes that no object has.
+
+    Args:
+        folder: of the run.
+        report: what was written of its epochs.
+        test_set: what is tested on.
+        device: where.
+        left_out: samples that could not be read, in words, of training and test.
+    """
     trained = load_trained(folder / "best.ckpt")
     tested = LEARNERS[test_set.data.task].tested_summary(trained.model, test_set, device, report.history[-1])
     save_trained(trained, folder / "best.safetensors")

@@ -99,7 +99,13 @@ class Segmenter(Learner):
 
 def pixel_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """Mean cross-entropy in nats of logits [B, K, H, W] over those pixels of targets [B, H', W'] that are not IGNORED; 0 if all
-    are. Targets of another size are brought to that of the logits, each pixel with the class that is nearest to it."""
+    are. Targets of another size are brought to that of the logits, each pixel with the class that is nearest to it.
+
+    Args:
+        logits: of the images.
+        targets: classes of their pixels.
+        smoothing: share that is spread over all classes.
+    """
     if targets.shape[1:] != logits.shape[2:]:
         size = tuple(logits.shape[2:])
         targets = F.interpolate(targets[:, None].float(), size=size, mode="nearest-exact")[:, 0].long()

@@ -38,7 +38,13 @@ class Teacher(nn.Module):
 
 @torch.no_grad()
 def answers_to(teacher: Teacher, samples: TrainingSet, device: torch.device) -> Tensor:
-    """The teacher's logits [samples, classes], in half precision on the CPU, for the training samples as they are when tested."""
+    """The teacher's logits [samples, classes], in half precision on the CPU, for the training samples as they are when tested.
+
+    Args:
+        teacher: that is asked.
+        samples: of training.
+        device: where it runs.
+    """
     transform, size, answers = samples.data.transform(training=False), samples.data.batch_size, []
     for start in range(0, len(samples), size):
         read = (samples.read(index) for index in range(start, min(start + size, len(samples))))
@@ -49,6 +55,11 @@ def answers_to(teacher: Teacher, samples: TrainingSet, device: torch.device) -> 
 
 def teacher_of(training: Training, num_classes: int, data=None) -> Teacher:
     """The recipe's teacher for images of `data`.
+
+    Args:
+        training: names it or its weights.
+        num_classes: that it must answer.
+        data: of the student, for how images are normalised.
 
     Raises:
         ValueError: timm does not know it, its weights cannot be loaded, or it answers other classes.

@@ -110,6 +110,7 @@ def decompositions() -> dict:
 def status() -> list[tuple[str, bool, str]]:
     """What is live on this machine: (implementation, whether it runs here, why or why not and what to do)."""
     library, sentence = native.load()
+    gpu: tuple[bool, str]
     if triton is None:
         gpu = (False, "triton is not installed; on a machine with an NVIDIA GPU: pip install triton")
     elif not torch.cuda.is_available():
@@ -119,7 +120,7 @@ def status() -> list[tuple[str, bool, str]]:
     return [
         ("reference", True, "plain PyTorch, any device"),
         ("native", library is not None, sentence),
-        ("triton", *gpu),
+        ("triton", gpu[0], gpu[1]),
     ]
 
 
@@ -191,7 +192,7 @@ def _is_transformed(x: Tensor, v: Tensor | None, tau: Tensor | float | None) -> 
     """Whether torch.func or forward-mode differentiation is at work, which see through standard operators only."""
     if torch.compiler.is_compiling():
         return False
-    if torch._C._functorch.maybe_current_level() is not None:
+    if torch._C._functorch.maybe_current_level() is not None:  # pyright: ignore[reportAttributeAccessIssue]  torch's stubs lack it
         return True
     return any(isinstance(z, Tensor) and forward_ad.unpack_dual(z).tangent is not None for z in (x, v, tau))
 

@@ -34,8 +34,15 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     return library, sentence
 
 
+
+def _library() -> ctypes.CDLL:
+    library = load()[0]
+    assert library is not None, "who calls has asked `supports`"
+    return library
+
+
 def supports(x: Tensor) -> bool:
-    """Whether this implementation takes tensors like x."""
+    """Whether this implementation takes tensors like x [T, ...]."""
     return x.dtype in _DTYPES and load()[0] is not None
 
 
@@ -66,9 +73,18 @@ def _carry_out(function, call: _Call) -> None:
 def forward(
     x: Tensor, v: Tensor | None, tau: Tensor | float, dynamics: Dynamics, spikes: Tensor, v_last: Tensor | None
 ) -> None:
-    """Fills spikes [T, ...] and v_last [...], all tensors laid out like x's time steps."""
+    """Fills spikes [T, ...] and v_last [...], all tensors laid out like x's time steps.
+
+    Args:
+        x: input currents [T, ...].
+        v: potential [...] before the first step, or None for rest.
+        tau: membrane time constant in time steps, a number or a 0-d tensor.
+        dynamics: the other constants.
+        spikes: [T, ...], filled.
+        v_last: potential [...] after the last step, filled; None if nobody wants it.
+    """
     call = _call(x, v, float(tau), dynamics, out=spikes, v_out=v_last)
-    _carry_out(load()[0].lif_forward, call)
+    _carry_out(_library().lif_forward, call)
 
 
 def backward(
@@ -82,13 +98,25 @@ def backward(
     grad_v0: Tensor | None,
     grad_tau: Tensor | None,
 ) -> None:
-    """Fills grad_x [T, ...], grad_v0 [...] and grad_tau [], all tensors laid out like x's time steps."""
+    """Fills grad_x [T, ...], grad_v0 [...] and grad_tau [], all tensors laid out like x's time steps.
+
+    Args:
+        grad_spikes: [T, ...].
+        grad_v: of the potential after the last step [...], or None for zeros.
+        x: input currents [T, ...].
+        v: potential [...] before the first step, or None for rest.
+        tau: membrane time constant in time steps, a number or a 0-d tensor.
+        dynamics: the other constants.
+        grad_x: [T, ...], filled.
+        grad_v0: of the potential before the first step [...], filled unless None.
+        grad_tau: [], filled unless None.
+    """
     call = _call(
         x, v, float(tau), dynamics, grad_s=grad_spikes, grad_v=grad_v, out=grad_x, v_out=grad_v0
     )
     call.grad_s_stride = grad_spikes.stride(0)
     partial = None if grad_tau is None else torch.zeros(call.threads, dtype=torch.float64, device="cpu")
     call.grad_tau = None if partial is None else partial.data_ptr()
-    _carry_out(load()[0].lif_backward, call)
-    if grad_tau is not None:
+    _carry_out(_library().lif_backward, call)
+    if grad_tau is not None and partial is not None:
         grad_tau.copy_(partial.sum())

@@ -39,7 +39,13 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def surrogate_gradient(z: Tensor, surrogate: int, alpha: float) -> Tensor:
-    """The gradient used in place of the Heaviside step's, at z = h - v_threshold."""
+    """The gradient used in place of the Heaviside step's, at z = h - v_threshold [...].
+
+    Args:
+        z: how far potentials are above the threshold.
+        surrogate: index into SURROGATES.
+        alpha: its sharpness.
+    """
     name = SURROGATES[surrogate]
     if name == "sigmoid":
         # alpha * s * (1 - s) with s = sigmoid(alpha * z), written so that nothing cancels or overflows
@@ -53,7 +59,7 @@ def surrogate_gradient(z: Tensor, surrogate: int, alpha: float) -> Tensor:
     return alpha * (1 - (alpha * z).abs()).clamp(min=0)
 
 
-def _charge(x: Tensor, v: Tensor, tau: Tensor | None, integration: int) -> Tensor:
+def _charge(x: Tensor, v: Tensor, tau: Tensor, integration: int) -> Tensor:
     """h[t], the potential before firing, from x[t] and v[t-1]. The order of operations is part of the definition."""
     if integration == 0:
         return v + (x - v) / tau
@@ -81,7 +87,14 @@ def _rest(x: Tensor, v: Tensor | None) -> Tensor:
 
 
 def lif_forward(x: Tensor, v: Tensor | None, tau: Tensor | float, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
-    """Spikes [T, ...] in x's dtype and the membrane potential [...] after the last step."""
+    """Spikes [T, ...] in x's dtype and the membrane potential [...] after the last step.
+
+    Args:
+        x: input currents [T, ...].
+        v: potential [...] before the first step, or None for rest.
+        tau: membrane time constant in time steps, a number or a 0-d tensor.
+        dynamics: the other constants.
+    """
     tau, threshold = _constants(x, tau, dynamics)
     v = _rest(x, v)
     spikes = torch.empty_like(x)
@@ -97,6 +110,14 @@ def lif_backward(
     """Gradients of x [T, ...], of the initial potential [...] and of tau [] (0 for a constant tau), recomputing h from x.
 
     No gradient flows through the reset: for the hard one dv[t]/dh[t] = 1 - s[t], for the soft one it is 1.
+
+    Args:
+        grad_spikes: [T, ...].
+        grad_v: of the potential after the last step [...], or None for zeros.
+        x: input currents [T, ...].
+        v: potential [...] before the first step, or None for rest.
+        tau: membrane time constant in time steps, a number or a 0-d tensor.
+        dynamics: the other constants.
     """
     learnable = isinstance(tau, Tensor)
     tau, threshold = _constants(x, tau, dynamics)
@@ -146,12 +167,12 @@ class _Step(torch.autograd.Function):
         ctx.save_for_forward(h, threshold)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]  torch gives as many as there are outputs
         h, threshold = ctx.saved_tensors
         return grad * surrogate_gradient(h - threshold, ctx.surrogate, ctx.alpha), None, None, None
 
     @staticmethod
-    def jvp(ctx, tangent, *_):
+    def jvp(ctx, tangent, *_):  # pyright: ignore[reportIncompatibleMethodOverride]  torch gives as many as there are inputs
         h, threshold = ctx.saved_tensors
         return tangent * surrogate_gradient(h - threshold, ctx.surrogate, ctx.alpha)
 
@@ -159,7 +180,7 @@ class _Step(torch.autograd.Function):
 def composed(
     x: Tensor, v: Tensor | None, tau: Tensor | float, dynamics: Dynamics, differentiable: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """`lif_forward` out of standard operators that nothing is written into: what torch transforms (forward-mode derivatives, vmap,
+    """`lif_forward` of x [T, ...] out of standard operators that nothing is written into: what torch transforms (forward-mode derivatives, vmap,
     derivatives of derivatives), and what exporters get.
 
     Args:
@@ -193,7 +214,7 @@ class _LIF(torch.autograd.Function):
         return lif_forward(x, v, tau, dynamics)
 
     @staticmethod
-    def backward(ctx, grad_spikes, grad_v):
+    def backward(ctx, grad_spikes, grad_v):  # pyright: ignore[reportIncompatibleMethodOverride]  torch gives as many as there are outputs
         x, *rest = ctx.saved_tensors
         v = rest.pop(0) if ctx.has_v else None
         tau = rest.pop(0) if rest else ctx.tau
@@ -202,5 +223,15 @@ class _LIF(torch.autograd.Function):
 
 
 def lif(x: Tensor, v: Tensor | None, tau: Tensor | float, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
-    """Differentiable form of `lif_forward` that keeps nothing but its inputs for the backward pass."""
+    """Differentiable form of `lif_forward` that keeps nothing but its inputs for the backward pass.
+
+    Args:
+        x: input currents [T, ...].
+        v: potential [...] before the first step, or None for rest.
+        tau: membrane time constant in time steps, a number or a 0-d tensor.
+        dynamics: the other constants.
+
+    Returns:
+        Spikes [T, ...] and the potential [...] after the last step.
+    """
     return _LIF.apply(x, v, tau, dynamics)

@@ -9,6 +9,9 @@ first starts: n values of scratch per chunk.
 Bits: division is correctly rounded, products are not contracted into sums (enable_fp_fusion), and the constants arrive
 as float64, because Triton would pass Python floats as float32, and are rounded once to the type of the integration.
 """
+# Kernels are in Triton's own language, for whose tuples, loops and compile-time constants Python's types have no words:
+# pyright: reportInvalidTypeForm=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportAssignmentType=false, reportArgumentType=false
 
 import functools
 import math
@@ -243,7 +246,7 @@ def load(device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[bool
 
 
 def supports(x: Tensor) -> bool:
-    """Whether this implementation takes tensors like x."""
+    """Whether this implementation takes tensors like x [T, ...]."""
     return x.dtype in _DTYPES and (x.is_cuda or _INTERPRETED) and load(x.device, x.dtype)[0]
 
 
@@ -279,7 +282,16 @@ def _grid(x: Tensor) -> tuple[int]:
 def forward(
     x: Tensor, v: Tensor | None, tau: Tensor | float, dynamics: Dynamics, spikes: Tensor, v_last: Tensor | None
 ) -> None:
-    """Fills spikes [T, ...] and v_last [...], all tensors laid out like x's time steps."""
+    """Fills spikes [T, ...] and v_last [...], all tensors laid out like x's time steps.
+
+    Args:
+        x: input currents [T, ...].
+        v: potential [...] before the first step, or None for rest.
+        tau: membrane time constant in time steps, a number or a 0-d tensor.
+        dynamics: the other constants.
+        spikes: [T, ...], filled.
+        v_last: potential [...] after the last step, filled; None if nobody wants it.
+    """
     with torch.cuda.device_of(x):
         _forward[_grid(x)](v=v, spikes=spikes, v_last=v_last, **_arguments(x, tau, dynamics))
 
@@ -295,7 +307,19 @@ def backward(
     grad_v0: Tensor | None,
     grad_tau: Tensor | None,
 ) -> None:
-    """Fills grad_x [T, ...], grad_v0 [...] and grad_tau [], all tensors laid out like x's time steps."""
+    """Fills grad_x [T, ...], grad_v0 [...] and grad_tau [], all tensors laid out like x's time steps.
+
+    Args:
+        grad_spikes: [T, ...].
+        grad_v: of the potential after the last step [...], or None for zeros.
+        x: input currents [T, ...].
+        v: potential [...] before the first step, or None for rest.
+        tau: membrane time constant in time steps, a number or a 0-d tensor.
+        dynamics: the other constants.
+        grad_x: [T, ...], filled.
+        grad_v0: of the potential before the first step [...], filled unless None.
+        grad_tau: [], filled unless None.
+    """
     arguments = _arguments(x, tau, dynamics)
     chunks, real = arguments["chunks"], compute_dtype(x.dtype)
     starts = None if chunks is None else torch.empty(chunks, x[0].numel(), dtype=real, device=x.device)
@@ -314,5 +338,5 @@ def backward(
             SURROGATE=dynamics.surrogate,
             **arguments,
         )
-    if grad_tau is not None:
+    if grad_tau is not None and sums_tau is not None:
         grad_tau.copy_(sums_tau.sum())

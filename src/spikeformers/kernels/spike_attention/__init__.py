@@ -35,8 +35,20 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     return library, sentence
 
 
+
+def _library() -> ctypes.CDLL:
+    library = load()[0]
+    assert library is not None, "calls are only carried out where `load` found a library"
+    return library
+
+
 def call(q: Packed, k: Packed, v: Packed, num_heads: int, out: Tensor) -> AttentionCall:
     """The operation on these tensors for `run`, which may repeat it. It keeps them alive.
+
+    Args:
+        q, k, v: binary spikes of the same shape [T, B, C, H, W], their words contiguous.
+        num_heads: h, a divisor of C.
+        out: where the counts go.
 
     Raises:
         ValueError: as for `spike_attention`, or words that are not contiguous, or an `out` that is not [T, B, C, H, W], channels last
@@ -56,12 +68,12 @@ def call(q: Packed, k: Packed, v: Packed, num_heads: int, out: Tensor) -> Attent
 
 def scratch_bytes(given: AttentionCall) -> int:
     """How much memory `given.scratch` must point to, from an address that 64 divides."""
-    return must_work(load()[0].spike_attention_scratch(ctypes.byref(given))) * given.threads
+    return must_work(_library().spike_attention_scratch(ctypes.byref(given))) * given.threads
 
 
 def run(given: AttentionCall) -> None:
     """Carries out what `call` prepared, with `given.scratch` set."""
-    must_work(load()[0].spike_attention(ctypes.byref(given)))
+    must_work(_library().spike_attention(ctypes.byref(given)))
 
 
 def _check(q: Packed, k: Packed, v: Packed, num_heads: int, dtype: torch.dtype) -> None:

@@ -10,7 +10,13 @@ from ..spike_conv import Packed, unpack
 
 
 def spike_attention(q: Packed, k: Packed, v: Packed, num_heads: int, dtype: torch.dtype) -> Tensor:
-    """Counts [T, B, C, H, W]."""
+    """Counts [T, B, C, H, W].
+
+    Args:
+        q, k, v: binary spikes [T, B, C, H, W].
+        num_heads: h, a divisor of C.
+        dtype: of the counts.
+    """
     t, b, channels, h, w = q.shape
     queries, keys, values = (
         unpack(z, dtype).reshape(t * b * num_heads, channels // num_heads, h * w) for z in (q, k, v)

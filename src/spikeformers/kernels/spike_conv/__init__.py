@@ -4,6 +4,7 @@
 import ctypes
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -52,6 +53,7 @@ class Fire:
             raise ValueError(f"reset must be 'hard' or 'soft', not {self.reset!r}")
 
     def dynamics(self) -> reference.Dynamics:
+        """The constants as `kernels.lif.reference` takes them; a surrogate is not needed here."""
         integration = 2 if self.tau is None else 0 if self.decay_input else 1
         return reference.Dynamics(integration, self.v_threshold, self.reset == "soft", 0, 1.0)
 
@@ -143,7 +145,8 @@ def prepare(weight: Tensor, groups: int = 1, precision: torch.dtype | None = Non
         lanes = -(-part.shape[1] // LANES) * LANES
         tile = torch.nn.functional.pad(part, (0, lanes - part.shape[1])).contiguous().flatten().view(torch.uint8)
         tiles.append(tile)
-    return Weight(aligned(torch.cat(tiles)), scale, tuple(weight.shape), weight.dtype, rows.dtype, kind)
+    shape = outputs, inputs, weight.shape[2], weight.shape[3]
+    return Weight(aligned(torch.cat(tiles)), scale, shape, weight.dtype, rows.dtype, kind)
 
 
 def signed(weight: Tensor) -> Tensor:
@@ -158,6 +161,9 @@ def pack_signed(x: Tensor, levels: int) -> tuple[Packed, int]:
 
     The channels are C rounded up to a multiple of 64, for numbers above 0, and as many again for those below: see `signed`. Numbers
     beyond the levels are clipped.
+
+    Raises:
+        ValueError: x is no map on the CPU, or levels is out of range.
     """
     if x.ndim != 5 or x.device.type != "cpu" or not isinstance(levels, int) or not 1 <= levels < 2**15:
         raise ValueError(f"expected whole numbers [T, B, C, H, W] and from 1 to {2**15 - 1} levels, not {tuple(x.shape)} on {x.device} and {levels}")
@@ -177,24 +183,35 @@ def pack_signed(x: Tensor, levels: int) -> tuple[Packed, int]:
 
 
 def aligned(data: Tensor) -> Tensor:
-    """The same bytes from an address that 64 divides, with 64 bytes of room behind them."""
+    """The same bytes [N] from an address that 64 divides, with 64 bytes of room behind them."""
     room = aligned_room(data.numel())
     room[: data.numel()] = data
     return room
 
 
 def aligned_room(size: int) -> Tensor:
-    """Uninitialised bytes from an address that 64 divides, with 64 bytes of room behind them."""
+    """Uninitialised bytes [size + 64 or more] from an address that 64 divides, with 64 bytes of room behind them."""
     room = torch.empty(size + 128, dtype=torch.uint8, device="cpu")
     return room[-room.data_ptr() % 64 :]
 
 
 def empty_map(t: int, b: int, c: int, h: int, w: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Uninitialised [T, B, C, H, W], channels last in memory."""
+    """Uninitialised [T, B, C, H, W], channels last in memory.
+
+    Args:
+        t, b, c, h, w: its sizes.
+        dtype: of the potentials.
+    """
     return torch.empty(t, b, h, w, c, dtype=dtype, device="cpu").movedim(4, 2)
 
 
 def out_size(size: int, kernel: int, stride: int, padding: int) -> int:
+    """Height or width of the result, of a map of `size` pixels along that axis.
+
+    Args:
+        size: pixels along one axis.
+        kernel, stride, padding: of the windows along it.
+    """
     return (size + 2 * padding - kernel) // stride + 1
 
 
@@ -226,13 +243,26 @@ def call(
     Without spikes, `like` is the shape of the potentials [T, B, C, H, W] and their type. Addends that are None can be set in the call
     later. `count` [threads] (int64) receives how many neurons fired.
 
+    Args:
+        spikes: bits [T, B, C, H, W], or None: only the addends.
+        weight: what `prepare` made; needed with spikes, and with them only.
+        bias: [C'], or None.
+        stride, padding: of the convolution.
+        addends: at most two of [T, B, C', H', W'].
+        like: shape and type of the potentials, without spikes.
+        out: where the potentials [T, B, C', H', W'] go, channels last; None if only spikes are wanted.
+        neuron: which neurons fire.
+        fired: where their spikes go; needed with neurons.
+        v, v_out: their potentials [B, C', H', W'] before the first and after the last step.
+        count: [threads], where the numbers of spikes go.
+
     Raises:
         ValueError: shapes, types or memory formats that do not fit; `spike_conv` changes memory formats where it must, this does not.
     """
     shape, dtype = _check_call(spikes, weight, bias, stride, padding, addends, like, out, neuron, fired, v, v_out)
     threads = torch.get_num_threads() if count is None else len(count)
     given = native.MapCall(threads=threads, planes=1, kernel_height=1, kernel_width=1, stride_height=1, stride_width=1)
-    if spikes is not None:
+    if spikes is not None and weight is not None:
         given.planes, given.steps, given.batch, given.height, given.width, given.in_words = spikes.words.shape
         given.spikes, given.channels = spikes.words.data_ptr(), spikes.channels
         _, _, given.kernel_height, given.kernel_width = weight.shape
@@ -251,7 +281,7 @@ def call(
     for index, addend in enumerate(addends):
         given.addend[index] = native.values(addend)
     given.out = native.values(out)
-    if neuron is not None:
+    if neuron is not None and fired is not None:
         dynamics = neuron.dynamics()
         given.neuron = native.Neuron(neuron.tau or 1.0, neuron.v_threshold, dynamics.integration, dynamics.soft_reset)
         given.fired = fired.words.data_ptr()
@@ -261,12 +291,12 @@ def call(
 
 def scratch_bytes(given: native.MapCall) -> int:
     """How much memory `given.scratch` must point to, from an address that 64 divides."""
-    return native.must_work(native.load()[0].spike_map_scratch(ctypes.byref(given))) * given.threads
+    return native.must_work(native.loaded().spike_map_scratch(ctypes.byref(given))) * given.threads
 
 
 def run(given: native.MapCall) -> None:
     """Carries out what `call` prepared, with `given.scratch` set."""
-    native.must_work(native.load()[0].spike_map(ctypes.byref(given)))
+    native.must_work(native.loaded().spike_map(ctypes.byref(given)))
 
 
 def spike_conv(
@@ -300,8 +330,8 @@ def spike_conv(
     Raises:
         ValueError: shapes or types that do not fit.
     """
-    stride, padding = ((s, s) if isinstance(s, int) else tuple(s) for s in (stride, padding))
-    shape, dtype = _check(spikes, weight, bias, stride, padding, addends)
+    strides, paddings = _pair(stride), _pair(padding)
+    shape, dtype = _check(spikes, weight, bias, strides, paddings, addends)
     if v is not None and (v.shape != (shape[1], *shape[2:]) or v.dtype != dtype):
         raise ValueError(
             f"v is {tuple(v.shape)} of {v.dtype}; expected [B, C, H, W] = {(shape[1], *shape[2:])} of {dtype}"
@@ -312,8 +342,8 @@ def spike_conv(
             spikes,
             weight and weight.dense,
             bias,
-            stride,
-            padding,
+            strides,
+            paddings,
             shape[2] if weight and weight.depthwise else 1,
             list(addends),
         )
@@ -329,13 +359,17 @@ def spike_conv(
     addends = tuple(channels_last(addend) for addend in addends)
     spikes = spikes and Packed(spikes.words.contiguous(), spikes.channels)
     given = call(
-        spikes, weight, bias, stride=stride, padding=padding, addends=addends, like=(shape, dtype), out=x, neuron=neuron,
+        spikes, weight, bias, stride=strides, padding=paddings, addends=addends, like=(shape, dtype), out=x, neuron=neuron,
         fired=fired, v=v, v_out=v_out,
     )  # fmt: skip
     scratch = aligned_room(scratch_bytes(given))
     given.scratch = scratch.data_ptr()
     run(given)
     return x, fired, v_out
+
+
+def _pair(sides: int | tuple[int, int]) -> tuple[int, int]:
+    return (sides, sides) if isinstance(sides, int) else cast("tuple[int, int]", tuple(sides))  # `_check_windows` counts them
 
 
 def _check_windows(kernel, stride, padding) -> None:
@@ -442,23 +476,37 @@ def _check(spikes, weight, bias, stride, padding, addends) -> tuple[tuple[int, .
 
 
 def unpacked_into(spikes: Packed, out: Tensor | torch.dtype) -> native.BitsCall:
-    """The call of `spike_unpack` that fills `out` [T, B, C, H, W], channels last without gaps; of a type alone, `out` is to be set in it."""
+    """The call of `spike_unpack` that fills `out` [T, B, C, H, W], channels last without gaps; of a type alone, `out` is to be set in it.
+
+    Raises:
+        ValueError: words that are not contiguous on the CPU, another type, or an `out` of another shape or memory
+            format.
+    """
     planes, t, b, h, w, words = spikes.check().words.shape
-    dtype, to = (out, None) if isinstance(out, torch.dtype) else (out.dtype, out.data_ptr())
+    dtype, to = (out, None) if isinstance(out, torch.dtype) else (out.dtype, out)
     if not spikes.words.is_contiguous() or spikes.words.device.type != "cpu" or dtype not in native.DTYPES:
         raise ValueError(f"words of spikes must be contiguous, on the CPU, and numbers float32 or float64, not {dtype}")
-    if to is not None and (out.device.type != "cpu" or tuple(out.shape) != spikes.shape or not _is_map(out)):
-        raise ValueError(f"{spikes.shape} spikes do not go into {tuple(out.shape)}, or that is not channels last without gaps")
+    if to is not None and (to.device.type != "cpu" or tuple(to.shape) != spikes.shape or not _is_map(to)):
+        raise ValueError(f"{spikes.shape} spikes do not go into {tuple(to.shape)}, or that is not channels last without gaps")
     given = native.BitsCall(
-        spikes=spikes.words.data_ptr(), out=to, planes=planes, maps=t * b, height=h, width=w, channels=spikes.channels,
-        words=words, dtype=native.DTYPES[dtype], threads=torch.get_num_threads(),
+        spikes=spikes.words.data_ptr(), out=None if to is None else to.data_ptr(), planes=planes, maps=t * b, height=h, width=w,
+        channels=spikes.channels, words=words, dtype=native.DTYPES[dtype], threads=torch.get_num_threads(),
     )  # fmt: skip
     given.alive = spikes, out
     return given
 
 
 def pooled_into(spikes: Packed, kernel: int, stride: int, padding: int, out: Packed) -> native.BitsCall:
-    """The call of `spike_pool` that fills `out`."""
+    """The call of `spike_pool` that fills `out`.
+
+    Args:
+        spikes: bits [T, B, C, H, W] in one plane.
+        kernel, stride, padding: of square windows.
+        out: bits [T, B, C, H', W'] that are filled.
+
+    Raises:
+        ValueError: several planes, windows or sizes that do not fit, or words that are not contiguous on the CPU.
+    """
     planes, t, b, h, w, words = spikes.check().words.shape
     out.check()
     _check_windows((kernel, kernel), (stride, stride), (padding, padding))
@@ -476,6 +524,10 @@ def pooled_into(spikes: Packed, kernel: int, stride: int, padding: int, out: Pac
 
 def pool(spikes: Packed, kernel: int, stride: int, padding: int = 0) -> Packed:
     """Maximum over windows of binary spikes: a pixel fires where any of its window's does.
+
+    Args:
+        spikes: bits [T, B, C, H, W] in one plane.
+        kernel, stride, padding: of square windows.
 
     Raises:
         ValueError: the spikes have several planes, or windows do not fit the map.

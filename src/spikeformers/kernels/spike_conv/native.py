@@ -75,6 +75,14 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     return library, sentence
 
 
+
+def loaded() -> ctypes.CDLL:
+    """The library, where there is one: see `load`."""
+    library = load()[0]
+    assert library is not None, "calls are only carried out where `load` found a library"
+    return library
+
+
 def type_of(given: MapCall) -> torch.dtype:
     """The type of the potentials."""
     return next(dtype for dtype, number in DTYPES.items() if number == given.dtype)
@@ -92,7 +100,11 @@ def must_work(result: int) -> int:
 
 
 def values(tensor: Tensor | None) -> Values:
-    """A map [T, B, C, H, W] for C code: its channels are contiguous, and pixels lie in rows without gaps between them."""
+    """A map [T, B, C, H, W] for C code: its channels are contiguous, and pixels lie in rows without gaps between them.
+
+    Raises:
+        ValueError: the map lies otherwise in memory.
+    """
     if tensor is None:
         return Values()
     t, b, c, h, w = tensor.stride()

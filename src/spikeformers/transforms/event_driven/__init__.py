@@ -135,7 +135,13 @@ class EventDriven(SelfCounting):
         self._last = None
 
     def plan(self, x: Tensor, per_step: bool = False, stream: bool = False) -> Plan:
-        """The steps for inputs of x's shape and the present number of threads."""
+        """The steps for inputs of x's shape, [B, C, H, W] or [T, B, C, H, W], and the present number of threads.
+
+        Args:
+            x: an input.
+            per_step: whether the answers of each step are wanted.
+            stream: whether it is for `stream`, whose neurons have their potentials in its state.
+        """
         key = tuple(x.shape), per_step, stream, torch.get_num_threads()
         if key not in self._plans:
             if len(self._plans) >= PLANS:
@@ -152,7 +158,7 @@ class EventDriven(SelfCounting):
         return plan
 
     def builder(self, x: Tensor, per_step: bool = False) -> Callable[..., Plan]:
-        """What makes plans for inputs of x's shape, given the chains of convolutions that are to be one, and places for the maps.
+        """What makes plans for inputs of x's shape, [B, C, H, W] or [T, B, C, H, W], given the chains of convolutions that are to be one, and places for the maps.
 
         Without places every map has its own memory, and steps can be repeated one by one.
         """
@@ -272,9 +278,10 @@ class EventDriven(SelfCounting):
 
 
 def must_compute(like: Tensor | None) -> None:
-    """
+    """Refuses a network that there are no kernels for, by one of its parameters [...].
+
     Raises:
-        ValueError: there are no kernels for a network with the parameter `like`, or it has none.
+        ValueError: `like` is None, of another type than float32 and float64, or not on the CPU.
     """
     if like is None or like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         found = "none" if like is None else f"{like.dtype} on {like.device}"
@@ -285,7 +292,8 @@ def must_compute(like: Tensor | None) -> None:
 
 
 def must_fit(x: Tensor, like: Tensor) -> None:
-    """
+    """Refuses an input [B, C, H, W] or [T, B, C, H, W] that a network cannot take.
+
     Raises:
         ValueError: x is no tensor, or has another type or lies on another device than a network with the parameter `like`; or that
             network computes in a type that there are no kernels for.

@@ -112,6 +112,7 @@ class Builder:
         self.threads = torch.get_num_threads()
 
     def build(self) -> Plan:
+        """Lowers the graph, node by node: the plan."""
         for node in self.graph.nodes:
             if node.op == "call_function" and node not in self.done and node.target not in NOTHING:
                 self._lower(node)

@@ -34,7 +34,7 @@ class Choices:
 
 
 def calibrate(build: Callable[..., Plan], x: Tensor) -> Choices:
-    """Measures all layers in both ways, and all chains in both forms, on input x.
+    """Measures all layers in both ways, and all chains in both forms, on input x, [B, C, H, W] or [T, B, C, H, W].
 
     Times are taken within whole passes, where a layer finds the caches as the one before it has left them.
     """
@@ -62,7 +62,14 @@ def calibrate(build: Callable[..., Plan], x: Tensor) -> Choices:
 
 def limit(density: float, silent_ms: float, event_ms: float, dense_ms: float) -> float:
     """The density up to which a layer is faster event-driven, its time then being a line through that without spikes and that at
-    `density`; where it hardly depends on the density, always or never."""
+    `density`; where it hardly depends on the density, always or never.
+
+    Args:
+        density: share of ones that was measured at.
+        silent_ms: time without any spike.
+        event_ms: time at that density.
+        dense_ms: time of the dense layer.
+    """
     if event_ms - silent_ms < 0.1 * event_ms:
         return float("inf") if event_ms <= dense_ms else 0.0
     return max(0.0, (dense_ms - silent_ms) / (event_ms - silent_ms) * density)

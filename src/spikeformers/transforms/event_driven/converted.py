@@ -23,7 +23,7 @@ STEPS = 4  # before a calibration measures: in the first ones neurons fire other
 
 
 class Seen:
-    """A tensor, to tell whether it still is what it was.
+    """A tensor [...], to tell whether it still is what it was.
 
     Parameters count how often they were changed. What is computed anew in every pass is compared with a copy.
     """
@@ -33,6 +33,7 @@ class Seen:
         self.x, self.version = x if counts or x is None else x.detach().clone(), x._version if counts else None
 
     def same(self, x: Tensor | None) -> bool:
+        """Whether x [...] is what was seen."""
         if x is None or self.x is None:
             return x is self.x
         if self.version is not None:
@@ -81,13 +82,13 @@ class SignedLayer:
         return out.movedim(2, 4).reshape(*counts.shape[:-1], -1) if linear else out[0]
 
     def in_torch(self, counts: Tensor) -> Tensor:
-        """The same by torch's own operation."""
+        """The same of counts [B, ...] by torch's own operation."""
         if self.dense.ndim == 2:
             return functional.linear(counts, self.dense, self.bias)
         return functional.conv2d(counts, self.dense, self.bias, self.stride, self.padding)
 
     def calibrate(self, counts: Tensor, levels: int) -> tuple[float, tuple[float, float, float]] | None:
-        """Measures both ways on these counts; sets and returns the limit and the times. None without any spike."""
+        """Measures both ways on these counts [B, ...]; sets and returns the limit and the times. None without any spike."""
         if not counts.any():
             return None
         silence = torch.zeros_like(counts)
@@ -151,7 +152,11 @@ class EventDrivenConverted(Converted):
         return spike_conv.native.load()[0] is not None
 
     def start(self, form: str = "spikes", time_steps: int | None = None, counting: bool = False, **options) -> Run:
-        """A new state, for `step`; always in the form "spikes" where the compiled kernels are there."""
+        """A new state, for `step`; always in the form "spikes" where the compiled kernels are there.
+
+        Args:
+            form, time_steps, counting, options: as for `Converted.start`.
+        """
         run = super().start(form, time_steps, counting, **options)
         if self.live:
             run.form, run.carry_out = "spikes", self._carry_out

@@ -33,6 +33,7 @@ NOTHING = (aten._assert_tensor_metadata.default, aten.promote_types.default)
 
 
 def shape_of(node: fx.Node) -> torch.Size:
+    """The shape of what a node gives; that of a number where it is no tensor."""
     value = node.meta["val"]
     return value.shape if isinstance(value, Tensor) else torch.Size()
 
@@ -69,6 +70,7 @@ def passes(node: fx.Node, of) -> bool:
 
 
 def is_map(node: fx.Node, shape: tuple[int, ...]) -> bool:
+    """Whether a node gives a map of this shape [T, B, C, H, W], or the same with T and B joined."""
     return tuple(shape_of(node)) in (shape, (shape[0] * shape[1], *shape[2:]))
 
 
@@ -88,6 +90,7 @@ def conv_args(node: fx.Node):
 
 
 def operation_of(weight: Tensor, groups: int) -> str:
+    """The name of a convolution by its weight [C', C / groups, kh, kw], for people."""
     size = "x".join(map(str, weight.shape[2:]))
     return f"depthwise {size}" if groups != 1 else size
 
@@ -140,7 +143,12 @@ SHAPES_KEPT = 4096
 
 
 def export(model: nn.Module, x: Tensor, per_step: bool = False) -> torch.export.ExportedProgram:
-    """The model's operations on an input of x's shape.
+    """The model's operations on an input of x's shape, [B, C, H, W] or [T, B, C, H, W].
+
+    Args:
+        model: in eval mode.
+        x: an input.
+        per_step: whether it is to answer at each step.
 
     Raises:
         ValueError: as the model itself.

@@ -80,7 +80,13 @@ class Layer:
 
 
 class MapStep:
-    """Carries out a call of `spike_conv`; addends that torch makes anew are found in the environment."""
+    """Carries out a call of `spike_conv`; addends that torch makes anew are found in the environment.
+
+    Args:
+        call: what `spike_conv.call` made.
+        made_anew: numbers of addends, and the slots in which they are found.
+        alive: what must live as long as the call.
+    """
 
     def __init__(self, call, made_anew: list[tuple[int, int]], alive: tuple):
         self.call, self.made_anew, self.alive = call, made_anew, alive
@@ -162,6 +168,7 @@ class Plan:
     last: list[list[int]]
 
     def run(self, x: Tensor) -> Tensor:
+        """Carries out all steps on x, [B, C, H, W] or [T, B, C, H, W]: the network's answer [...]."""
         env = [None] * self.slots
         env[0] = x
         for step, over in zip(self.steps, self.last, strict=True):
@@ -172,6 +179,6 @@ class Plan:
 
 
 def as_map(x: Tensor) -> Tensor:
-    """A map, vectors or tokens as the kernels take maps."""
+    """A map [T, B, C, H, W], tokens [T, B, N, C] or vectors [T, B, C] as the kernels take maps."""
     x = x.movedim(3, 2)[..., None] if x.ndim == 4 else x[..., None, None] if x.ndim == 3 else x
     return spike_conv.channels_last(x)

@@ -138,7 +138,7 @@ def fit(
     learning rate falling from 1e-2 to 1e-4 along a cosine, as the paper's training does; it takes longer and is less accurate.
 
     Args:
-        function: of float64 tensors, element-wise.
+        function: of float64 tensors [...], element-wise.
         low, high: the interval.
         hidden: N; a function that is straight in most places may need fewer, and gets fewer.
         samples: inputs to fit on, such as calibration's or those of `synthetic`. For "least_squares" they count as much as an even
@@ -299,7 +299,7 @@ def _kept(fit):
 
 
 def tables() -> list[Tensor]:
-    """What the approximators of all functions so far hold: constants of every network that is converted with them."""
+    """What the approximators of all functions so far hold, tensors [...]: constants of every network that is converted with them."""
     return [x for approximator in _KEPT for x in vars(approximator).values() if isinstance(x, Tensor)]
 
 
@@ -312,7 +312,7 @@ def _whole(name, reach):
 
 
 def gelu(x: Tensor, approximate: str = "none", *, reach: float = 0.0) -> Tensor:
-    """x Phi(x), or its "tanh" form: fitted between -R and R, 0 below, x above.
+    """x Phi(x), or its "tanh" form, of x [...]: fitted between -R and R, 0 below, x above.
 
     Args:
         reach: R, if it is more than 6.
@@ -321,27 +321,27 @@ def gelu(x: Tensor, approximate: str = "none", *, reach: float = 0.0) -> Tensor:
 
 
 def quick_gelu(x: Tensor, *, reach: float = 0.0) -> Tensor:
-    """x sigmoid(1.702 x), fitted between -R and R, at least 8."""
+    """x sigmoid(1.702 x) of x [...], fitted between -R and R, at least 8."""
     return _activate("quick_gelu", x, reach)
 
 
 def silu(x: Tensor, *, reach: float = 0.0) -> Tensor:
-    """x sigmoid(x), fitted between -R and R, at least 14."""
+    """x sigmoid(x) of x [...], fitted between -R and R, at least 14."""
     return _activate("silu", x, reach)
 
 
 def sigmoid(x: Tensor, *, reach: float = 0.0) -> Tensor:
-    """1 / (1 + e^-x), fitted between -R and R, at least 12."""
+    """1 / (1 + e^-x) of x [...], fitted between -R and R, at least 12."""
     return _activate("sigmoid", x, reach)
 
 
 def tanh(x: Tensor, *, reach: float = 0.0) -> Tensor:
-    """Fitted between -R and R, at least 6."""
+    """tanh of x [...], fitted between -R and R, at least 6."""
     return _activate("tanh", x, reach)
 
 
 def hardswish(x: Tensor) -> Tensor:
-    """x ReLU6(x + 3) / 6: a product, nothing to fit."""
+    """x ReLU6(x + 3) / 6 of x [...]: a product, nothing to fit."""
     return x * F.relu6(x + 3) / 6
 
 
@@ -351,21 +351,21 @@ def _shifted(x, exponent):
 
 
 def exp(x: Tensor) -> Tensor:
-    """e^x = 2^n 2^r, n = floor(x / ln 2), with 2^r fitted; 0 for -inf."""
+    """e^x = 2^n 2^r, n = floor(x / ln 2), with 2^r fitted, of x [...]; 0 for -inf."""
     x = (x * (1 / math.log(2))).clamp_(-2000, 2000)  # beyond any dtype's range
     whole = x.floor()
     return _shifted(mantissa("exp").approximator(x.sub_(whole)), whole)
 
 
 def reciprocal(x: Tensor) -> Tensor:
-    """1 / x = 2^-e 1/m for |x| = m 2^e, m in [1, 2), with 1/m fitted; infinite for 0."""
+    """1 / x of x [...] = 2^-e 1/m for |x| = m 2^e, m in [1, 2), with 1/m fitted; infinite for 0."""
     fraction, exponent = torch.frexp(x.abs())
     y = _shifted(mantissa("reciprocal").approximator(fraction.mul_(2)), 1 - exponent.to(x.dtype))
     return y.masked_fill_(x == 0, torch.inf).copysign_(x)
 
 
 def rsqrt(x: Tensor) -> Tensor:
-    """1 / sqrt(x) = 2^-e 1/sqrt(m) for x = m 4^e, m in [1, 4), with 1/sqrt(m) fitted; infinite for x <= 0."""
+    """1 / sqrt(x) of x [...] = 2^-e 1/sqrt(m) for x = m 4^e, m in [1, 4), with 1/sqrt(m) fitted; infinite for x <= 0."""
     fraction, exponent = torch.frexp(x)
     half = (exponent - 1) >> 1
     fraction = _shifted(fraction, (exponent - 2 * half).to(x.dtype))
@@ -373,13 +373,22 @@ def rsqrt(x: Tensor) -> Tensor:
 
 
 def sqrt(x: Tensor) -> Tensor:
-    """x rsqrt(x); 0 for x <= 0, to 1e-19."""
+    """x rsqrt(x) of x [...]; 0 for x <= 0, to 1e-19."""
     x = x.clamp_min(torch.finfo(x.dtype).tiny)
     return x * rsqrt(x)
 
 
 def divide(a: Tensor | float, b: Tensor, rounding_mode: str | None = None) -> Tensor:
-    """a times the reciprocal of b."""
+    """a times the reciprocal of b, both [...].
+
+    Args:
+        a: what is divided.
+        b: by what.
+        rounding_mode: of torch.div; must be None.
+
+    Raises:
+        ValueError: the division rounds.
+    """
     if rounding_mode is not None:
         raise ValueError(
             f"a division that rounds (rounding_mode={rounding_mode!r}) has jumps, which are not approximated"
@@ -388,7 +397,7 @@ def divide(a: Tensor | float, b: Tensor, rounding_mode: str | None = None) -> Te
 
 
 def power(x: Tensor, exponent: float) -> Tensor:
-    """x to a power that is a whole number above zero (products), -1, 0.5 or -0.5.
+    """x [...] to a power that is a whole number above zero (products), -1, 0.5 or -0.5.
 
     Raises:
         ValueError: another power.
@@ -407,7 +416,16 @@ def power(x: Tensor, exponent: float) -> Tensor:
 
 
 def softmax(x: Tensor, dim: int = -1, dtype: torch.dtype | None = None) -> Tensor:
-    """exp(x - max) times the reciprocal of its sum; zeros where everything is -inf."""
+    """exp(x - max) times the reciprocal of its sum; zeros where everything is -inf.
+
+    Args:
+        x: [...].
+        dim: the axis.
+        dtype: in which it is computed; that of x if None.
+
+    Raises:
+        ValueError: no axis is given.
+    """
     if dim is None:
         raise ValueError("softmax needs to know its axis: give dim")
     x = x if dtype is None else x.to(dtype)
@@ -419,33 +437,69 @@ def softmax(x: Tensor, dim: int = -1, dtype: torch.dtype | None = None) -> Tenso
 def layer_norm(
     x: Tensor, normalized_shape, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
-    """(x - mean) rsqrt(variance + eps) weight + bias over the last axes, which have the normalized shape."""
+    """(x - mean) rsqrt(variance + eps) weight + bias over the last axes, which have the normalized shape.
+
+    Args:
+        x: [..., normalized shape].
+        normalized_shape: the sizes of the last axes.
+        weight, bias: of the normalized shape, or None.
+        eps: added to the variance.
+    """
     return _affine(_scaled(*_centred(x, _last(normalized_shape)), eps), weight, bias)
 
 
 def rms_norm(x: Tensor, normalized_shape, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
-    """x rsqrt(mean square + eps) weight over the last axes."""
+    """x rsqrt(mean square + eps) weight over the last axes.
+
+    Args:
+        x: [..., normalized shape].
+        normalized_shape: the sizes of the last axes.
+        weight: of the normalized shape, or None.
+        eps: added to the mean square; the smallest step from 1 if None.
+    """
     return _affine(_scaled(x, _last(normalized_shape), torch.finfo(x.dtype).eps if eps is None else eps), weight, None)
 
 
 def group_norm(
     x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
-    """The same as `layer_norm`, over the values of each group of channels of x [B, C, ...]; weight and bias are [C]."""
+    """The same as `layer_norm`, over the values of each group of channels of x [B, C, ...]; weight and bias are [C].
+
+    Args:
+        x: [B, C, ...].
+        num_groups: a divisor of C.
+        weight, bias: [C], or None.
+        eps: added to the variance.
+    """
     shape = [-1, *[1] * (x.ndim - 2)]
     y = _scaled(*_centred(x.reshape(len(x), num_groups, -1), -1), eps).view(x.shape)
     return _affine(y, *(None if p is None else p.view(shape) for p in (weight, bias)))
 
 
 def normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
-    """x over its Euclidean norm along an axis, or over eps if that is more."""
+    """x over its Euclidean norm along an axis, or over eps if that is more.
+
+    Args:
+        x: [...].
+        p: must be 2.
+        dim: the axis.
+        eps: the smallest norm.
+    """
     _only_euclidean(p)
     square = (x * x).sum(dim, keepdim=True)
     return x * rsqrt(square.clamp_min_(max(eps * eps, torch.finfo(x.dtype).tiny)))
 
 
 def norm(x: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: torch.dtype | None = None) -> Tensor:
-    """The Euclidean norm along axes, or of everything."""
+    """The Euclidean norm along axes, or of everything.
+
+    Args:
+        x: [...].
+        p: must be 2.
+        dim: the axes; all if None.
+        keepdim: whether they stay, with size 1.
+        dtype: in which it is computed; that of x if None.
+    """
     _only_euclidean(p)
     x = x if dtype is None else x.to(dtype)
     return sqrt((x * x).sum(dim, keepdim))

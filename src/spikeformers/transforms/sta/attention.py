@@ -9,7 +9,13 @@ from torch import Tensor
 
 
 def mask_of(mask: Tensor | None, causal: bool, logits: Tensor) -> Tensor | None:
-    """What is added to the logits [..., N, M] so that queries see only the keys that they may."""
+    """What is added to the logits [..., N, M] so that queries see only the keys that they may.
+
+    Args:
+        mask: to be added, or true where a key may be seen; None for no restriction.
+        causal: whether a query sees the keys up to its own place only.
+        logits: [..., N, M].
+    """
     if causal:
         mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
     if mask is not None and mask.dtype == torch.bool:
@@ -80,10 +86,10 @@ def tcsa_reference(q: Tensor, k: Tensor, v: Tensor, encode: Callable[[Tensor], T
 
 
 def below_best(logits: Tensor) -> Tensor:
-    """Logits minus the largest of each row; minus infinity, not NaN, where every key is masked."""
+    """Logits [..., N, M] minus the largest of each row; minus infinity, not NaN, where every key is masked."""
     return logits - logits.amax(-1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)
 
 
 def not_zero(total: Tensor) -> Tensor:
-    """What may be divided by, where nothing has arrived yet."""
+    """A sum [...] as what may be divided by, where nothing has arrived yet."""
     return total.clamp_min(torch.finfo(total.dtype).tiny)

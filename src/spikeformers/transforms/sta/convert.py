@@ -27,9 +27,13 @@ MARGIN = 2**0.25  # other inputs may go beyond the largest that was seen
 class Converted(Stepped):
     """A network that was converted: the same modules and weights, run with spikes.
 
+    Args:
+        model, thresholds, time_steps, levels, potential, spiking, ranges: as below; without ranges functions are
+            approximated where they always are.
+
     Attributes:
         model: the network; it shares the original's parameters.
-        thresholds: {T: {place: thresholds of its channels, in the shape that is broadcast against activations}}.
+        thresholds: {T: {place: thresholds of its channels [..., C, ...], in the shape that is broadcast against activations}}.
         time_steps: how long `forward` runs.
         levels, potential: of the neurons, see `neurons.fire`.
         spiking: "full" or "hybrid".
@@ -64,6 +68,9 @@ class Converted(Stepped):
             form: "means", fast, or "spikes", in which layers read spikes and nothing else; equal to rounding.
             time_steps: T for which thresholds are taken, the smallest calibrated one that is not below it.
             counting: whether spikes are counted, in `Run.tally`.
+
+        Raises:
+            ValueError: no such form.
         """
         if form not in ("means", "spikes"):
             raise ValueError(f"form must be 'means' or 'spikes', not {form!r}")
@@ -114,7 +121,14 @@ class Converted(Stepped):
         return tree_map(lambda x: state.mean(f"output {next(number)}", x) if _varies(x) else plain(x), output)
 
     def steps(self, *args, time_steps: int | None = None, form: str = "means", state: Run | None = None, **kwargs) -> Iterator[Any]:
-        """The decoded answer after every step: any-time output of a constant input."""
+        """The decoded answer after every step: any-time output of a constant input.
+
+        Args:
+            args, kwargs: the network's input, the same in every step.
+            time_steps: T, if not that of the conversion.
+            form: "means" or "spikes", see `start`.
+            state: to go on with; a new one if None.
+        """
         time_steps = time_steps or self.time_steps
         state = state or self.start(form, time_steps, counting=bool(self._watchers))
         for _ in range(time_steps):
@@ -123,11 +137,11 @@ class Converted(Stepped):
             watcher(state.tally)
 
     def answers(self, x: Tensor) -> Iterator[Any]:
-        """The answer after each step, in the form "spikes"."""
+        """The answer to x [B, ...] after each step, in the form "spikes"."""
         return self.steps(x, form="spikes")
 
     def constants(self) -> list[Tensor]:
-        """Thresholds, and what the approximators of functions hold."""
+        """Thresholds, and what the approximators of functions hold: tensors [...]."""
         return [*tree_leaves(self.thresholds), *tables()]
 
     def watch(self, watcher: Callable[[Tally], None]) -> RemovableHandle:
@@ -172,7 +186,7 @@ def convert(
     Args:
         model: any network whose forward pass is made of torch functions; it is left as it is, its weights are shared. What is
             converted is what it does in eval mode.
-        calibration: a batch, or several, to choose thresholds by: what the model takes as its first argument, pairs of that and labels, or
+        calibration: a batch [B, ...], or several, to choose thresholds by: what the model takes as its first argument, pairs of that and labels, or
             mappings of keyword arguments. Some hundred samples do; values beyond those that they have shown saturate, however long the
             network runs.
         time_steps: T, or several of which each gets its own thresholds; the largest is how long the network runs, and its thresholds
@@ -229,6 +243,9 @@ def _with_other_samples(converted: Converted, args: tuple, kwargs: dict) -> dict
 def check_options(time_steps: int | Sequence[int], levels: int, potential: float, spiking: str) -> list[int]:
     """The time steps in order, if `convert` takes all of this.
 
+    Args:
+        time_steps, levels, potential, spiking: as for `convert`.
+
     Raises:
         ValueError: it does not.
     """
@@ -256,7 +273,11 @@ def classes_of(model: nn.Module) -> int | None:
 
 
 def logits_of(output: Any) -> Tensor:
-    """The logits in what a classifier returns: a tensor, or an output of Hugging Face with logits."""
+    """The logits [B, classes] in what a classifier returns: a tensor, or an output of Hugging Face with logits.
+
+    Raises:
+        ValueError: there are none.
+    """
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
@@ -410,7 +431,11 @@ class _Sites:
 
 
 def batches_of(calibration: Tensor | Iterable) -> Iterator[tuple[tuple, dict]]:
-    """The arguments that a model takes, by position and by name, of every batch of what `convert` calibrates by."""
+    """The arguments that a model takes, by position and by name, of every batch [B, ...] of what `convert` calibrates by.
+
+    Raises:
+        ValueError: calibration is nothing to go through.
+    """
     if not isinstance(calibration, Iterable):
         raise ValueError(f"calibration must be a tensor or batches of the model's inputs, not {calibration!r}")
     for batch in [calibration] if isinstance(calibration, (Tensor, Mapping)) else calibration:

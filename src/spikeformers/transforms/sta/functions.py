@@ -8,11 +8,11 @@ from torch.overrides import wrap_torch_function
 
 @wrap_torch_function(lambda x: (x,))
 def quick_gelu(x: Tensor) -> Tensor:
-    """x sigmoid(1.702 x), as in CLIP."""
+    """x sigmoid(1.702 x) of x [...], as in CLIP."""
     return x * torch.sigmoid(1.702 * x)
 
 
 @wrap_torch_function(lambda x: (x,))
 def relu_squared(x: Tensor) -> Tensor:
-    """max(x, 0)^2."""
+    """max(x, 0)^2 of x [...]."""
     return F.relu(x).square()

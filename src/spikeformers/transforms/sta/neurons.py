@@ -30,7 +30,19 @@ def fire(target: Tensor, emitted: Tensor, threshold: Tensor, levels: int, potent
 def integrate_and_fire(
     x: Tensor, total: Tensor, counts: Tensor, threshold: Tensor, levels: int, potential: float
 ) -> Tensor:
-    """`fire` of neurons that transmit the sum of what they receive; total and counts are their state."""
+    """`fire` of neurons that transmit the sum of what they receive; total and counts are their state.
+
+    Args:
+        x: what comes in this step [...].
+        total: what has come before [...], to which it is added.
+        counts: thresholds emitted so far [...], to which this step's are added.
+        threshold: of their channels, broadcast against [...].
+        levels: thresholds that one may emit in a step.
+        potential: at the start, in thresholds.
+
+    Returns:
+        Thresholds emitted in this step [...], of either sign.
+    """
     total += x
     spikes = fire(total, counts, threshold, levels, potential)
     counts += spikes.to(counts.dtype)
@@ -41,7 +53,19 @@ def integrate_and_fire(
 def transmit(
     value: Tensor, counts: Tensor, threshold: Tensor, time_steps: int, levels: int, potential: float
 ) -> Tensor:
-    """`fire` of neurons that are told at every step what their mean should be; counts are their state."""
+    """`fire` of neurons that are told at every step what their mean should be; counts are their state.
+
+    Args:
+        value: the mean [...].
+        counts: thresholds emitted so far [...], to which this step's are added.
+        threshold: of their channels, broadcast against [...].
+        time_steps: how many there were, this one included.
+        levels: thresholds that one may emit in a step.
+        potential: at the start, in thresholds.
+
+    Returns:
+        Thresholds emitted in this step [...], of either sign.
+    """
     spikes = fire(value * time_steps, counts, threshold, levels, potential)
     counts += spikes.to(counts.dtype)
     return spikes

@@ -209,7 +209,16 @@ class Run:
     calls: dict[str, int] = field(default_factory=dict)
 
     def step(self, model: Callable, args: tuple, kwargs: dict, constant: bool = False) -> Any:
-        """One time step of the model; its inputs, masks aside, are the same in every step or not."""
+        """One time step of the model; its inputs, masks aside, are the same in every step or not.
+
+        Args:
+            model: called once.
+            args, kwargs: its input.
+            constant: whether that is the same in every step.
+
+        Raises:
+            ValueError: an operation cannot be converted, inputs have another shape than before, or counters are full.
+        """
         self.t += 1
         if self.t * self.levels > torch.iinfo(torch.int16).max:
             raise ValueError(f"a state counts up to {self.t - 1:,} time steps with bursts of {self.levels}; start anew")
@@ -236,7 +245,12 @@ class Run:
     # what functions make of rates
 
     def call(self, func: Callable, args: tuple, kwargs: dict) -> Any:
-        """What `func` does to rates."""
+        """What `func` does to rates.
+
+        Args:
+            func: the function.
+            args, kwargs: what it is called with.
+        """
         name = func.__name__
         with torch._C.DisableTorchFunctionSubclass():
             if name == "__get__":
@@ -290,6 +304,7 @@ class Run:
         return tree_map(lambda x: Rate.of(x, kind) if isinstance(x, Tensor) and wanted(x) else x, result)
 
     def refusal(self, name: str, why: str) -> ValueError:
+        """The error that `name` cannot be converted, with the module where it was met; to be raised."""
         where = self.path[-1] if self.path and self.path[-1] else "the model's own forward"
         return ValueError(
             f"{where}: {name} cannot be converted: {why}; register a handler for the function (spikeformers.transforms.sta.handles) "
@@ -324,7 +339,13 @@ class Run:
         return target
 
     def move(self, func, args, kwargs, rates):
-        """Values change place at most."""
+        """Values change place at most.
+
+        Args:
+            func: the function.
+            args, kwargs: what it is called with.
+            rates: those among them.
+        """
         name = func.__name__
         if "dropout" in name and (kwargs.get("training", args[2] if len(args) > 2 else True)) and kwargs.get("p", (*args, 0.5)[1]):
             raise self.refusal(name, "it is not switched off in eval mode (training=self.training does so)")
@@ -360,7 +381,13 @@ class Run:
         return [_differing(x) for x in numbers] if len(numbers) == len(tree_leaves(result)) else None
 
     def affine(self, func, args, kwargs, rates):
-        """A function of which the mean over time is that of the mean."""
+        """A function of which the mean over time is that of the mean.
+
+        Args:
+            func: the function.
+            args, kwargs: what it is called with.
+            rates: those among them.
+        """
         result = func(*plain(args), **plain(kwargs))
         kind = Kind(
             analog=all(r.kind.analog for r in rates),
@@ -370,7 +397,14 @@ class Run:
         return tree_map(lambda x: Rate.of(x, kind) if isinstance(x, Tensor) else x, result)
 
     def weighted(self, func, name, args, kwargs, rates):
-        """Multiplication by weights, or of two rates: linear layers, convolutions and matrix products."""
+        """Multiplication by weights, or of two rates: linear layers, convolutions and matrix products.
+
+        Args:
+            func: the function.
+            name: its name.
+            args, kwargs: what it is called with.
+            rates: those among them.
+        """
         if name == "einsum":
             raise self.refusal(name, "write it as a matrix product")
         place = self.place(name)
@@ -420,7 +454,15 @@ class Run:
         return func(counts, weight, *plain(operands[2:]), **plain(kwargs))
 
     def product(self, place, func, name, operands, kwargs):
-        """The product of two rates: of all spikes so far of one side with all of the other, divided by t^2."""
+        """The product of two rates: of all spikes so far of one side with all of the other, divided by t^2.
+
+        Args:
+            place: name of the operation.
+            func: the function.
+            name: its name.
+            operands: its arguments by position, two rates among them.
+            kwargs: those by name.
+        """
         places = [i for i, x in enumerate(operands) if _is_rate(x)]
         for i in places:
             if not operands[i].kind.spikes:
@@ -441,6 +483,11 @@ class Run:
 
         In the form "spikes" one side of every product is what came in this step: S_a[t] S_b[t] = S_a[t-1] S_b[t-1] + S_a[t] b[t] +
         a[t] S_b[t-1], whole numbers times sums into which the thresholds of both sides have been multiplied.
+
+        Args:
+            place: name of the operation.
+            left, right: the sides, [..., N, K] and [..., K, M] or both [...].
+            matrices: whether it is a product of matrices.
         """
         multiply = torch.matmul if matrices else torch.mul
         scales = _scales(left, right, matrices) if self.form == "spikes" else None
@@ -457,7 +504,14 @@ class Run:
         return self.received(f"{place}/product", come) / self.t**2
 
     def function(self, name: str, func: Callable, args: tuple, kwargs: dict, rates: list):
-        """A function that is not affine: neurons that transmit what it makes of the mean so far."""
+        """A function that is not affine: neurons that transmit what it makes of the mean so far.
+
+        Args:
+            name: of the function.
+            func: the function.
+            args, kwargs: what it is called with.
+            rates: those among them.
+        """
         if kwargs.get("inplace"):
             result = self.function(name, func, args, kwargs | {"inplace": False}, rates)
             return self._replaced(name, args[0], result)
@@ -511,7 +565,16 @@ class Run:
     # neurons and their state
 
     def entered(self, place: str, x: Tensor, constant: bool) -> Rate:
-        """An input of the network."""
+        """An input of the network.
+
+        Args:
+            place: the input's name.
+            x: [B, ...].
+            constant: whether it is the same in every step.
+
+        Raises:
+            ValueError: the input had another shape before.
+        """
         if self.form == "means" and not constant and x.is_floating_point():
             if place in self.sums and self.sums[place].shape != x.shape:
                 raise ValueError(
@@ -521,14 +584,14 @@ class Run:
         return Rate.of(x, Kind(analog=True, constant=constant))
 
     def mean(self, place: str, x: Rate) -> Tensor:
-        """What was received so far, divided by t."""
+        """What was received so far [...], divided by t."""
         value = _bare(x)
         if self.form == "means" or x.kind.constant:
             return value
         return self.received(place, value) / self.t
 
     def received(self, place: str, value: Tensor) -> Tensor:
-        """The sum of what has come here, this step included."""
+        """The sum [...] of what has come here, this step included."""
         return self._sum(place, value).add_(value)
 
     def _sum(self, place, like):
@@ -537,7 +600,7 @@ class Run:
         return self.sums[place]
 
     def rate_of(self, place: str, mean: Tensor) -> Rate:
-        """A mean so far as a rate: real-valued, not spikes."""
+        """A mean so far [...] as a rate: real-valued, not spikes."""
         if self.form == "means":
             return Rate.of(mean, Kind())
         total = mean * self.t
@@ -546,7 +609,13 @@ class Run:
         return Rate.of(total if sent is None else total - sent, Kind())
 
     def neuron(self, place: str, x: Rate, axes: tuple[int, ...] | None) -> Rate:
-        """Integrate-and-fire neurons that turn a current into spikes."""
+        """Integrate-and-fire neurons that turn a current into spikes.
+
+        Args:
+            place: name of what reads the spikes.
+            x: the current.
+            axes: along which channels have a threshold each; None for one threshold.
+        """
         place = f"{place}/in"
         if self.form == "means" or self.thresholds is None or x.kind.constant:
             return self.fired(place, self.mean(place, x), axes)
@@ -557,7 +626,7 @@ class Run:
         return self._emitted(place, spikes, threshold, counts, axes)
 
     def fired(self, place: str, mean: Tensor, axes: tuple[int, ...] | None, spread: bool = False) -> Rate:
-        """Spikes of neurons that are to transmit this mean.
+        """Spikes of neurons that are to transmit this mean [...].
 
         Args:
             spread: whether their initial potentials are evenly spread along the last axis, so that equal values are not all rounded
@@ -608,7 +677,13 @@ class Run:
         return Rate.of(spikes * threshold, Kind(spikes=True, axes=axes, factors=factors))
 
     def approximation(self, name: str, place: str, exact: Callable) -> Callable:
-        """What stands for a function of tensors in this run; the exact one is noted as an island."""
+        """What stands for a function of tensors in this run; the exact one is noted as an island.
+
+        Args:
+            name: of the function.
+            place: where it stands.
+            exact: the function itself.
+        """
         if name in self.functions:
             self.fitted[place] = name
             return lambda *args, **kwargs: self.functions[name](place, partial(exact, **kwargs), args, kwargs)

@@ -14,6 +14,11 @@ from .sources import Source
 def save_converted(converted: Converted, path: str | Path, metadata: dict[str, str] | None = None) -> None:
     """Writes PATH.safetensors, with weights and thresholds, and PATH.json beside it, each whole or not at all, the former last.
 
+    Args:
+        converted: of a network that `load_source` made.
+        path: of the .safetensors file.
+        metadata: for its header.
+
     Raises:
         ValueError: the path does not end in .safetensors, or the network was not made by `load_source`.
     """

@@ -35,7 +35,11 @@ class Source:
     zero_shot: tuple[int, int] | None = None
 
     def create(self) -> nn.Module:
-        """A new network in eval mode, with weights that mean nothing."""
+        """A new network in eval mode, with weights that mean nothing.
+
+        Raises:
+            ValueError: it is made of files or downloads, or the library cannot make it.
+        """
         if FROM_FILES & self.kwargs.keys() or ":" in self.name:
             raise ValueError(f"{self.library}:{self.name} with {self.kwargs} is made of files or downloads, of which no source may tell")
         if self.library == "timm":
@@ -144,6 +148,11 @@ def _hugging_face(rest, kwargs, weights):
 
 def with_texts(model: nn.Module, classes: Sequence[str], prompts: Sequence[str] = PROMPTS) -> ZeroShot:
     """`zero_shot` of a network that `load_source` got from Hugging Face, with the tokenizer that lies beside it.
+
+    Args:
+        model: the network.
+        classes: their names.
+        prompts: sentences with a place for a name, whose embeddings are averaged.
 
     Raises:
         ValueError: the tokenizer cannot be had, or as for `zero_shot`.

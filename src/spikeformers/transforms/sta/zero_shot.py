@@ -15,6 +15,11 @@ TEXTS_AT_ONCE = 64
 class ZeroShot(nn.Module):
     """Images [B, 3, H, W] -> logits [B, N]: their similarity to texts about the classes, which were embedded once.
 
+    Args:
+        model: from Hugging Face, as below.
+        classes: N.
+        width: of the embeddings.
+
     Attributes:
         model: from Hugging Face, with `get_image_features`; its text tower is taken off.
         head: embeddings of the texts, times the temperature that was learned.

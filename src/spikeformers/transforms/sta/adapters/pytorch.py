@@ -10,7 +10,13 @@ from ..rates import Rate, Run, handles, plain
 
 @handles(F.scaled_dot_product_attention)
 def attention(run: Run, func, args: tuple, kwargs: dict) -> Rate:
-    """softmax(q k' scale + mask) v of rates, by TCSA."""
+    """softmax(q k' scale + mask) v of rates, by TCSA.
+
+    Args:
+        run: the network's state.
+        func: the function that was called.
+        args, kwargs: what it was called with, rates among it.
+    """
 
     def given(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
         return (q, k, v), attn_mask, is_causal, scale, enable_gqa
@@ -51,7 +57,13 @@ def multi_head_attention(
     args: tuple,
     kwargs: dict,
 ):
-    """nn.MultiheadAttention: the projections, and `attention` between them."""
+    """nn.MultiheadAttention: the projections, and `attention` between them.
+
+    Args:
+        run: the network's state.
+        func: the function that was called.
+        args, kwargs: what it was called with, rates among it.
+    """
     names = ["query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight", "in_proj_bias", "bias_k", "bias_v", "add_zero_attn", "dropout_p", "out_proj_weight", "out_proj_bias", "training", "key_padding_mask", "need_weights", "attn_mask", "use_separate_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "static_k", "static_v", "average_attn_weights", "is_causal"]
     given = dict(zip(names, args, strict=False)) | kwargs
     if given.get("bias_k") is not None or given.get("static_k") is not None or given.get("add_zero_attn"):
