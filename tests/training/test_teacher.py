@@ -79,13 +79,13 @@ def test_a_teacher_that_looks_once(config, tmp_path):
     train(Recipe.from_dict(config), tmp_path / "first")
     config["data"] |= {"crop_padding": 0, "scale": [1.0, 1.0], "ratio": [1.0, 1.0]}
     config["training"] |= {"teacher_weights": str(tmp_path / "first"), "distillation_alpha": 1.0}
-    losses = []
+    losses, config["training"]["precision"] = [], "bf16-mixed"
     for view in ("augmented", "plain"):
         config["training"]["teacher_view"] = view
         train(Recipe.from_dict(config), tmp_path / view)
         with open(tmp_path / view / "metrics.csv", newline="") as file:
             losses.append(float(next(csv.DictReader(file))["train_loss"]))
-    assert losses[0] > 0 and losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses[0] > 0 and losses[1] == pytest.approx(losses[0], rel=1e-2)
     with pytest.raises(ValueError, match="has no answer to mixed ones"):
         config["training"] |= {"mixup": 0.2}
         train(Recipe.from_dict(config), tmp_path / "mixed")

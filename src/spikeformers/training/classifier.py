@@ -148,7 +148,7 @@ class Classifier(Learner):
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)  # the last one learns from the teacher
         loss = classification_loss(outputs[0], targets, training)
         if self._teacher:
-            taught = self._teacher[0](x) if self.answers is None else self.answers[places.cpu()].to(x.device)
+            taught = self._teacher[0](x) if self.answers is None else self.answers[places.cpu()].float().to(x.device)
             alpha = training.distillation_alpha
             loss = (1 - alpha) * loss + alpha * distillation_loss(outputs[-1], taught, training)
         for answer in early:

@@ -49,8 +49,8 @@ def answers_to(teacher: Teacher, samples: TrainingSet, device: torch.device) -> 
     for start in range(0, len(samples), size):
         read = (samples.read(index) for index in range(start, min(start + size, len(samples))))
         x, _ = samples.data.collate([(transform(sample), label) for sample, label, _ in read])
-        answers.append(teacher(x.to(device, memory_format=torch.channels_last if x.ndim == 4 else torch.preserve_format)).half().cpu())
-    return torch.cat(answers)
+        answers.append(teacher(x.to(device, memory_format=torch.channels_last if x.ndim == 4 else torch.preserve_format)).float().cpu())
+    return torch.cat(answers).half()
 
 
 def teacher_of(training: Training, num_classes: int, data=None) -> Teacher:
