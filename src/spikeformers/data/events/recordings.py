@@ -60,6 +60,7 @@ class Recordings:
         return frames, wanted.label
 
     def where(self, index):
+        """What messages call a sample."""
         return str(self.recordings[index].path)
 
     def decoded(self, index: int) -> np.ndarray:
@@ -132,4 +133,5 @@ class Limited:
         return self.source[self.indices[index]]
 
     def where(self, index):
+        """What messages call a sample."""
         return self.source.where(self.indices[index])

@@ -81,4 +81,5 @@ class SaccadeImages:
         return frames, label
 
     def where(self, index):
+        """What messages call a sample."""
         return self.images.where(index)

@@ -110,6 +110,7 @@ class PackedNMNIST:
         return Events(t, x, y, p)
 
     def where(self, index):
+        """What messages call a sample."""
         return f"{self.path} (recording {index})"
 
 
