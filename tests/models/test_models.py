@@ -379,7 +379,7 @@ def test_checkpointing_changes_neither_gradients_nor_statistics(subject):
 def test_drop_path_acts_in_train_mode_only(subject):
     if subject.name in WITHOUT_SHORTCUTS:
         pytest.skip("no shortcuts, hence no paths to drop")
-    model = spikeformers.create_model(subject.name, num_classes=5, time_steps=2, drop_path_rate=0.5).double()
+    model = spikeformers.create_model(subject.name, num_classes=5, time_steps=2, drop_path_rate=0.5, **SMALLER.get(subject.name, {})).double()
     model.load_state_dict(subject.model.state_dict())
     rates = [module.rate for module in model.modules() if isinstance(module, DropPath)]
     assert rates[0] == 0 and rates[-1] == 0.5 and rates == sorted(rates)
