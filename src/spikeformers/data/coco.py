@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from .._options import PROBABILITY, Range, check_options
-from .loading import collate_dense, read_image
+from .loading import Measured, collate_dense, read_image
 from .reading import regular_file, stored_image, upright, upright_array, upright_boxes
 
 LEAST_SIDE = 1.0  # pixels; an object whose box is narrower after augmentation is no longer trained on
@@ -32,7 +32,7 @@ RUN_CHARACTERS = 10  # in COCO's string; 7 hold 32 bits
 
 
 @dataclass
-class CocoData:
+class CocoData(Measured):
     """Which images with objects, in COCO's JSON format, and how they are augmented in training.
 
     Args:

@@ -14,7 +14,7 @@ from torchvision import datasets
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
 from .._options import POSITIVE, PROBABILITY, Range, check_options
-from .loading import check_holdout, collate, read_image
+from .loading import Measured, check_holdout, collate, read_image
 from .reading import UNREADABLE, class_folders, files_in, image_header, stored_image, tell_left_out, upright_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -22,7 +22,7 @@ LONGEST = 16  # times its width is the part of a strip that a test looks at
 
 
 @dataclass
-class ImageData:
+class ImageData(Measured):
     """Which images, how they become tensors, and how they are augmented in training.
 
     Args:

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional as F
 
 from .._options import POSITIVE, PROBABILITY, Range, check_options
-from .loading import collate_dense, read_image
+from .loading import Measured, collate_dense, read_image
 from .reading import (
     NOT_THE_FILE,
     UNREADABLE,
@@ -36,7 +36,7 @@ LOOKED_AT = 200  # masks, evenly spread, in which all classes are looked for whe
 
 
 @dataclass
-class MaskData:
+class MaskData(Measured):
     """Which images with class masks, how they become tensors, and how they are augmented in training.
 
     Args:

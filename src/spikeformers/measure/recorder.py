@@ -5,7 +5,7 @@ holds is looked up in its values, not in its name: a convolution is fed with spi
 """
 # Shapes: T time steps, B batch, C channels; N rows of any layout with T * B in front.
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..layers.hooks import listening
 from .counting import all_reached, by_step, fan_out, met, reached
+from .inputs import Inputs, batches_of, device_of, first_tensor, is_mask, samples_of
 from .knowledge import Knowledge
 from .networks import Stepped, place
 from .operation import Operation
@@ -91,12 +92,15 @@ class Recorder(TorchDispatchMode):
         self.fan_outs: dict[tuple, Tensor] = {}
 
     @contextmanager
-    def recording(self, x: Tensor) -> Iterator["Recorder"]:
-        """Inside, one forward pass on x, [B, ...] or [T, B, C, H, W], is followed.
+    def recording(self, *args: Any, **kwargs: Any) -> Iterator["Recorder"]:
+        """Inside, one forward pass on these arguments is followed: x, [B, ...] or [T, B, C, H, W], is their first tensor, see `Batch.x`.
 
         Raises:
-            ValueError: x has another number of time steps than the inputs before.
+            ValueError: x has another shape or number of time steps than the inputs before, or holds NaN or infinity.
         """
+        x = first_tensor(args, kwargs)
+        masks = [tensor for name, tensor in kwargs.items() if isinstance(tensor, Tensor) and is_mask(name) and tensor is not x]
+        inputs = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor) and not any(tensor is m for m in masks)]
         length, shape = x.shape[0] if x.ndim == 5 else None, tuple(x.shape[2 if x.ndim == 5 else 1 :])
         if self.samples and shape != self.sample_shape and not self.varied:
             raise ValueError(
@@ -109,7 +113,7 @@ class Recorder(TorchDispatchMode):
             raise ValueError(
                 f"inputs of {self.length} and of {length} time steps cannot be counted together; profile them one by one"
             )
-        self.length, self.known.batch = length, x.shape[1] if x.ndim == 5 else x.shape[0]
+        self.length, self.known.batch = length, samples_of(x)
         self.known.step = 0
         self.done.clear()
         self.started.clear()
@@ -121,8 +125,11 @@ class Recorder(TorchDispatchMode):
                 hooks.append(module.register_forward_pre_hook(self._begin_step))
             hooks.append(module.register_forward_pre_hook(listening(lambda module, args, name=name: self.stack.append(name))))
             hooks.append(module.register_forward_hook(self._leave, always_call=True))
-        x._spike_values = Values(True, length or 1)
-        x._spike_values.given = True
+        for tensor in inputs:
+            tensor._spike_values = Values(True, length or 1)
+            tensor._spike_values.is_input = True
+        for tensor in masks:
+            tensor._spike_values = Values(False)
         try:
             with torch.inference_mode(False), torch.no_grad(), _Leaving(self), self:
                 yield self
@@ -130,14 +137,14 @@ class Recorder(TorchDispatchMode):
         finally:
             for hook in hooks:
                 hook.remove()
-            for tensor in (x, *self.tensors):  # buffers may have been written into
+            for tensor in (*inputs, *masks, *self.tensors):  # buffers may have been written into
                 if hasattr(tensor, "_spike_values"):
                     del tensor._spike_values
 
-    def run(self, x: Tensor) -> list[Any]:
-        """Follows one forward pass: what the model answers, or a network that runs step by step after each of them."""
-        with self.recording(x):
-            return list(self.model.answers(x)) if isinstance(self.model, Stepped) else [self.model(x)]
+    def run(self, *args: Any, **kwargs: Any) -> list[Any]:
+        """Follows one forward pass on these arguments: what the model answers, or a network that runs step by step after each step."""
+        with self.recording(*args, **kwargs):
+            return list(self.model.answers(*args, **kwargs)) if isinstance(self.model, Stepped) else [self.model(*args, **kwargs)]
 
     @property
     def integers(self) -> str:
@@ -499,15 +506,16 @@ def following(model: nn.Module, maps_of: int = 0) -> Iterator[Recorder]:
         )
 
 
-def record(model: nn.Module, inputs: Iterable[Tensor], maps_of: int = 0) -> Recorder:
-    """Sends inputs, each [B, ...] or [T, B, C, H, W], through the model in eval mode and follows them; the model's mode is kept.
+def record(model: nn.Module, data: Inputs, maps_of: int = 0) -> Recorder:
+    """Sends data in any form of `batches_of` through the model in eval mode and follows them; the model's mode is kept.
 
     Raises:
         ValueError: there are no inputs.
     """
     with following(model, maps_of) as recorder:
-        for x in inputs:
-            recorder.run(x)
+        for batch in batches_of(data, model):
+            batch = batch.to(device_of(model))
+            recorder.run(*batch.args, **batch.kwargs)
     return recorder
 
 

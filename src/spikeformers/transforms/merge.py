@@ -93,10 +93,10 @@ def merge(
         raise ValueError(f"expected a model, not {type(model).__name__}")
     if not isinstance(cost, str) or cost not in COSTS:
         raise ValueError(f"cost must be one of {', '.join(COSTS)}, not {cost!r}")
-    given = {name: value for name, value in (("repconv", repconv), ("sepconv", sepconv)) if value is not None}
+    wanted = {name: value for name, value in (("repconv", repconv), ("sepconv", sepconv)) if value is not None}
     merged = copied(model)
     names = {module: name for name, module in merged.named_modules()}
-    choices = replace(COSTS[cost], kept={}, **given)
+    choices = replace(COSTS[cost], kept={}, **wanted)
     merged = _walk(merged, choices, {}).eval()
     if choices.kept:
         found = "; ".join(f"{names.get(module) or type(module).__name__}: {', '.join(changes)}" for module, changes in choices.kept.items())

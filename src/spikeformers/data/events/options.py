@@ -11,7 +11,7 @@ import torch
 
 from ..._options import PROBABILITY, Range, check_options
 from ..images import ImageData
-from ..loading import Source, check_holdout, collate
+from ..loading import Measured, Source, check_holdout, collate
 from .augment import EventAugment
 from .cache import FrameCache, open_cache
 from .datasets import DATASETS, EventDataset
@@ -25,7 +25,7 @@ else:
 
 
 @dataclass
-class EventData:
+class EventData(Measured):
     """Which event recordings, how they become frames, and how these are augmented in training.
 
     Args:
