@@ -1,5 +1,6 @@
 """Every form of data, given to every function that measures, converts or calibrates, has the result of the plain tensor."""
 
+import importlib
 import random
 import re
 from types import SimpleNamespace
@@ -70,6 +71,11 @@ def vit():
     return timm.create_model("vit_tiny_patch16_224", **sizes).eval()
 
 
+@fixture(scope="module")
+def converted_vit(vit):
+    return convert(vit, torch.rand(4, 3, 16, 12), 2)
+
+
 def profiled(nets, data):
     found = profile(nets.spiking, data, maps=1, merged=True)
     assert found.audit_merged
@@ -114,12 +120,13 @@ FUNCTIONS = {
 
 
 @fixture
-def nets(spikingformer, vit, images, monkeypatch):
+def nets(spikingformer, vit, converted_vit, monkeypatch):
     """Networks; of calibrations of speed, which no two runs measure alike, what they are done on."""
-    monkeypatch.setattr("spikeformers.transforms.event_driven.calibrate", lambda build, x: x.tolist())
+    module = importlib.import_module("spikeformers.transforms.event_driven")  # beside which lies a function of that name
+    monkeypatch.setattr(module, "calibrate", lambda build, x: x.tolist())
     seen = lambda self, *args, **kwargs: self.limits.update(x=Batch(args, kwargs).x.tolist())  # noqa: E731
-    monkeypatch.setattr("spikeformers.transforms.event_driven.converted.EventDrivenConverted.calibrate", seen)
-    return SimpleNamespace(spiking=spikingformer(depth=1), vit=vit, converted=convert(vit, images, 2))
+    monkeypatch.setattr(module.EventDrivenConverted, "calibrate", seen)
+    return SimpleNamespace(spiking=spikingformer(depth=1), vit=vit, converted=converted_vit)
 
 
 @mark.parametrize("function", FUNCTIONS)
@@ -136,14 +143,15 @@ def test_accuracy_is_that_of_the_labels(nets, spikingformer, images):
     curve = early_exit_curve(early, (images, LABELS), (0.5,))
     assert right.labelled == over.labelled == 4
     for name, form in FORMS.items():
-        assert profile(nets.spiking, form(images), merged=False).answers == right, name
-        assert any_time(nets.converted, nets.vit, form(images)).answers == over, name
-        assert early_exit_curve(early, form(images), (0.5,)) == curve, name
+        assert profile(nets.spiking, form(images), maps=0, merged=False).answers == right, name
+    for name in ("loader of mappings", "configuration"):
+        assert any_time(nets.converted, nets.vit, FORMS[name](images)).answers == over, name
+        assert early_exit_curve(early, FORMS[name](images), (0.5,)) == curve, name
     for name, form in UNLABELLED.items():
-        assert profile(nets.spiking, form(images), merged=False).answers is None, name
-        assert any_time(nets.converted, nets.vit, form(images)).rows()[-1]["accuracy"] is None, name
+        assert profile(nets.spiking, form(images), maps=0, merged=False).answers is None, name
         with raises(ValueError, match="needs labels"):
             early_exit_curve(early, form(images), (0.5,))
+    assert any_time(nets.converted, nets.vit, images).rows()[-1]["accuracy"] is None
 
 
 def shapes(data, model=None):

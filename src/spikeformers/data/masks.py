@@ -12,7 +12,8 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional as F
 
-from .._options import POSITIVE, PROBABILITY, Range, check_options
+from .._options import POSITIVE, PROBABILITY, check_options
+from .._ranges import Range
 from .loading import Measured, collate_dense, read_image
 from .reading import (
     NOT_THE_FILE,
@@ -140,7 +141,7 @@ class MaskData(Measured):
 
         In training, both are squares of img_size pixels. In testing, the image is resized and the target as it was, [H, W].
         """
-        return Augment(self) if training else Resize(self)
+        return MaskAugment(self) if training else Resize(self)
 
     def read(self, path: str | Path) -> torch.Tensor:
         """An image file as a test image [3, h, w].
@@ -316,7 +317,7 @@ class Resize:
         return normalised(F.resize(pixels, fitted(pixels.shape[-2:], self.size)), self.mean, self.std)
 
 
-class Augment:
+class MaskAugment:
     """From (Pillow image, classes [H, W]) to an image, float32 [3, S, S], and the target, int64 [S, S], with S = img_size."""
 
     def __init__(self, data: MaskData):

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from .._files import owned, write_atomically, write_json
-from .._options import Range, check_options
+from .._options import check_options
+from .._ranges import Range
 from .._signals import listening
 from ..data import ImageData, TestSet
 from ..data.images import SUFFIXES

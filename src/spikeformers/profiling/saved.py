@@ -23,14 +23,14 @@ class Ann(TypedDict):
     energy_mj: float
 
 
-class Constants(TypedDict):
+class SavedConstants(TypedDict):
     mac: float
     ac: float
     neuron: float
 
 
-Layer = TypedDict(
-    "Layer",
+SavedLayer = TypedDict(
+    "SavedLayer",
     {
         **dict.fromkeys(("name", "type", "stage"), str),
         "parameters": int,
@@ -44,7 +44,7 @@ Layer = TypedDict(
 )
 
 
-class Neurons(TypedDict):
+class SavedNeurons(TypedDict):
     name: str
     stage: str
     rate: float | None
@@ -58,7 +58,7 @@ class Preset(Totals):
     switches: dict[str, str | int | bool]
 
 
-class Finding(TypedDict):
+class SavedFinding(TypedDict):
     module: str
     operation: str
     operands: list[str]
@@ -67,15 +67,15 @@ class Finding(TypedDict):
     remedy: str
 
 
-class Audit(TypedDict):
+class SavedAudit(TypedDict):
     additions_only: bool
     verdict: str
     operations: int
-    offending: list[Finding]
-    allowed: list[Finding]
+    offending: list[SavedFinding]
+    allowed: list[SavedFinding]
 
 
-class NeuroBench(TypedDict):
+class SavedNeuroBench(TypedDict):
     footprint: int
     connection_sparsity: float
     activation_sparsity: float
@@ -84,7 +84,7 @@ class NeuroBench(TypedDict):
     effective_acs: float
 
 
-class Module(TypedDict):
+class SavedModule(TypedDict):
     name: str
     type: str
     output_shape: list[int]
@@ -92,7 +92,7 @@ class Module(TypedDict):
     depth: int
 
 
-class Exit(TypedDict):
+class SavedExit(TypedDict):
     confidence: float | None
     accuracy: float | None
     time_steps: float
@@ -100,7 +100,7 @@ class Exit(TypedDict):
     exits: dict[str, float]
 
 
-class DrivenLayer(TypedDict):
+class SavedDrivenLayer(TypedDict):
     name: str
     operation: str
     way: str
@@ -110,13 +110,13 @@ class DrivenLayer(TypedDict):
     dense_ms: float | None
 
 
-class Driven(TypedDict):
+class SavedDriven(TypedDict):
     milliseconds: float
     merged_milliseconds: float
     batch: int
     threads: int
     precision: str
-    layers: list[DrivenLayer]
+    layers: list[SavedDrivenLayer]
 
 
 class Saved(TypedDict):
@@ -137,7 +137,7 @@ class Saved(TypedDict):
     accuracy_per_step: list[float] | None
     preset: str
     switches: dict[str, str | int | bool]
-    constants: Constants
+    constants: SavedConstants
     formula: str
     notes: list[str]
     totals: Totals
@@ -145,14 +145,14 @@ class Saved(TypedDict):
     presets: list[Preset]
     mean_rate: float | None
     mac_layers: list[str]
-    layers: list[Layer]
-    neurons: list[Neurons]
-    audit: Audit | None
-    audit_merged: Audit | None
-    neurobench: NeuroBench | None
-    architecture: list[Module]
-    early_exit: NotRequired[list[Exit]]
-    event_driven: NotRequired[Driven | None]
+    layers: list[SavedLayer]
+    neurons: list[SavedNeurons]
+    audit: SavedAudit | None
+    audit_merged: SavedAudit | None
+    neurobench: SavedNeuroBench | None
+    architecture: list[SavedModule]
+    early_exit: NotRequired[list[SavedExit]]
+    event_driven: NotRequired[SavedDriven | None]
 
 
 def read_profile(path: str | os.PathLike) -> dict:

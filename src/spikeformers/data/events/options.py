@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args, get_type_hints
 import numpy as np
 import torch
 
-from ..._options import PROBABILITY, Range, check_options
+from ..._options import PROBABILITY, check_options
+from ..._ranges import Range
 from ..images import ImageData
 from ..loading import Measured, Source, check_holdout, collate
 from .augment import EventAugment

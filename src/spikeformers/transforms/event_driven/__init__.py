@@ -19,7 +19,7 @@ from ...measure import Inputs, SelfCounting, Tally, batches_of
 from ..merge import merge
 from ..sta.convert import Converted
 from .builder import Builder
-from .calibration import Choices, calibrate
+from .calibration import Calibration, calibrate
 from .converted import EventDrivenConverted
 from .graph import Opaque, export
 from .plan import PRECISIONS, Plan
@@ -62,7 +62,7 @@ class EventDriven(SelfCounting):
     def __init__(self, merged: nn.Module, precision: str = "float32"):
         super().__init__()
         self.merged, self.precision = merged, precision
-        self.choices: Choices | None = None
+        self.choices: Calibration | None = None
         self._plans: dict[tuple, Plan] = {}
         self._weights: dict[tuple, spike_conv.Weight] = {}
         self._last: Plan | None = None
