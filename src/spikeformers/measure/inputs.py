@@ -128,7 +128,7 @@ def batches_of(data: Inputs, model: nn.Module | None = None, *, calibration: boo
                 empty = False
                 yield batch
     if empty:
-        raise ValueError(f"there are no inputs in {_shown(data)} (a generator serves only once); give {FORMS}")
+        raise ValueError(f"there are no inputs: {_shown(data)} without samples (a generator serves only once); give {FORMS}")
 
 
 def first_tensor(args: Sequence, kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -283,4 +283,4 @@ def _must_be_taken(kwargs, model) -> None:
 
 
 def _shown(data) -> str:
-    return {type(None): "None"}.get(type(data), f"{'an' if type(data).__name__[:1] in 'AEIOUaeiou' else 'a'} {type(data).__name__}")
+    return "None" if data is None else type(data).__name__

@@ -115,7 +115,7 @@ class Audit:
         return {"additions_only": self.additions_only, "verdict": self.verdict, **fields}
 
 
-def audit(model: nn.Module, data: Inputs) -> Audit:
+def audit(model: nn.Module, inputs: Inputs) -> Audit:
     """Follows data through a model in eval mode, and says which of its operations are not additions.
 
     An operation is additions only if one side of each of its products is 0 or 1 (or -1): a spike selects the other side, and
@@ -126,12 +126,12 @@ def audit(model: nn.Module, data: Inputs) -> Audit:
 
     Args:
         model: any model; it is left as it was.
-        data: in any form of `measure.batches_of`; labels are not looked at.
+        inputs: in any form of `measure.batches_of`; labels are not looked at.
 
     Raises:
         ValueError: there are no inputs, or what is given cannot be followed.
     """
-    return judge(record(network_behind(model), data))
+    return judge(record(network_behind(model), inputs))
 
 
 def judge(recorder: Recorder) -> Audit:
