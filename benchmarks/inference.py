@@ -56,7 +56,7 @@ from spikeformers.kernels.lif.reference import _charge, _fire
 from spikeformers.neurons import LIF, Neuron
 from spikeformers.transforms.event_driven import EventDriven
 from spikeformers.transforms.event_driven.calibration import Choices
-from spikeformers.transforms.event_driven.plan import Layer, MapStep
+from spikeformers.transforms.event_driven.plan import DrivenLayer, MapStep
 
 GEMM = 2048  # rows and columns of the matrices whose product shows how fast the machine is
 AT_ONCE = 4  # images in a batch where accuracy is measured
@@ -346,7 +346,7 @@ def compare(tested: Subject, batch: int, threads: int, rounds: int) -> dict[str,
 
 def kind_of(step: Callable) -> str:
     """The kind of a plan's step: a layer's operation, or what else it does."""
-    if isinstance(step, Layer):
+    if isinstance(step, DrivenLayer):
         return step.operation
     if isinstance(step, MapStep):
         return "sums and neurons"
@@ -369,7 +369,7 @@ def where_it_loses(network: EventDriven, x: Tensor, rounds: int) -> None:
             step(env)
             as_run[index].append(1e3 * (time.perf_counter() - start))
         for index, step in enumerate(plan.steps):
-            for way in random.sample(list(ways), 2) if isinstance(step, Layer) else ():
+            for way in random.sample(list(ways), 2) if isinstance(step, DrivenLayer) else ():
                 start = time.perf_counter()
                 getattr(step, way)(env)
                 ways[way][index].append(1e3 * (time.perf_counter() - start))
@@ -378,10 +378,10 @@ def where_it_loses(network: EventDriven, x: Tensor, rounds: int) -> None:
     for index, step in enumerate(plan.steps):
         kinds[kind_of(step)].append(index)
     rows, slow = [], []
-    for kind, members in sorted(kinds.items(), key=lambda item: not isinstance(plan.steps[item[1][0]], Layer)):
+    for kind, members in sorted(kinds.items(), key=lambda item: not isinstance(plan.steps[item[1][0]], DrivenLayer)):
         own = sum(statistics.median(as_run[index]) for index in members)
         row = [kind, len(members), own, f"{own / whole:.0%}"]
-        if isinstance(plan.steps[members[0]], Layer):
+        if isinstance(plan.steps[members[0]], DrivenLayer):
             of = [reports[id(plan.steps[index])] for index in members]
             event, dense = ([statistics.median(ways[way][index]) for index in members] for way in ("event", "dense"))
             row += [statistics.mean(report.density for report in of), sum(r.way == "event-driven" for r in of)]

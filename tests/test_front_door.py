@@ -1,7 +1,9 @@
 """What `import spikeformers` and the first words of its command cost: modules are counted, benchmarks/start.py measures seconds."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +42,13 @@ def test_models_are_registered_when_timm_comes_first_and_tasks_are_known_without
         "print(spikeformers.models.create_model('semantic_fpn', backbone='spiking_vgg9', num_classes=3).num_classes)"
     )
     assert fresh(code) == "3"
+
+
+def test_no_two_public_classes_share_a_name():
+    found: dict[str, list[str]] = {}
+    source = Path(__file__).parents[1] / "src" / "spikeformers"
+    for path in source.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path.relative_to(source)))
+    assert not {name: places for name, places in found.items() if len(places) > 1}

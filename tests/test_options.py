@@ -5,7 +5,8 @@ from typing import Any, Literal, TypedDict, get_args, get_type_hints
 
 import pytest
 
-from spikeformers._options import Range, fitting, misfit
+from spikeformers._options import fitting, misfit
+from spikeformers._ranges import Range
 from spikeformers.data import CocoData, EventData, ImageData, MaskData
 from spikeformers.evaluation.conversion import Conversion
 from spikeformers.training.recipe import Machine, Model, Recipe, Training

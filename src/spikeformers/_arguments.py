@@ -8,36 +8,14 @@ import operator
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ._options import LARGEST_SIZE
+from ._ranges import Range
 
 MOST = 2**31 - 1
 """Of whole numbers without another limit: what torch can count in one dimension."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """Which numbers are meant, beside a type in `typing.Annotated`: bounds that belong to it, `least` and `most`, or do not."""
-
-    least: float | None = None
-    most: float | None = None
-    above: float | None = None
-    below: float | None = None
-
-    def broken(self, value: float) -> str | None:
-        """The bound that the value does not keep, in words."""
-        if self.least is not None and value < self.least:
-            return f"at least {self.least:,}"
-        if self.most is not None and value > self.most:
-            return f"at most {self.most:,}"
-        if self.above is not None and value <= self.above:
-            return "positive" if self.above == 0 else f"above {self.above:,}"
-        if self.below is not None and value >= self.below:
-            return f"below {self.below:,}"
-        return None
 
 
 Count = typing.Annotated[int, Range(1, LARGEST_SIZE)]

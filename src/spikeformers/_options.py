@@ -7,46 +7,17 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, Literal, Union
+
+from ._ranges import Range
 
 MISFITS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NotImplementedError),
     *(RecursionError, RuntimeError, TypeError, ValueError),
 )
 """What Python and torch raise at arguments of other types or sizes than they should have."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """What an option's number may be, or each of its numbers: `least` to `most`, themselves included, or `above` to `below`,
-    themselves not."""
-
-    least: float | None = None
-    most: float | None = None
-    above: float | None = None
-    below: float | None = None
-
-    def __contains__(self, number: float) -> bool:
-        return (
-            (self.least is None or number >= self.least)
-            and (self.most is None or number <= self.most)
-            and (self.above is None or number > self.above)
-            and (self.below is None or number < self.below)
-        )
-
-    def instead_of(self, number: float) -> str:
-        """What to give instead of a number that is not in it: the whole range if it is short, otherwise the end that was passed."""
-        if None not in (self.least, self.most) and self.most <= 1000:
-            return f"{self.least:g} to {self.most:g}"
-        ends = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
-        ends = {word: end for word, end in ends.items() if end is not None}
-        if self.most is None or self.most > 1000:
-            passed = ("at most", "below") if number > next(iter(ends.values())) else ("at least", "above")
-            ends = {word: end for word, end in ends.items() if word in passed}
-        text = " and ".join(f"{word} {end:,.12g}" for word, end in ends.items())
-        return f"a number {text}" if next(iter(ends)) == "above" else text
 
 
 POSITIVE = Range(above=0)

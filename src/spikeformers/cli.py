@@ -420,11 +420,11 @@ def shard(argv):
     parser.add_argument("--images", type=int, default=1000, help="images per shard (default: 1000)")
     args = parser.parse_args(argv)
 
-    from .data.images import Folder
+    from .data.images import ImageFolders
     from .data.shards import write_shards
 
     for split in ("train", "val"):
-        source = Folder(Path(args.folder), split)
+        source = ImageFolders(Path(args.folder), split)
         paths = [Path(source.where(index)) for index in range(len(source))]
         shards = write_shards(source, Path(args.out), split, images_per_shard=args.images, paths=paths)
         print(f"{len(source):,} images in {len(shards)} shards: {shards[0]} ...")

@@ -15,7 +15,7 @@ from spikeformers.cli import main
 from spikeformers.data import CocoData, ImageData, MaskData
 from spikeformers.evaluation import Trained, save_trained
 from spikeformers.evaluation.pictures import (
-    Folder,
+    PictureFolder,
     colours,
     images_among,
     picture,
@@ -120,10 +120,10 @@ def test_run_lengths_are_those_of_coco():
 
 def test_no_file_is_written_twice(tmp_path):
     inputs = [tmp_path / name for name in ("a/x.jpg", "b/x.jpg", "x.png", "X_classes.png", "x_2.jpg")]
-    folder = Folder(tmp_path, inputs)
+    folder = PictureFolder(tmp_path, inputs)
     written = [file for path in inputs for file in folder.files(path, ".png", "_classes.png")]
     assert len({str(path).lower() for path in [*written, *inputs]}) == len(written) + len(inputs)
-    assert Folder(tmp_path / "out", inputs).files(inputs[0], ".png") == [tmp_path / "out" / "x.png"]
+    assert PictureFolder(tmp_path / "out", inputs).files(inputs[0], ".png") == [tmp_path / "out" / "x.png"]
 
 
 def test_folders_stand_for_their_images(tmp_path):

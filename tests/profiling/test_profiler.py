@@ -62,8 +62,8 @@ def test_what_cannot_be_counted(meta, images):
         ((images, torch.tensor([0, 1, 2, 99])), "labels up to 99 do not fit 4 answers of 5 classes"),
         ((images, torch.tensor([0])), "1 labels"),
         (images.numpy(), "not ndarray"),
-        ({"x": images}, "not dict"),
-        (None, "not NoneType"),
+        ({"pixels": images}, "none called pixels; it takes x"),
+        (None, "not None"),
         ([], "no inputs"),
     ]:
         with pytest.raises(ValueError, match=message):

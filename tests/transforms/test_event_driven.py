@@ -17,7 +17,7 @@ from spikeformers.layers import ConvBN
 from spikeformers.neurons import IF, LIF, PLIF, Neuron
 from spikeformers.profiling import audit
 from spikeformers.transforms.event_driven import EventDriven
-from spikeformers.transforms.event_driven.calibration import Choices, limit
+from spikeformers.transforms.event_driven.calibration import Calibration, limit
 
 pytestmark = pytest.mark.skipif(spike_conv.native.load()[0] is None, reason="the native kernels are not built")
 META = dict(dims=(16, 24, 40, 72), depths=(1, 1, 1, 1, 1), num_heads=2)
@@ -116,7 +116,7 @@ def test_dense_layers_give_the_same(network):
     name, options = NETWORKS[network]
     model, x = awake(name, **options)
     driven = event_driven(model)
-    driven.choices = Choices(frozenset(), {name: 0.0 for name, _ in driven.merged.named_modules()}, {})
+    driven.choices = Calibration(frozenset(), {name: 0.0 for name, _ in driven.merged.named_modules()}, {})
     assert_same(driven, model, x)
     active = [layer for layer in driven.layers() if layer.density > 0]
     assert len(active) > 3 and all(layer.way == "dense" for layer in active)
@@ -129,7 +129,7 @@ def test_convolutions_in_a_row_can_be_one():
     # RepConvs for q, k, v and the output of two blocks, and the end of SepConvs of three
     assert len(chains) == 2 * 4 + 3
     driven = event_driven(model)
-    driven.choices = Choices(frozenset(chains), {}, {})
+    driven.choices = Calibration(frozenset(chains), {}, {})
     assert_same(driven, model, x)
     assert {layer.name for layer in driven.layers()} >= chains
     assert not any("expand" in name and "attention" in name for name in (layer.name for layer in driven.layers()))
@@ -159,7 +159,7 @@ def test_density_decides_in_every_run():
     driven = event_driven(model)
     driven(x)
     first = driven.layers()[0]
-    driven.choices = Choices(frozenset(), {first.name: first.density / 2}, {})
+    driven.choices = Calibration(frozenset(), {first.name: first.density / 2}, {})
     driven._plans.clear()
     driven(x)
     assert driven.layers()[0].way == "dense"
@@ -201,7 +201,7 @@ def test_rounded_weights(precision):
     """Event-driven and dense layers compute with the same rounded weights, and these are near the given ones."""
     model, x = awake("spikingformer_cifar_2_256", torch.float32, **SPIKINGFORMER)
     driven, dense = event_driven(model, precision=precision), event_driven(model, precision=precision)
-    dense.choices = Choices(frozenset(), {name: 0.0 for name, _ in dense.merged.named_modules()}, {})
+    dense.choices = Calibration(frozenset(), {name: 0.0 for name, _ in dense.merged.named_modules()}, {})
     exact = event_driven(model)(x)
     rounded = driven(x)
     assert_close(dense(x), rounded, rtol=0, atol=1e-3)
@@ -663,7 +663,7 @@ def test_linear_layers_read_spikes():
     ]
     names = [getattr(step, "name", "") for step in driven._last.steps]
     assert names == ["", "", "", "first", "second", "", "", "", "out"], "the shortcut is part of a layer"
-    driven.choices = Choices(frozenset(), dict.fromkeys(("first", "second", "out"), 0.0), {})
+    driven.choices = Calibration(frozenset(), dict.fromkeys(("first", "second", "out"), 0.0), {})
     driven._forget()
     with torch.no_grad():
         assert_close(driven(x), model(x), rtol=0, atol=1e-10)

@@ -16,8 +16,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from .._options import PROBABILITY, Range, check_options
-from .loading import collate_dense, read_image
+from .._options import PROBABILITY, check_options
+from .._ranges import Range
+from .loading import Measured, collate_dense, read_image
 from .reading import regular_file, stored_image, upright, upright_array, upright_boxes
 
 LEAST_SIDE = 1.0  # pixels; an object whose box is narrower after augmentation is no longer trained on
@@ -32,7 +33,7 @@ RUN_CHARACTERS = 10  # in COCO's string; 7 hold 32 bits
 
 
 @dataclass
-class CocoData:
+class CocoData(Measured):
     """Which images with objects, in COCO's JSON format, and how they are augmented in training.
 
     Args:
@@ -104,7 +105,7 @@ class CocoData:
 
     def transform(self, training: bool):
         """From (Pillow image, target) to (float32 [3, H, W] in [0, 1], target): augmenting, or the image as it is."""
-        return Augment(self.hflip, self.photometric, self.crop) if training else _unchanged
+        return CocoAugment(self.hflip, self.photometric, self.crop) if training else _unchanged
 
     def read(self, path: str | Path) -> torch.Tensor:
         """An image file as a test image [3, H, W] in [0, 1].
@@ -408,7 +409,7 @@ class Outlines:
         return np.ascontiguousarray(library.decode(encoded).transpose(2, 0, 1))
 
 
-class Augment:
+class CocoAugment:
     """From (Pillow image, target) to an augmented image, float32 [3, H, W] in [0, 1], and what is left of its objects.
 
     Boxes end at the image's edges. Objects that are narrower than LEAST_SIDE or have no pixel left are dropped; area becomes

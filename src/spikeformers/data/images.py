@@ -13,8 +13,9 @@ from timm.data.transforms import MaybeToTensor
 from torchvision import datasets
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
-from .._options import POSITIVE, PROBABILITY, Range, check_options
-from .loading import check_holdout, collate, read_image
+from .._options import POSITIVE, PROBABILITY, check_options
+from .._ranges import Range
+from .loading import Measured, check_holdout, collate, read_image
 from .reading import UNREADABLE, class_folders, files_in, image_header, stored_image, tell_left_out, upright_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -22,7 +23,7 @@ LONGEST = 16  # times its width is the part of a strip that a test looks at
 
 
 @dataclass
-class ImageData:
+class ImageData(Measured):
     """Which images, how they become tensors, and how they are augmented in training.
 
     Args:
@@ -141,7 +142,7 @@ class ImageData:
         if self.name == "digits":
             return Digits(training)
         if self.name == "folder":
-            return Folder(root, "train" if training else self.split)
+            return ImageFolders(root, "train" if training else self.split)
         if self.name == "mosaics":
             return Mosaics(root, "train" if training else "test")
         if self.name == "webdataset":
@@ -344,7 +345,7 @@ class Torchvision:
         return f"image {index} of {self.name}"
 
 
-class Folder:
+class ImageFolders:
     """Images in folders named after their classes, ROOT/SPLIT/CLASS/*, and in folders below; upright. Folders that are hidden or
     that tools leave (see `reading.of_a_tool`) are no classes, and files of other names are left out with a warning.
 

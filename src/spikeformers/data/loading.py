@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from .reading import NO_IMAGE, NOT_THE_FILE, UNREADABLE, upright_image
 
@@ -41,6 +41,20 @@ class Source(Protocol):
 
     def where(self, index: int) -> str:
         """The sample's file, for people."""
+
+
+class Measured:
+    """What a configuration is to whoever measures a network on it, see `measure.batches_of`."""
+
+    def test_batches(self) -> DataLoader:
+        """The test samples, as of `test_loader`."""
+        return test_loader(TestSet(self))
+
+    def calibration_batches(self, samples: int = 256) -> DataLoader:
+        """So many training samples, drawn evenly and always the same, prepared as in a test."""
+        chosen = CalibrationSet(self)
+        places = random.Random(0).sample(range(len(chosen)), min(samples, len(chosen)))
+        return DataLoader(Subset(chosen, places), self.batch_size, num_workers=self.workers, collate_fn=self.collate)
 
 
 class Data(Protocol):
@@ -262,6 +276,20 @@ class TestSet(_Samples):
         index = key if key >= 0 else ~key
         sample, label, readable = self.read(index)
         return self.transform(sample), label if key >= 0 and readable else PADDING_LABEL
+
+
+class CalibrationSet(_Samples):
+    """Training samples prepared as in a test. Item i is (tensor, label), with PADDING_LABEL for what stands in for a broken file."""
+
+    training = True
+
+    def __init__(self, data: Data):
+        super().__init__(data)
+        self.transform = data.transform(training=False)
+
+    def __getitem__(self, index):
+        sample, label, readable = self.read(index)
+        return self.transform(sample), label if readable else PADDING_LABEL
 
 
 class Shuffled(Sampler):

@@ -12,8 +12,9 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional as F
 
-from .._options import POSITIVE, PROBABILITY, Range, check_options
-from .loading import collate_dense, read_image
+from .._options import POSITIVE, PROBABILITY, check_options
+from .._ranges import Range
+from .loading import Measured, collate_dense, read_image
 from .reading import (
     NOT_THE_FILE,
     UNREADABLE,
@@ -36,7 +37,7 @@ LOOKED_AT = 200  # masks, evenly spread, in which all classes are looked for whe
 
 
 @dataclass
-class MaskData:
+class MaskData(Measured):
     """Which images with class masks, how they become tensors, and how they are augmented in training.
 
     Args:
@@ -140,7 +141,7 @@ class MaskData:
 
         In training, both are squares of img_size pixels. In testing, the image is resized and the target as it was, [H, W].
         """
-        return Augment(self) if training else Resize(self)
+        return MaskAugment(self) if training else Resize(self)
 
     def read(self, path: str | Path) -> torch.Tensor:
         """An image file as a test image [3, h, w].
@@ -327,7 +328,7 @@ class Resize:
         return normalised(F.resize(pixels, fitted(pixels.shape[-2:], self.size)), self.mean, self.std)
 
 
-class Augment:
+class MaskAugment:
     """From (Pillow image, classes [H, W]) to an image, float32 [3, S, S], and the target, int64 [S, S], with S = img_size."""
 
     def __init__(self, data: MaskData):

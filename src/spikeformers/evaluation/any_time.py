@@ -2,15 +2,15 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .._files import as_csv
-from ..measure import Accuracy, Constants, Tally, following
+from ..measure import Accuracy, Constants, Inputs, Tally, batches_of, device_of, following
 from ..measure.operation import CHARGES
 from ..transforms.sta import Converted, logits_of
 
@@ -124,7 +124,7 @@ class AnyTime:
 def any_time(
     converted: Converted,
     network: nn.Module,
-    data: Iterable[tuple[Tensor, Tensor]],
+    data: Inputs,
     time_steps: int | None = None,
     so_far: AnyTime | None = None,
     done: Callable[[AnyTime], None] | None = None,
@@ -134,29 +134,35 @@ def any_time(
     Args:
         converted: made from `network`.
         network: in eval mode, answering with logits [B, classes].
-        data: batches (x, labels); a negative label is not counted for accuracy.
+        data: in any form of `measure.batches_of`; without labels, or with negative ones, there is agreement but no accuracy.
         time_steps: T, if not that of the conversion.
         so_far: an earlier result: as many batches are skipped as it has seen.
         done: called with the result after each batch.
 
     Raises:
-        ValueError: the earlier result is of another T.
+        ValueError: there are no samples, or the earlier result is one of other time steps.
     """
     T = time_steps or converted.time_steps
     result = so_far or AnyTime()
     if result.batches and result.answers.time_steps != T:
         raise ValueError(f"the earlier result has {result.answers.time_steps} time steps and this run {T}; begin anew")
-    for number, (x, labels) in enumerate(data):
+    for number, batch in enumerate(batches_of(data, network)):
         if number < result.batches:
             continue
+        batch = batch.to(device_of(network))
+        labels = batch.labels
+        if labels is None:
+            labels = torch.full((batch.samples,), -1)
         if not result.dense:
             with FlopCounterMode(display=False) as counter:
-                network(x[:1])
+                one = batch.first(1)
+                network(*one.args, **one.kwargs)
             result.dense = counter.get_total_flops() / 2
-        wanted = logits_of(network(x))
-        with following(converted) as recorder, recorder.recording(x):
+        wanted = logits_of(network(*batch.args, **batch.kwargs))
+        with following(converted) as recorder, recorder.recording(*batch.args, **batch.kwargs):
             state = converted.start("spikes", T)
-            answers = torch.stack([logits_of(logits) for logits in converted.steps(x, time_steps=T, state=state)])
+            steps = converted.steps(*batch.args, **batch.kwargs, time_steps=T, state=state)
+            answers = torch.stack([logits_of(logits) for logits in steps])
         result.answers.update(answers, labels)
         result.agreement.update(answers, wanted.argmax(1))
         result.network.update(wanted, labels)
@@ -165,6 +171,4 @@ def any_time(
         result.batches += 1
         if done:
             done(result)
-    if not result.samples:
-        raise ValueError("there are no samples to test on")
     return result

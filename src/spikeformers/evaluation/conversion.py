@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from .._files import owned, write_atomically, write_json
-from .._options import Range, check_options
+from .._options import check_options
+from .._ranges import Range
 from .._signals import listening
 from ..data import ImageData, TestSet
 from ..data.images import SUFFIXES
@@ -210,8 +211,7 @@ def _run(settings, model, data, named, folder, resume):
             write_json(table, {"settings": wanted, "any_time": result.to_dict()})
             bar.update()
 
-        moved = ((x.to(device), labels) for x, labels in loader)
-        result = any_time(trained.model.to(device), model, moved, so_far=so_far, done=keep)
+        result = any_time(trained.model.to(device), model, loader, so_far=so_far, done=keep)
     write_atomically(folder / "any_time.csv", result.csv(Constants(settings.mac, settings.ac)).encode())
     return result, path
 
@@ -242,17 +242,14 @@ def _try(model: nn.Module, x: Tensor) -> None:
 
 def _calibration(settings: Conversion, data: ImageData) -> Tensor:
     """Images [N, C, H, W] to choose thresholds by, prepared as for testing."""
-    pick = random.Random(0)
     if settings.calib is None:
-        source, transform = data.source(training=True), data.transform(training=False)
-        places = pick.sample(range(len(source)), min(settings.calib_samples, len(source)))
-        return torch.stack([transform(source[place][0]) for place in places])
+        return torch.cat([x for x, _ in data.calibration_batches(settings.calib_samples)])
     files, others = files_in(Path(settings.calib), SUFFIXES, deep=True)
     tell_left_out(settings.calib, others, SUFFIXES)
     if not files:
         raise ValueError(f"there are no images in the folder {settings.calib}")
     images = []
-    for path in pick.sample(sorted(files), len(files)):
+    for path in random.Random(0).sample(sorted(files), len(files)):
         try:
             images.append(data.read(path))
         except ValueError as error:

@@ -227,7 +227,7 @@ def predict(
         ValueError: a file is missing or no image, or a folder has none.
     """
     files = images_among(paths)
-    folder = Folder(out, files)
+    folder = PictureFolder(out, files)
     for path in files:
         image = read_image(path)
         if trained.data.task == "detection":
@@ -257,7 +257,7 @@ def images_among(paths: Iterable[str | Path]) -> list[Path]:
     return files
 
 
-class Folder:
+class PictureFolder:
     """A folder for files about images: OUT/NAME.png and others beside it, and NAME_2 where NAME is taken by another image.
 
     Args:
@@ -291,7 +291,7 @@ def enlarged(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def write_detection(
-    folder: Folder,
+    folder: PictureFolder,
     path: Path,
     image: Tensor,
     result: dict,
@@ -347,7 +347,7 @@ def write_detection(
 
 
 def write_segmentation(
-    folder: Folder, path: Path, image: Image.Image, found: Tensor, classes: Sequence[str] | None
+    folder: PictureFolder, path: Path, image: Image.Image, found: Tensor, classes: Sequence[str] | None
 ) -> str:
     """Writes NAME.png and NAME_classes.png, whose pixels are the classes' numbers, found [H, W]; returns a line with the three largest.
 

@@ -3,6 +3,7 @@
 from .accuracy import Accuracy, answers_so_far
 from .constants import Constants
 from .emissions import emissions
+from .inputs import Batch, Inputs, batches_of, device_of
 from .networks import SelfCounting, Stepped, named
 from .recorder import Recorder, following, record
 from .tally import COLUMNS, Tally
@@ -10,12 +11,16 @@ from .tally import COLUMNS, Tally
 __all__ = [
     "COLUMNS",
     "Accuracy",
+    "Batch",
     "Constants",
+    "Inputs",
     "Recorder",
     "SelfCounting",
     "Stepped",
     "Tally",
     "answers_so_far",
+    "batches_of",
+    "device_of",
     "emissions",
     "following",
     "named",

@@ -82,7 +82,7 @@ class Knowledge:
             return Operand("weight", "real" if x.is_floating_point() or x.is_complex() else kind_of(x))
         self.measure(x, values)
         assert values.kind is not None, "it was measured"
-        operand = Operand("data", values.kind, values.neuron, size=x.numel(), given=values.given, stepped=self.step > 0)
+        operand = Operand("data", values.kind, values.neuron, size=x.numel(), is_input=values.is_input, stepped=self.step > 0)
         if values.levels is not None and values.active is not None:
             before = [0.0] * max(0, self.step - 1)
             operand.active, operand.levels = before + values.active.tolist(), before + values.levels.tolist()
@@ -130,9 +130,9 @@ class Knowledge:
             moved = [values for values in sources if values.data] if name in MOVES else []
             if moved:
                 new.neuron = moved[0].neuron if len(moved) == 1 else ""
-                new.given = all(values.given for values in moved)
+                new.is_input = all(values.is_input for values in moved)
             if outside and data:  # a resized image is still the input
-                new.given = all(values.given for values in sources if values.data)
+                new.is_input = all(values.is_input for values in sources if values.data)
             if namespace == "spikeformers":
                 new.neuron, new.potential = place() or module, tensor is not leaves[0]
             note(tensor, new)

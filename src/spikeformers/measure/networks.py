@@ -24,8 +24,8 @@ class Stepped(nn.Module):
     model: nn.Module
 
     @abstractmethod
-    def answers(self, x: Tensor) -> Iterator[Any]:
-        """What it returns after each step, its layers reading the spikes of that step."""
+    def answers(self, *args, **kwargs) -> Iterator[Any]:
+        """What it returns to these arguments after each step, its layers reading the spikes of that step."""
 
     @abstractmethod
     def constants(self) -> list[Tensor]:

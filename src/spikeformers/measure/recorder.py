@@ -5,7 +5,7 @@ holds is looked up in its values, not in its name: a convolution is fed with spi
 """
 # Shapes: T time steps, B batch, C channels; N rows of any layout with T * B in front.
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..layers.hooks import listening
 from .counting import all_reached, by_step, fan_out, met, reached
+from .inputs import Inputs, batches_of, device_of, first_tensor, is_mask, samples_of
 from .knowledge import Knowledge
 from .networks import Stepped, place
 from .operation import Operation
@@ -95,12 +96,15 @@ class Recorder(TorchDispatchMode):
         self.fan_outs: dict[tuple, Tensor] = {}
 
     @contextmanager
-    def recording(self, x: Tensor) -> Iterator["Recorder"]:
-        """Inside, one forward pass on x, [B, ...] or [T, B, C, H, W], is followed.
+    def recording(self, *args: Any, **kwargs: Any) -> Iterator["Recorder"]:
+        """Inside, one forward pass on these arguments is followed: x, [B, ...] or [T, B, C, H, W], is their first tensor, see `Batch.x`.
 
         Raises:
-            ValueError: x has another number of time steps than the inputs before.
+            ValueError: x has another shape or number of time steps than the inputs before, or holds NaN or infinity.
         """
+        x = first_tensor(args, kwargs)
+        masks = [tensor for name, tensor in kwargs.items() if isinstance(tensor, Tensor) and is_mask(name) and tensor is not x]
+        inputs = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor) and not any(tensor is m for m in masks)]
         length, shape = x.shape[0] if x.ndim == 5 else None, tuple(x.shape[2 if x.ndim == 5 else 1 :])
         if self.samples and shape != self.sample_shape and not self.varied:
             raise ValueError(
@@ -113,7 +117,7 @@ class Recorder(TorchDispatchMode):
             raise ValueError(
                 f"inputs of {self.length} and of {length} time steps cannot be counted together; profile them one by one"
             )
-        self.length, self.known.batch = length, x.shape[1] if x.ndim == 5 else x.shape[0]
+        self.length, self.known.batch = length, samples_of(x)
         self.known.step = 0
         self.done.clear()
         self.started.clear()
@@ -125,9 +129,12 @@ class Recorder(TorchDispatchMode):
                 hooks.append(module.register_forward_pre_hook(self._begin_step))
             hooks.append(module.register_forward_pre_hook(listening(lambda module, args, name=name: self.stack.append(name))))
             hooks.append(module.register_forward_hook(self._leave, always_call=True))
-        values = Values(True, length or 1)
-        values.given = True
-        note(x, values)
+        for tensor in inputs:
+            values = Values(True, length or 1)
+            values.is_input = True
+            note(tensor, values)
+        for tensor in masks:
+            note(tensor, Values(False))
         try:
             with torch.inference_mode(False), torch.no_grad(), _Leaving(self), self:
                 yield self
@@ -135,15 +142,14 @@ class Recorder(TorchDispatchMode):
         finally:
             for hook in hooks:
                 hook.remove()
-            for tensor in (x, *self.tensors):  # buffers may have been written into
+            for tensor in (*inputs, *masks, *self.tensors):  # buffers may have been written into
                 forget(tensor)
 
-    def run(self, x: Tensor) -> list[Any]:
-        """Follows one forward pass on x, [B, ...] or [T, B, C, H, W]: what the model answers, or a network that runs
-        step by step after each of them.
-        """
-        with self.recording(x):
-            return list(self.model.answers(x)) if isinstance(self.model, Stepped) else [self.model(x)]
+    def run(self, *args: Any, **kwargs: Any) -> list[Any]:
+        """Follows one forward pass on these arguments, of which tensors are [B, ...] or [T, B, C, H, W]: what the model answers, or a network that runs
+        step by step after each step."""
+        with self.recording(*args, **kwargs):
+            return list(self.model.answers(*args, **kwargs)) if isinstance(self.model, Stepped) else [self.model(*args, **kwargs)]
 
     @property
     def integers(self) -> str:
@@ -506,8 +512,8 @@ def following(model: nn.Module, maps_of: int = 0) -> Iterator[Recorder]:
         )
 
 
-def record(model: nn.Module, inputs: Iterable[Tensor], maps_of: int = 0) -> Recorder:
-    """Sends inputs, each [B, ...] or [T, B, C, H, W], through the model in eval mode and follows them; the model's mode is kept.
+def record(model: nn.Module, data: Inputs, maps_of: int = 0) -> Recorder:
+    """Sends data in any form of `batches_of` through the model in eval mode and follows them; the model's mode is kept.
 
     Args:
         model: the network.
@@ -518,8 +524,9 @@ def record(model: nn.Module, inputs: Iterable[Tensor], maps_of: int = 0) -> Reco
         ValueError: there are no inputs.
     """
     with following(model, maps_of) as recorder:
-        for x in inputs:
-            recorder.run(x)
+        for batch in batches_of(data, model):
+            batch = batch.to(device_of(model))
+            recorder.run(*batch.args, **batch.kwargs)
     return recorder
 
 

@@ -29,7 +29,7 @@ class Values:
         counts: how many are not zero at each pixel [T, pixels].
         expected: the kind that follows from the operators alone, which counts where all values are zero.
         neuron: name of the neuron that emitted them, "" for others.
-        given: whether they are the network's input, moved about at most.
+        is_input: whether they are the network's input, moved about at most.
         potential: whether they are membrane potentials after the last step, which only neurons may read for nothing.
         version: of the tensor when it was measured.
     """
@@ -43,7 +43,7 @@ class Values:
         "counts",
         "expected",
         "neuron",
-        "given",
+        "is_input",
         "potential",
         "version",
     )
@@ -55,7 +55,7 @@ class Values:
 
     def __init__(self, data: bool | None, steps: int = 1, expected: str = "real"):
         self.data, self.steps, self.expected = data, steps, expected
-        self.neuron, self.given, self.potential = "", False, False
+        self.neuron, self.is_input, self.potential = "", False, False
         self.forget()
 
     def forget(self) -> None:
@@ -144,7 +144,7 @@ class Operand:
     active: list[float] = field(default_factory=list)
     levels: list[float] = field(default_factory=list)
     size: int = 0
-    given: bool = False  # the network's input itself
+    is_input: bool = False  # the network's input itself
     stepped: bool = False  # the network was called for every time step, of which this is the last in the lists
 
     def add(self, other: "Operand") -> None:
@@ -152,7 +152,7 @@ class Operand:
         self.kind = widest((self.kind, other.kind))
         self.active = summed(self.active, other.active, other.stepped)
         self.levels = summed(self.levels, other.levels, other.stepped)
-        self.given = self.given and other.given
+        self.is_input = self.is_input and other.is_input
         self.size += other.size
 
     @property

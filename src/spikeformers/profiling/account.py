@@ -109,7 +109,7 @@ class Counts:
         operations: in order of execution.
         neuron_rates, neuron_shapes: of every neuron's output by module name.
         time_steps: T of the model; some layers run for fewer.
-        given: the rate of an operation's operand in an estimate; None if all was measured.
+        assumed: the rate of an operation's operand in an estimate; None if all was measured.
         integers: what products of whole numbers are unless a preset is told otherwise, see `Recorder.integers`.
         tally: what was emitted, added and multiplied; None in an estimate.
     """
@@ -119,20 +119,20 @@ class Counts:
     neuron_rates: Mapping[str, float]
     neuron_shapes: Mapping[str, tuple[int, ...]]
     time_steps: int
-    given: Callable[[Operation, Operand], float] | None = None
+    assumed: Callable[[Operation, Operand], float] | None = None
     integers: str = "mac"
     tally: Tally | None = None
 
     def rate(self, operation: Operation, operand: Operand) -> float:
-        """Mean of what an operand holds, measured or given."""
-        return operand.rate if self.given is None else self.given(operation, operand)
+        """Mean of what an operand holds, measured or assumed."""
+        return operand.rate if self.assumed is None else self.assumed(operation, operand)
 
     def synops(self, operation: Operation) -> float:
         """Synaptic operations of a sample, one for each threshold and synapse; in an estimate as if the sides were independent."""
-        if self.given is None:
+        if self.assumed is None:
             return (operation.effective if operation.spike_fed else operation.synops) / operation.samples
         possible = (operation.unpadded or operation.dense) / operation.samples
-        return possible * math.prod(self.given(operation, operand) for operand in self.spikes(operation))
+        return possible * math.prod(self.assumed(operation, operand) for operand in self.spikes(operation))
 
     @staticmethod
     def spikes(operation: Operation) -> list[Operand]:

@@ -1,16 +1,15 @@
 """Whether a network needs additions only: every product that real data goes through, and what it multiplies."""
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..layers import RepConv
-from ..measure import Recorder, record
+from ..measure import Inputs, Recorder, record
 from ..measure.operation import Operation
 from ..measure.operators import DOUBLING, PRODUCTS
 from ..models.meta_spikeformer import SepConv
-from .inputs import batches_of, network_behind
+from .event_driven import network_behind
 
 _ADVICE = {
     "normalisation": (
@@ -116,7 +115,7 @@ class Audit:
         return {"additions_only": self.additions_only, "verdict": self.verdict, **fields}
 
 
-def audit(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> Audit:
+def audit(model: nn.Module, inputs: Inputs) -> Audit:
     """Follows data through a model in eval mode, and says which of its operations are not additions.
 
     An operation is additions only if one side of each of its products is 0 or 1 (or -1): a spike selects the other side, and
@@ -127,13 +126,12 @@ def audit(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> Audit:
 
     Args:
         model: any model; it is left as it was.
-        inputs: [B, ...] or [T, B, C, H, W], or several of them, with labels or without.
+        inputs: in any form of `measure.batches_of`; labels are not looked at.
 
     Raises:
         ValueError: there are no inputs, or what is given cannot be followed.
     """
-    model = network_behind(model)
-    return judge(record(model, (x for x, _ in batches_of(inputs, model))))
+    return judge(record(network_behind(model), inputs))
 
 
 def judge(recorder: Recorder) -> Audit:
@@ -164,7 +162,7 @@ def judge(recorder: Recorder) -> Audit:
 
 def _reads_the_input(operation: Operation) -> bool:
     """Whether it is a first layer: a convolution or linear layer with weights on the network's input itself."""
-    return operation.category in ("convolution", "linear") and len(operation.data) == 1 and operation.data[0].given
+    return operation.category in ("convolution", "linear") and len(operation.data) == 1 and operation.data[0].is_input
 
 
 def _adds(operation: Operation) -> bool:

@@ -1,17 +1,16 @@
 """What early answers are worth: accuracy against average time steps and energy, by the confidence that is asked for."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ..measure import Accuracy, Constants, following
+from ..measure import Accuracy, Constants, Inputs, batches_of, device_of, following
 from ..models._backbone import SpikingBackbone
 from ..transforms import stage_timesteps
 from .energy import account
-from .inputs import batches_of
 from .result import counts_of
 from .stages import stage_of
 
@@ -57,7 +56,7 @@ class _AllAnswers(nn.Module):
 
 def early_exit_curve(
     model: SpikingBackbone,
-    data: Iterable[tuple[Tensor, Tensor]],
+    data: Inputs,
     confidences: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99),
     preset: str = "exact",
     constants: Constants | None = None,
@@ -71,7 +70,7 @@ def early_exit_curve(
 
     Args:
         model: a backbone with early classifiers, trained.
-        data: batches (x, labels), which are gone through once.
+        data: in any form of `measure.batches_of` that has labels.
         confidences: in [0, 1]: a sample leaves where the likeliest class has at least this probability.
         preset, constants, switches: how energy is counted; see `profile`.
 
@@ -91,12 +90,13 @@ def early_exit_curve(
         )
     answering, stages = _AllAnswers(model), len(model.stages)
     points = [_Leaving(confidence, stages) for confidence in (*confidences, None)]
-    device = next(p.device for p in model.parameters())
     with torch.no_grad(), following(answering) as recorder:
-        for x, labels in batches_of(data, model):
+        for batch in batches_of(data, model):
+            batch = batch.to(device_of(model))
+            labels = batch.labels
             if labels is None:
                 raise ValueError("early exit is judged by accuracy, which needs labels; give batches (x, labels)")
-            recorder.run(x.to(device))
+            recorder.run(*batch.args, **batch.kwargs)
             answers = torch.stack([answer.mean(0) for answer in answering.answers]).cpu()
             for point in points:
                 point.update(answers, labels.cpu())

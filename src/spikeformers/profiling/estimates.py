@@ -56,7 +56,7 @@ def estimate(
         wanted = (".".join(parts[:length]) for length in range(len(parts), -1, -1))
         return next((known[prefix] for prefix in wanted if prefix in known), None)
 
-    def given(operation, operand) -> float:
+    def assumed(operation, operand) -> float:
         names = (
             [operation.module, operand.neuron] if operation.category in ("convolution", "linear") else [operand.neuron]
         )
@@ -68,7 +68,7 @@ def estimate(
             raise ValueError(f"the firing rate of {missing} is missing; give it, or one for a module around it")
         return found
 
-    counts = counts_of(model, recorder, {name: rate_of(name) for name in recorder.neurons}, given)
+    counts = counts_of(model, recorder, {name: rate_of(name) for name in recorder.neurons}, assumed)
     for operation in counts.weighted[:1]:  # an input of spikes, if its rate is given by name
         if any(operation.module == name or operation.module.startswith(f"{name}.") for name in known if name):
             operation.data[0].kind = "binary"

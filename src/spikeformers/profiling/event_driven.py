@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
-from torch import Tensor
+from torch import nn
 
+from ..measure import Batch
 from ..transforms.event_driven import EventDriven, EventDrivenConverted, LayerReport
 
 
@@ -58,13 +59,18 @@ class EventDrivenRun:
         return asdict(self) | {"layers": finite}
 
 
+def network_behind(model: nn.Module) -> nn.Module:
+    """The network that is followed: in place of an event-driven one that which it was made of."""
+    return model.merged if isinstance(model, (EventDriven, EventDrivenConverted)) else model
+
+
 @torch.no_grad()
-def time_event_driven(driven: EventDriven | EventDrivenConverted, x: Tensor, rounds: int = 5) -> EventDrivenRun:
-    """Runs the network and the merged or converted one that it stands for on x, [B, C, H, W] or [T, B, C, H, W], in turns.
+def time_event_driven(driven: EventDriven | EventDrivenConverted, batch: Batch, rounds: int = 5) -> EventDrivenRun:
+    """Runs the network and the merged or converted one that it stands for on a batch, in turns.
 
     Args:
         driven: the event-driven network.
-        x: an input.
+        batch: an input, [B, C, H, W] or [T, B, C, H, W], or what else the network takes.
         rounds: how often each runs; the medians count.
     """
     networks = {"event": driven, "merged": driven.merged}
@@ -72,9 +78,8 @@ def time_event_driven(driven: EventDriven | EventDrivenConverted, x: Tensor, rou
     for turn in range(rounds + 1):
         for name, network in networks.items():
             start = time.perf_counter()
-            network(x)
+            network(*batch.args, **batch.kwargs)
             if turn:  # the first makes plans and fills caches
                 times[name].append(1e3 * (time.perf_counter() - start))
     event, merged = (statistics.median(found) for found in times.values())
-    batch = x.shape[1] if x.ndim == 5 else x.shape[0]
-    return EventDrivenRun(event, merged, batch, torch.get_num_threads(), driven.precision, driven.layers())
+    return EventDrivenRun(event, merged, batch.samples, torch.get_num_threads(), driven.precision, driven.layers())

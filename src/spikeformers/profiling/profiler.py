@@ -1,21 +1,20 @@
 """Firing rates, operations and energy of a model, measured on data."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from ..layers.hooks import listening
-from ..measure import Accuracy, Constants, Stepped, answers_so_far, following, record
+from ..measure import Accuracy, Constants, Inputs, Stepped, answers_so_far, batches_of, device_of, following, record
 from ..models._backbone import SpikingBackbone
 from ..transforms import merge
 from ..transforms.event_driven import EventDriven, EventDrivenConverted
 from .audit import judge
 from .energy import account
-from .event_driven import time_event_driven
-from .inputs import batches_of, network_behind
+from .event_driven import network_behind, time_event_driven
 from .maps import maps_of
 from .neurobench import footprint
 from .result import Profile, counts_of
@@ -23,7 +22,7 @@ from .result import Profile, counts_of
 
 def profile(
     model: nn.Module,
-    data: Tensor | Iterable,
+    data: Inputs,
     preset: str = "exact",
     *,
     constants: Constants | None = None,
@@ -39,9 +38,9 @@ def profile(
     preset: see `Profile.account`.
 
     Args:
-        model: any model that takes [B, C, H, W] or [T, B, C, H, W]; it is left as it is. Of an event-driven network the merged one is
-            measured that it stands for, and its own time and layers besides.
-        data: a batch x, a pair (x, labels), or batches of either kind (a DataLoader, say).
+        model: any model whose samples lie along the first axis, or the second of [T, B, C, H, W]; it is left as it is. Of an event-driven
+            network the merged one is measured that it stands for, and its own time and layers besides.
+        data: in any form of `measure.batches_of`; accuracy is that of the labels in it.
         preset: "exact", "spikingformer", "meta_spikeformer" or "honest"; formulas in `energy.PRESETS` and docs/energy.md.
         constants: energy per operation; 45 nm by default.
         title: what the report calls it.
@@ -59,21 +58,20 @@ def profile(
         )
     driven = model if isinstance(model, (EventDriven, EventDrivenConverted)) else None
     model = network_behind(model)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     accuracy, first, answer, shape = Accuracy(), None, None, ()
     with torch.no_grad(), following(model, maps) as recorder, _last_stage(model) as last:
-        for x, labels in batches_of(data, model):
-            x = x.to(device)
-            answers = _answers(model, recorder.run(x), last)
-            labels = labels if labels is not None and labels.ndim == 1 else None
+        for batch in batches_of(data, model):
+            batch = batch.to(device)
+            x, labels = batch.x, batch.labels
+            answers = _answers(model, recorder.run(*batch.args, **batch.kwargs), last)
             if answers is not None and labels is not None:
                 accuracy.update(answers, labels)
             if first is None:
-                first = x, labels
+                first = batch
                 answer = None if answers is None else answers[-1].argmax(-1).cpu()
-            shape = tuple(x.shape[1:] if x.ndim == 4 else (x.shape[0], *x.shape[2:]))
+            shape = (len(x), *x.shape[2:]) if x.ndim == 5 else tuple(x.shape[1:])
     counts = counts_of(model, recorder)
-    x, labels = first
     result = Profile(
         title or getattr(model, "config", {}).get("architecture", type(model).__name__),
         counts,
@@ -85,15 +83,15 @@ def profile(
         neurobench=footprint(counts, recorder),
         audit=judge(recorder),
         outputs=recorder.outputs,
-        maps=maps_of(model, recorder, x, labels, answer, classes),
+        maps=maps_of(model, recorder, first.x, first.labels, answer, classes),
     )
     if merged and not isinstance(model, Stepped):
         try:
-            result.audit_merged = judge(record(merge(model, "neuromorphic"), [x]))
+            result.audit_merged = judge(record(merge(model, "neuromorphic"), [first]))
         except ValueError as error:
             warnings.warn(f"the merged model is not audited: {error}", stacklevel=2)
     if driven:
-        result.event_driven = time_event_driven(driven, x)
+        result.event_driven = time_event_driven(driven, first)
     return result
 
 

@@ -338,17 +338,17 @@ def _described(module: nn.Module | None) -> str:
     return f"{type(module).__name__}({module.extra_repr()})" if isinstance(module, Neuron) else ""
 
 
-def counts_of(model: nn.Module, recorder: Recorder, rates: dict | None = None, given=None) -> Counts:
-    """What was followed, for the presets; with the rates of neurons and operands if they are given.
+def counts_of(model: nn.Module, recorder: Recorder, rates: dict | None = None, assumed=None) -> Counts:
+    """What was followed, for the presets; with the rates of neurons and operands if they are assumed.
 
     Args:
         model: the network.
         recorder: that has followed it.
         rates: firing rates of neurons by name, if not those that were followed.
-        given: says the rate of an operation's operand, if not what was measured.
+        assumed: says the rate of an operation's operand, if not what was measured.
     """
     operations = list(recorder.operations.values())
     steps = max((operation.steps for operation in operations if operation.category == "neuron"), default=1)
-    tally = recorder.tally() if given is None else None
+    tally = recorder.tally() if assumed is None else None
     rates = tally.firing_rates if rates is None else rates
-    return Counts(model, operations, rates, recorder.neuron_shapes, steps, given, recorder.integers, tally)
+    return Counts(model, operations, rates, recorder.neuron_shapes, steps, assumed, recorder.integers, tally)

@@ -27,7 +27,7 @@ class Ann(TypedDict):
     energy_mj: float
 
 
-class Constants(TypedDict):
+class SavedConstants(TypedDict):
     """pJ of a multiplication with addition, of an addition and of a neuron's update."""
 
     mac: float
@@ -35,8 +35,8 @@ class Constants(TypedDict):
     neuron: float
 
 
-Layer = TypedDict(
-    "Layer",
+SavedLayer = TypedDict(
+    "SavedLayer",
     {
         **dict.fromkeys(("name", "type", "stage"), str),
         "parameters": int,
@@ -50,7 +50,7 @@ Layer = TypedDict(
 )
 
 
-class Neurons(TypedDict):
+class SavedNeurons(TypedDict):
     """A layer of neurons and its firing rate."""
 
     name: str
@@ -68,7 +68,7 @@ class Preset(Totals):
     switches: dict[str, str | int | bool]
 
 
-class Finding(TypedDict):
+class SavedFinding(TypedDict):
     """An operation that the audit names."""
 
     module: str
@@ -79,17 +79,17 @@ class Finding(TypedDict):
     remedy: str
 
 
-class Audit(TypedDict):
+class SavedAudit(TypedDict):
     """Whether the network only adds, and where it does not."""
 
     additions_only: bool
     verdict: str
     operations: int
-    offending: list[Finding]
-    allowed: list[Finding]
+    offending: list[SavedFinding]
+    allowed: list[SavedFinding]
 
 
-class NeuroBench(TypedDict):
+class SavedNeuroBench(TypedDict):
     """The metrics of NeuroBench."""
 
     footprint: int
@@ -100,7 +100,7 @@ class NeuroBench(TypedDict):
     effective_acs: float
 
 
-class Module(TypedDict):
+class SavedModule(TypedDict):
     """A row of the module tree."""
 
     name: str
@@ -110,7 +110,7 @@ class Module(TypedDict):
     depth: int
 
 
-class Exit(TypedDict):
+class SavedExit(TypedDict):
     """Accuracy and cost if samples leave at this confidence."""
 
     confidence: float | None
@@ -120,7 +120,7 @@ class Exit(TypedDict):
     exits: dict[str, float]
 
 
-class DrivenLayer(TypedDict):
+class SavedDrivenLayer(TypedDict):
     """A layer of the event-driven network, and how it ran."""
 
     name: str
@@ -132,7 +132,7 @@ class DrivenLayer(TypedDict):
     dense_ms: float | None
 
 
-class Driven(TypedDict):
+class SavedDriven(TypedDict):
     """Times of the event-driven network and of the one that it stands for."""
 
     milliseconds: float
@@ -140,7 +140,7 @@ class Driven(TypedDict):
     batch: int
     threads: int
     precision: str
-    layers: list[DrivenLayer]
+    layers: list[SavedDrivenLayer]
 
 
 class Saved(TypedDict):
@@ -161,7 +161,7 @@ class Saved(TypedDict):
     accuracy_per_step: list[float] | None
     preset: str
     switches: dict[str, str | int | bool]
-    constants: Constants
+    constants: SavedConstants
     formula: str
     notes: list[str]
     totals: Totals
@@ -169,14 +169,14 @@ class Saved(TypedDict):
     presets: list[Preset]
     mean_rate: float | None
     mac_layers: list[str]
-    layers: list[Layer]
-    neurons: list[Neurons]
-    audit: Audit | None
-    audit_merged: Audit | None
-    neurobench: NeuroBench | None
-    architecture: list[Module]
-    early_exit: NotRequired[list[Exit]]
-    event_driven: NotRequired[Driven | None]
+    layers: list[SavedLayer]
+    neurons: list[SavedNeurons]
+    audit: SavedAudit | None
+    audit_merged: SavedAudit | None
+    neurobench: SavedNeuroBench | None
+    architecture: list[SavedModule]
+    early_exit: NotRequired[list[SavedExit]]
+    event_driven: NotRequired[SavedDriven | None]
 
 
 def read_profile(path: str | os.PathLike) -> dict:

@@ -27,7 +27,8 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.ops.poolers import LevelMapper
 
-from .._arguments import Count, Positive, Range, check_argument, checked
+from .._arguments import Count, Positive, check_argument, checked
+from .._ranges import Range
 from ..models._backbone import SpikingBackbone
 from ..models._registry import register_task
 from .pyramid import (

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
-from .._options import NOT_NEGATIVE, POSITIVE, PROBABILITY, Range, check_options, shown
+from .._options import NOT_NEGATIVE, POSITIVE, PROBABILITY, check_options, shown
+from .._ranges import Range
 from ..data import CocoData, EventData, ImageData, MaskData, data_names, data_type
 
 # options that say something about classifiers only

@@ -33,7 +33,7 @@ FOLDABLE = {  # and the normalisations of the axis that they compute
 
 
 @dataclass(frozen=True)
-class Choices:
+class MergeChoices:
     """What becomes one dense convolution, though that has more weights.
 
     Attributes:
@@ -53,7 +53,7 @@ class Choices:
         return not found
 
 
-COSTS = {"cpu": Choices(repconv=False, sepconv=False), "neuromorphic": Choices(repconv=True, sepconv=True)}
+COSTS = {"cpu": MergeChoices(repconv=False, sepconv=False), "neuromorphic": MergeChoices(repconv=True, sepconv=True)}
 
 
 @torch.no_grad()
@@ -93,10 +93,10 @@ def merge(
         raise ValueError(f"expected a model, not {type(model).__name__}")
     if not isinstance(cost, str) or cost not in COSTS:
         raise ValueError(f"cost must be one of {', '.join(COSTS)}, not {cost!r}")
-    given = {name: value for name, value in (("repconv", repconv), ("sepconv", sepconv)) if value is not None}
+    wanted = {name: value for name, value in (("repconv", repconv), ("sepconv", sepconv)) if value is not None}
     merged = copied(model)
     names = {module: name for name, module in merged.named_modules()}
-    choices = replace(COSTS[cost], kept={}, **given)
+    choices = replace(COSTS[cost], kept={}, **wanted)
     merged = _walk(merged, choices, {}).eval()
     if choices.kept:
         found = "; ".join(f"{names.get(module) or type(module).__name__}: {', '.join(changes)}" for module, changes in choices.kept.items())
@@ -120,7 +120,7 @@ class OfVectors(nn.Identity):
         return x
 
 
-def _walk(module: nn.Module, choices: Choices, done: dict[nn.Module, nn.Module]) -> nn.Module:
+def _walk(module: nn.Module, choices: MergeChoices, done: dict[nn.Module, nn.Module]) -> nn.Module:
     """Merges the children, then the module; one that is registered in several places once."""
     if module not in done:
         for name, child in module._modules.items():
@@ -131,7 +131,7 @@ def _walk(module: nn.Module, choices: Choices, done: dict[nn.Module, nn.Module])
 
 
 @singledispatch
-def _merged(module: nn.Module, choices: Choices) -> nn.Module:
+def _merged(module: nn.Module, choices: MergeChoices) -> nn.Module:
     """What takes the module's place, once its children are merged. A new kind of layer registers its own; networks of tasks
     have a method `finish_merge` instead, which changes them in place."""
     if hasattr(module, "finish_merge"):
@@ -140,7 +140,7 @@ def _merged(module: nn.Module, choices: Choices) -> nn.Module:
 
 
 @_merged.register
-def _(layer: ConvBN, choices: Choices) -> nn.Module:
+def _(layer: ConvBN, choices: MergeChoices) -> nn.Module:
     if computed(layer.conv) or "weight" not in layer.conv._parameters:
         raise ValueError(f"the weight of a convolution is computed by a hook; {PERMANENT}")
     if not choices.free(layer):
@@ -149,7 +149,7 @@ def _(layer: ConvBN, choices: Choices) -> nn.Module:
 
 
 @_merged.register
-def _(layers: nn.Sequential, choices: Choices) -> nn.Module:
+def _(layers: nn.Sequential, choices: MergeChoices) -> nn.Module:
     if type(layers).forward is not nn.Sequential.forward or "forward" in vars(layers):
         return layers
     before = None  # the index of the layer that the next BN could go into
@@ -163,7 +163,7 @@ def _(layers: nn.Sequential, choices: Choices) -> nn.Module:
 
 
 @_merged.register
-def _(layer: RepConv, choices: Choices) -> nn.Module:
+def _(layer: RepConv, choices: MergeChoices) -> nn.Module:
     """P D A and the three BN: the second 1x1, the depthwise 3x3 and the first 1x1, each with a scale, and one bias.
 
     The depthwise convolution sees BN(0) as border, that is x' + t1 with x' padded with zeros. Hence, border included,
@@ -190,7 +190,7 @@ def _(layer: RepConv, choices: Choices) -> nn.Module:
 
 
 @_merged.register
-def _(layers: PerStep, choices: Choices) -> nn.Module:
+def _(layers: PerStep, choices: MergeChoices) -> nn.Module:
     """A RepConv that was merged for CPUs."""
     if not choices.repconv or list(layers._modules) != ["expand", "depthwise", "project"] or not choices.free(layers):
         return layers
@@ -200,7 +200,7 @@ def _(layers: PerStep, choices: Choices) -> nn.Module:
 
 
 @_merged.register
-def _(layer: SepConv, choices: Choices) -> nn.Module:
+def _(layer: SepConv, choices: MergeChoices) -> nn.Module:
     """The BN are folded already. K[o,c,u,v] = W[o,c] D[c,u,v], with the bias of W."""
     if choices.sepconv and not isinstance(layer.depthwise, nn.Identity) and choices.free(layer.depthwise, layer.project):
         depthwise, project = layer.depthwise.weight, layer.project.conv
@@ -211,7 +211,7 @@ def _(layer: SepConv, choices: Choices) -> nn.Module:
 
 
 @_merged.register
-def _(attention: SpikingSelfAttention, choices: Choices) -> nn.Module:
+def _(attention: SpikingSelfAttention, choices: MergeChoices) -> nn.Module:
     if not attention.scaled or not isinstance(attention.attn_lif, Neuron) or not choices.free(attention.attn_lif):
         return attention
     if attention.operator == 3:
@@ -225,7 +225,7 @@ def _(attention: SpikingSelfAttention, choices: Choices) -> nn.Module:
 
 
 @_merged.register
-def _(backbone: SpikingBackbone, choices: Choices) -> nn.Module:
+def _(backbone: SpikingBackbone, choices: MergeChoices) -> nn.Module:
     vars(backbone).pop("config", None)
     backbone.remove_early_classifiers()
     if backbone.distillation and choices.free(*backbone.get_classifier()):

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from spikeformers.transforms.sta import convert, load_source, readable, with_texts
-from spikeformers.transforms.sta.sources import Source
+from spikeformers.transforms.sta.sources import NetworkSource
 
 transformers = pytest.importorskip("transformers")
 
@@ -54,7 +54,7 @@ def test_the_classifier_is_converted(pair):
 def test_it_is_made_again_without_texts(pair):
     folder, _ = pair
     classifier = with_texts(load_source(f"transformers:{folder}"), ["cat", "dog"])
-    again = Source(**classifier.source.to_dict()).create()
+    again = NetworkSource(**classifier.source.to_dict()).create()
     again.load_state_dict(classifier.state_dict())
     images = torch.randn(2, 3, 16, 16)
     with torch.no_grad():

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args, get_type_hints
 import numpy as np
 import torch
 
-from ..._options import PROBABILITY, Range, check_options
+from ..._options import PROBABILITY, check_options
+from ..._ranges import Range
 from ..images import ImageData
-from ..loading import Source, check_holdout, collate
+from ..loading import Measured, Source, check_holdout, collate
 from .augment import EventAugment
 from .cache import FrameCache, open_cache
 from .datasets import DATASETS, EventDataset
@@ -25,7 +26,7 @@ else:
 
 
 @dataclass
-class EventData:
+class EventData(Measured):
     """Which event recordings, how they become frames, and how these are augmented in training.
 
     Args:

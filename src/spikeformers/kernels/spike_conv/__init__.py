@@ -283,7 +283,7 @@ def call(
     given.out = native.values(out)
     if neuron is not None and fired is not None:
         dynamics = neuron.dynamics()
-        given.neuron = native.Neuron(neuron.tau or 1.0, neuron.v_threshold, dynamics.integration, dynamics.soft_reset)
+        given.neuron = native.CNeuron(neuron.tau or 1.0, neuron.v_threshold, dynamics.integration, dynamics.soft_reset)
         given.fired = fired.words.data_ptr()
     given.alive = spikes, weight, bias, addends, out, fired, v, v_out, count
     return given

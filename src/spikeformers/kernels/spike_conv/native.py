@@ -12,7 +12,7 @@ WEIGHTS = {"none": 0, torch.float32: 1, torch.float64: 1, torch.bfloat16: 2, tor
 DTYPES = {torch.float32: 0, torch.float64: 1}
 
 
-class Neuron(ctypes.Structure):
+class CNeuron(ctypes.Structure):
     """`Neuron` of native.c."""
 
     _fields_ = [
@@ -23,7 +23,7 @@ class Neuron(ctypes.Structure):
     ]
 
 
-class Values(ctypes.Structure):
+class CValues(ctypes.Structure):
     """`Values` of native.c."""
 
     _fields_ = [
@@ -37,13 +37,13 @@ class MapCall(ctypes.Structure):
 
     _fields_ = (
         [(name, ctypes.c_void_p) for name in ("spikes", "weight", "scale", "bias")]
-        + [("addend", Values * 2), ("out", Values)]
+        + [("addend", CValues * 2), ("out", CValues)]
         + [(name, ctypes.c_void_p) for name in ("fired", "v", "v_out", "count", "scratch")]
         + [(name, ctypes.c_int64) for name in ("planes", "steps", "batch", "height", "width", "channels", "in_words")]
         + [(name, ctypes.c_int64) for name in ("out_height", "out_width", "out_channels", "out_words")]
         + [(name, ctypes.c_int64) for name in ("kernel_height", "kernel_width", "stride_height", "stride_width")]
         + [(name, ctypes.c_int64) for name in ("padding_height", "padding_width")]
-        + [("neuron", Neuron), ("weights", ctypes.c_int32), ("dtype", ctypes.c_int32), ("threads", ctypes.c_int32)]
+        + [("neuron", CNeuron), ("weights", ctypes.c_int32), ("dtype", ctypes.c_int32), ("threads", ctypes.c_int32)]
     )
 
 
@@ -99,16 +99,16 @@ def must_work(result: int) -> int:
     return result
 
 
-def values(tensor: Tensor | None) -> Values:
+def values(tensor: Tensor | None) -> CValues:
     """A map [T, B, C, H, W] for C code: its channels are contiguous, and pixels lie in rows without gaps between them.
 
     Raises:
         ValueError: the map lies otherwise in memory.
     """
     if tensor is None:
-        return Values()
+        return CValues()
     t, b, c, h, w = tensor.stride()
     rows = h == w * tensor.shape[4] or 1 in tensor.shape[3:]
     if not ((c == 1 or tensor.shape[2] == 1) and rows):
         raise ValueError(f"a map {tuple(tensor.shape)} with strides {tensor.stride()} is not channels last without gaps in its rows")
-    return Values(tensor.data_ptr(), t, b, w if tensor.shape[4] > 1 else h)
+    return CValues(tensor.data_ptr(), t, b, w if tensor.shape[4] > 1 else h)

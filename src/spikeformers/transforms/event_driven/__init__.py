@@ -7,7 +7,7 @@ import inspect
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from ...kernels import spike_attention, spike_conv
 from ...layers.hooks import all_changes, changes_everywhere
-from ...measure import SelfCounting, Tally
+from ...measure import Inputs, SelfCounting, Tally, batches_of
 from ..merge import merge
-from ..sta.convert import Converted, batches_of
+from ..sta.convert import Converted
 from .builder import Builder
-from .calibration import Choices, calibrate
+from .calibration import Calibration, calibrate
 from .converted import EventDrivenConverted
 from .graph import Opaque, export
 from .plan import PRECISIONS, Plan
@@ -62,7 +62,7 @@ class EventDriven(SelfCounting):
     def __init__(self, merged: nn.Module, precision: str = "float32"):
         super().__init__()
         self.merged, self.precision = merged, precision
-        self.choices: Choices | None = None
+        self.choices: Calibration | None = None
         self._plans: dict[tuple, Plan] = {}
         self._weights: dict[tuple, spike_conv.Weight] = {}
         self._last: Plan | None = None
@@ -312,7 +312,7 @@ def must_fit(x: Tensor, like: Tensor) -> None:
 
 
 def event_driven(
-    model: nn.Module, calibration: Tensor | Iterable | None = None, *, precision: str = "float32"
+    model: nn.Module, calibration: Inputs | None = None, *, precision: str = "float32"
 ) -> EventDriven | EventDrivenConverted:
     """A network that computes with spikes as bits, and adds a layer's weights only where there are any.
 
@@ -325,8 +325,8 @@ def event_driven(
     Args:
         model: any backbone of the registry, shrunk or not, merged or not; others whose operations torch.export finds; or what `convert`
             returned, see `EventDrivenConverted`. Left as it is.
-        calibration: images [B, C, H, W] or a sequence [T, B, C, H, W], as the network will see them: real ones, or densities are wrong;
-            for a converted network what `convert` takes, of which the first batch is used. None: all layers run event-driven.
+        calibration: inputs as the network will see them, in any form of `measure.batches_of`, of which the first batch is used: real ones, or
+            densities are wrong. None: all layers run event-driven.
         precision: how weights of event-driven layers are kept, "float32", "bfloat16" or "int8" (one scale for each output channel);
             sums are float32. A float64 model keeps float64 throughout, with "float32": the reference mode.
 
@@ -346,20 +346,21 @@ def event_driven(
     if converted:
         driven = EventDrivenConverted(model, precision)
         if calibration is not None and driven.live:
-            args, kwargs = next(batches_of(calibration))
-            for x in (*args, *kwargs.values()):
+            batch = next(batches_of(calibration, model))
+            for x in (*batch.args, *batch.kwargs.values()):
                 if isinstance(x, Tensor) and x.is_floating_point():
                     must_fit(x, like)
-            driven.calibrate(*args, **kwargs)
+            driven.calibrate(*batch.args, **batch.kwargs)
         return driven
     driven = EventDriven(merged, precision).eval()
     if driven._changed() or calibration is None:
         return driven
     if driven.live:
-        must_fit(calibration, like)
+        x = next(batches_of(calibration, model)).x
+        must_fit(x, like)
         try:
             with driven._alone():
-                driven.choices = calibrate(driven.builder(calibration), calibration)
+                driven.choices = calibrate(driven.builder(x), x)
                 driven._weights.clear()  # those of chains in both forms
         except Opaque as reason:
             driven._give_up(reason)

@@ -32,7 +32,7 @@ from .graph import (
     shape_of,
     swapped,
 )
-from .plan import Bits, Layer, MapStep, Neurons, Places, Plan, Room, Slot, as_map
+from .plan import Bits, DrivenLayer, DrivenNeurons, MapStep, Places, Plan, Room, Slot, as_map
 
 
 @dataclass(frozen=True)
@@ -412,7 +412,7 @@ class Builder:
             rest(env, spike_conv.channels_last(sums.unflatten(0, (t, b))))
 
         operation = "linear" if linear else operation_of(weight, groups)
-        layer = Layer(self._layer_name(node), operation, source, event, dense, convolution.chain)
+        layer = DrivenLayer(self._layer_name(node), operation, source, event, dense, convolution.chain)
         self.layers.append(layer)
         self._add_step(layer, convolution.chain, (out, *addends))
 
@@ -479,7 +479,7 @@ class Builder:
         fires = Bits(Packed(words, c), (ctypes.c_int64 * self.threads)(), t * b * c * h * w, tokens)
         self.fired[lif] = fires
         self.done.add(lif)
-        self.neurons.append(Neurons(module_name(lif), (b, c, h, w), fires))
+        self.neurons.append(DrivenNeurons(module_name(lif), (b, c, h, w), fires))
         return fires
 
     def _map(self, shape) -> Tensor:

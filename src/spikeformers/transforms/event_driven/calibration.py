@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .plan import Layer, Plan
+from .plan import DrivenLayer, Plan
 
 ROUNDS = 6
 TYPICAL = 0.1  # the density to measure at where there are no spikes at all
 
 
 @dataclass(frozen=True)
-class Choices:
+class Calibration:
     """What a calibration found.
 
     Attributes:
@@ -33,7 +33,7 @@ class Choices:
             layer.limit, layer.milliseconds = self.limits.get(layer.name), self.milliseconds.get(layer.name)
 
 
-def calibrate(build: Callable[..., Plan], x: Tensor) -> Choices:
+def calibrate(build: Callable[..., Plan], x: Tensor) -> Calibration:
     """Measures all layers in both ways, and all chains in both forms, on input x, [B, C, H, W] or [T, B, C, H, W].
 
     Times are taken within whole passes, where a layer finds the caches as the one before it has left them.
@@ -51,13 +51,13 @@ def calibrate(build: Callable[..., Plan], x: Tensor) -> Choices:
     event, env = _passes(plan, x, "event")  # the last one leaves its spikes
     limits, milliseconds = {}, {}
     for step, event_ms, dense_ms in zip(plan.steps, event, dense, strict=True):
-        if isinstance(step, Layer):
+        if isinstance(step, DrivenLayer):
             density, silent = _silent(step, env)
             if not step.source.density:  # in the passes there were no spikes either
                 event_ms /= silent
             limits[step.name] = limit(density, silent * event_ms, event_ms, dense_ms)
             milliseconds[step.name] = silent * event_ms, event_ms, dense_ms
-    return Choices(whole, limits, milliseconds)
+    return Calibration(whole, limits, milliseconds)
 
 
 def limit(density: float, silent_ms: float, event_ms: float, dense_ms: float) -> float:
@@ -77,7 +77,7 @@ def limit(density: float, silent_ms: float, event_ms: float, dense_ms: float) ->
 
 def _passes(plan: Plan, x: Tensor, way: str) -> tuple[list[float], list]:
     """Least milliseconds of every step over some passes in which all layers run "event" or "dense", and what torch has made in the last."""
-    carry_out = [getattr(step, way) if isinstance(step, Layer) else step for step in plan.steps]
+    carry_out = [getattr(step, way) if isinstance(step, DrivenLayer) else step for step in plan.steps]
     times: list[list[float]] = [[] for _ in carry_out]
     for turn in range(ROUNDS):
         env = [None] * plan.slots
@@ -99,7 +99,7 @@ def _by_chain(plan: Plan, x: Tensor) -> dict[str, float]:
     return found
 
 
-def _silent(layer: Layer, env: list) -> tuple[float, float]:
+def _silent(layer: DrivenLayer, env: list) -> tuple[float, float]:
     """The density of the layer's input, and what share of its event-driven time remains without any spike; the rest is proportional
     to the density."""
     words = layer.source.packed.words

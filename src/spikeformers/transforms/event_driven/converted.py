@@ -49,7 +49,7 @@ class SignedLayer:
         name: its place in the network, see `Run.place`.
         weight: with the thresholds multiplied into it, for spikes of either sign.
         dense: the same for torch, [C', C] or [C', C, kh, kw].
-        limit, milliseconds, way: as those of `plan.Layer`.
+        limit, milliseconds, way: as those of `plan.DrivenLayer`.
         density: thresholds emitted per neuron, in the last step.
     """
 

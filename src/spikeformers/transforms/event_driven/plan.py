@@ -47,7 +47,7 @@ class Slot:
 
 
 @dataclass
-class Layer:
+class DrivenLayer:
     """A convolution or linear layer that reads spikes.
 
     Attributes:
@@ -106,7 +106,7 @@ class MapStep:
 
 
 @dataclass
-class Neurons:
+class DrivenNeurons:
     """Neurons at run time: [B, C, H, W] of them, and the calls that let them fire, of which one is carried out."""
 
     name: str
@@ -157,9 +157,9 @@ class Plan:
     """
 
     steps: list[Callable[[list], None]]
-    layers: list[Layer]
+    layers: list[DrivenLayer]
     marks: list[str | None]
-    neurons: list[Neurons]
+    neurons: list[DrivenNeurons]
     stateless: list[str]
     output: Callable[[list], Tensor]
     slots: int

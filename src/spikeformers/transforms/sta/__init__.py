@@ -3,12 +3,12 @@
 from .convert import Converted, classes_of, convert, logits_of
 from .rates import adapts, handles
 from .saved import is_converted, load_converted, save_converted
-from .sources import Source, load_source, with_texts
+from .sources import NetworkSource, load_source, with_texts
 from .zero_shot import ZeroShot, readable, takes_texts, zero_shot
 
 __all__ = [
     "Converted",
-    "Source",
+    "NetworkSource",
     "ZeroShot",
     "adapts",
     "classes_of",

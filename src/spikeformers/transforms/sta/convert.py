@@ -1,7 +1,7 @@
 """Training-free conversion of pretrained networks into spiking ones (STA: Jiang et al., ICLR 2024)."""
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.hooks import RemovableHandle
 
 from ...layers.hooks import copied, listening
-from ...measure import Stepped, Tally
+from ...measure import Inputs, Stepped, Tally, batches_of, device_of
 from . import adapters  # noqa: F401 - registers its handlers
 from .approximators import FITTED, approximations, tables
 from .neurons import fit_threshold
@@ -136,9 +136,9 @@ class Converted(Stepped):
         for watcher in self._watchers.values():
             watcher(state.tally)
 
-    def answers(self, x: Tensor) -> Iterator[Any]:
-        """The answer to x [B, ...] after each step, in the form "spikes"."""
-        return self.steps(x, form="spikes")
+    def answers(self, *args, **kwargs) -> Iterator[Any]:
+        """The answer [B, ...] after each step, in the form "spikes"."""
+        return self.steps(*args, form="spikes", **kwargs)
 
     def constants(self) -> list[Tensor]:
         """Thresholds, and what the approximators of functions hold: tensors [...]."""
@@ -170,7 +170,7 @@ class Converted(Stepped):
 
 def convert(
     model: nn.Module,
-    calibration: Tensor | Iterable,
+    calibration: Inputs,
     time_steps: int | Sequence[int] = 32,
     *,
     levels: int = 4,
@@ -186,9 +186,9 @@ def convert(
     Args:
         model: any network whose forward pass is made of torch functions; it is left as it is, its weights are shared. What is
             converted is what it does in eval mode.
-        calibration: a batch [B, ...], or several, to choose thresholds by: what the model takes as its first argument, pairs of that and labels, or
-            mappings of keyword arguments. Some hundred samples do; values beyond those that they have shown saturate, however long the
-            network runs.
+        calibration: what thresholds are chosen by, in any form of `measure.batches_of`; labels are not looked at. Of a data configuration
+            256 training samples are taken, prepared as in a test, so that the test samples choose nothing. Some hundred samples do; values
+            beyond those that they have shown saturate, however long the network runs.
         time_steps: T, or several of which each gets its own thresholds; the largest is how long the network runs, and its thresholds
             are taken unless `time_steps` says otherwise there.
         levels: whole thresholds that a neuron may emit in one step, of either sign: 1 for ternary spikes, more for bursts.
@@ -204,14 +204,11 @@ def convert(
     wanted = check_options(time_steps, levels, potential, spiking)
     shared = {id(x): x for x in (*model.parameters(), *model.buffers())}
     converted = Converted(copied(model, shared), {}, max(wanted), levels, potential)
-    sites, last = _Sites(), None
-    for args, kwargs in batches_of(calibration):
-        if all(x.numel() for x in (*args, *kwargs.values()) if isinstance(x, Tensor)):
-            answer = converted.step(converted.start(observer=sites), *args, constant=True, **kwargs)
-            last = args, kwargs
-    if last is None:
-        raise ValueError("there is nothing to calibrate by: give at least one batch of the model's inputs")
-    args, kwargs = last
+    sites = _Sites()
+    for batch in batches_of(calibration, model, calibration=True):
+        batch = batch.to(device_of(model))
+        args, kwargs = batch.args, batch.kwargs
+        answer = converted.step(converted.start(observer=sites), *args, constant=True, **kwargs)
     sites.settle(_with_other_samples(converted, args, kwargs))
     thresholds = {T: sites.thresholds(T, levels) for T in wanted}
     _follow(converted, answer, args, kwargs)
@@ -428,21 +425,6 @@ class _Sites:
             place: fit_threshold(torch.cat([*parts, MARGIN * self.extremes[place]]), time_steps, levels).view(self.shapes[place])
             for place, parts in self.samples.items()
         }
-
-
-def batches_of(calibration: Tensor | Iterable) -> Iterator[tuple[tuple, dict]]:
-    """The arguments that a model takes, by position and by name, of every batch [B, ...] of what `convert` calibrates by.
-
-    Raises:
-        ValueError: calibration is nothing to go through.
-    """
-    if not isinstance(calibration, Iterable):
-        raise ValueError(f"calibration must be a tensor or batches of the model's inputs, not {calibration!r}")
-    for batch in [calibration] if isinstance(calibration, (Tensor, Mapping)) else calibration:
-        if isinstance(batch, Mapping):
-            yield (), dict(batch)
-        else:
-            yield (batch[0] if isinstance(batch, (tuple, list)) else batch,), {}
 
 
 def _varies(x):

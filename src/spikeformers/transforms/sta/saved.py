@@ -8,7 +8,7 @@ import torch
 
 from ..._files import write_atomically, write_json
 from .convert import Converted
-from .sources import Source
+from .sources import NetworkSource
 
 
 def save_converted(converted: Converted, path: str | Path, metadata: dict[str, str] | None = None) -> None:
@@ -73,7 +73,7 @@ def load_converted(path: str | Path) -> Converted:
     if config.get("thresholds") != "shaped":
         raise ValueError(f"{path} was written by an earlier version, whose thresholds do not say which axis they belong to; convert again")
     try:
-        model = Source(**config["converted"]).create().to(getattr(torch, config["dtype"]))
+        model = NetworkSource(**config["converted"]).create().to(getattr(torch, config["dtype"]))
     except Exception as error:  # whatever a library raises at words that it does not know
         raise ValueError(f"{path} describes a network that cannot be made: {' '.join(str(error).split())}") from None
     state, thresholds = {}, {}

@@ -19,7 +19,7 @@ INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # by
 
 
 @dataclass(frozen=True)
-class Source:
+class NetworkSource:
     """What makes a network again, its weights aside.
 
     Attributes:
@@ -113,7 +113,7 @@ def load_source(name: str, kwargs: dict[str, Any] | None = None, weights: str | 
         raise _unavailable(name, error) from None
     except Exception as error:  # what libraries raise at names and options that they do not know
         raise ValueError(f"{name}: {_advice(error, library, kwargs and weights is None)}") from None
-    model.source = Source(library, rest, kwargs)
+    model.source = NetworkSource(library, rest, kwargs)
     return _with(model, weights).eval()
 
 
@@ -141,7 +141,7 @@ def _hugging_face(rest, kwargs, weights):
         raise ValueError(f"transformers:{place}: {_advice(error, 'transformers', False)}") from None
     settings = {key: value for key, value in config.to_diff_dict().items() if key not in ("architectures", "transformers_version")}
     settings["attn_implementation"] = config._attn_implementation
-    model.source = Source("transformers", class_name, settings)
+    model.source = NetworkSource("transformers", class_name, settings)
     model.place, model.pretrained_cfg = place, _images(hub, place, config)
     return model.eval()
 
