@@ -132,7 +132,7 @@ def batches_of(data: Inputs, model: nn.Module | None = None, *, calibration: boo
 
 
 def first_tensor(args: Sequence, kwargs: Mapping[str, Any]) -> Tensor | None:
-    """The first tensor among a network's arguments, one that is no mask if there is any."""
+    """The first tensor [...] among a network's arguments, one that is no mask if there is any."""
     named = sorted(kwargs.items(), key=lambda item: is_mask(item[0]))
     return next((x for x in (*args, *(x for _, x in named)) if isinstance(x, Tensor)), None)
 
