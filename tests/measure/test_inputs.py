@@ -123,6 +123,7 @@ FUNCTIONS = {
 def nets(spikingformer, vit, converted_vit, monkeypatch):
     """Networks; of calibrations of speed, which no two runs measure alike, what they are done on."""
     module = importlib.import_module("spikeformers.transforms.event_driven")  # beside which lies a function of that name
+    monkeypatch.setattr(module.EventDriven, "builder", lambda self, x: None)
     monkeypatch.setattr(module, "calibrate", lambda build, x: x.tolist())
     seen = lambda self, *args, **kwargs: self.limits.update(x=Batch(args, kwargs).x.tolist())  # noqa: E731
     monkeypatch.setattr(module.EventDrivenConverted, "calibrate", seen)
