@@ -7,22 +7,62 @@ import json
 import os
 import re
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 try:
     import fcntl
 except ImportError:  # Windows: the lock is whom its file names
     fcntl = None
 
+LARGEST_TEXT = 2**26  # bytes of a file of text that is read whole
 LOCK = ".lock"
 LEFTOVER = re.compile(r"\..+\.tmp|(last|best)\.ckpt\.tmp")  # the latter of earlier versions
 PATIENCE = 120.0  # seconds that a requeued job waits until file servers have noticed that its computer is gone
 
 _owned = set()  # by this process
+
+
+@contextmanager
+def regular_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Opens a file to read bytes. Pipes, devices and folders, which may never end or never begin, are refused.
+
+    Raises:
+        ValueError: it is no regular file.
+        OSError: it is missing, or may not be read.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb", closefd=True) if _is_regular(handle) else _refused(handle, path) as file:
+        yield file
+
+
+def _is_regular(handle):
+    return stat.S_ISREG(os.fstat(handle).st_mode)
+
+
+def _refused(handle, path):
+    kind = "a folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "a pipe or a device"
+    os.close(handle)
+    raise ValueError(f"{path} is {kind}, not a file")
+
+
+def read_text(path: str | Path) -> str:
+    """A text file in UTF-8, such as JSON or YAML.
+
+    Raises:
+        ValueError: it is no regular file, no text, or larger than LARGEST_TEXT.
+        OSError: it is missing, or may not be read.
+    """
+    with regular_file(path) as file:
+        content = file.read(LARGEST_TEXT + 1)
+    if len(content) > LARGEST_TEXT:
+        raise ValueError(f"{path} is larger than {LARGEST_TEXT >> 20} MiB, which no such file needs")
+    return content.decode("utf-8")
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import lazy_loader
 
+from ._files import read_text
 from ._options import fitting, misfit, shown
 
 yaml = lazy_loader.load("yaml")
@@ -344,6 +345,8 @@ def _shipped_table(pattern):
     from .models.shipped import shipped
 
     chosen = {key: entry for key, entry in shipped().items() if fnmatch.fnmatch(key, pattern) or fnmatch.fnmatch(key.partition(".")[0], pattern)}
+    if not shipped():
+        raise ValueError("no weights ship with this installation; train a model, or load a file with create_model(checkpoint=...)")
     if not chosen:
         raise ValueError(f"no weights that ship match {pattern!r}; spikeformers list --pretrained shows all")
     width = max(map(len, chosen))
@@ -502,7 +505,7 @@ def _yaml(path):
     if path.stat().st_size > LARGEST_RECIPE:
         raise ValueError(f"{path} is larger than any recipe; give a YAML file such as recipes/digits.yaml")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path))
         if _values(content) > 100_000:
             raise ValueError("it repeats itself, by aliases, more than 100,000 times")
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:  # TypeError: lists as keys
@@ -779,7 +782,7 @@ def _json(path, what):
     import json
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {path} as {what} ({error})") from None
     if not isinstance(content, dict):

@@ -242,7 +242,7 @@ def test_what_is_no_class_or_no_image_is_said(tmp_path):
 
 def test_a_class_without_images_is_named(tmp_path):
     data = pictures(tmp_path, ["cat/1.png", "dog/1.heic"])
-    with pytest.raises(ValueError, match=r"the class folders dog hold none; there are files of other names, such as .*1.heic"):
+    with pytest.raises(ValueError, match=r"in the class folder dog of .*; there are files of other names, such as .*1.heic"):
         TestSet(data)
 
 

@@ -200,7 +200,7 @@ def test_a_run_continues_without_its_recipe(config, tmp_path, monkeypatch, capsy
     ("options", "message"),
     [
         (["--data.name", "event"], "unknown data set 'event' as data.name; did you mean events"),
-        (["--model.kwargs.depth", "two"], "model.kwargs {.*} do not fit spikingformer_dvs_2_256"),
+        (["--model.kwargs.depth", "two"], "depth must be a whole number, not 'two'"),
         (["--training.optimizer", "adamx"], "training.optimizer is 'adamx' .*did you mean .*adam"),
         (["--data.batch_size", "40"], "data.batch_size is 40 but there are only 12 training samples; give fewer"),
     ],

@@ -256,7 +256,7 @@ class Coco:
         without_area = sum(item[1] is None for item in objects)
         thin = sum(item[1] is not None and not item[4] and not self._visible(item) for item in objects)
         parts = [
-            f"{crowds:,} are crowd regions (iscrowd 1), which are not trained on" * (crowds > 0),
+            f"{crowds:,} are crowd regions (iscrowd 1), which are not trained on; where each is one object, as CVAT exports brush masks, set iscrowd to 0" * (crowds > 0),
             f"{without_area:,} have boxes without area" * (without_area > 0),
             f"{thin:,} have less than {LEAST_SIDE:g} pixel of their boxes in the image; boxes are in pixels, not in shares of the image"
             * (thin > 0),

@@ -18,7 +18,7 @@ from .._ranges import Range
 from .loading import Measured, check_holdout, collate, read_image
 from .reading import UNREADABLE, class_folders, files_in, image_header, stored_image, tell_left_out, upright_image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".avif", ".dib")
 LONGEST = 16  # times its width is the part of a strip that a test looks at
 
 
@@ -255,13 +255,13 @@ class Normalised:
     numbers as torchvision's ToTensor and Normalize, sooner."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
-        levels = torch.arange(256, dtype=torch.uint8).float().div(255).repeat(len(mean), 1)[:, :, None]
+        levels = torch.arange(256).to(torch.get_default_dtype()).div(255).repeat(len(mean), 1)[:, :, None]
         self.table = Normalize(mean, std)(levels)[:, :, 0].numpy()
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         pixels = np.asarray(image)
         pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-        out = np.empty((len(self.table), *pixels.shape[:2]), np.float32)
+        out = np.empty((len(self.table), *pixels.shape[:2]), self.table.dtype)
         for channel, values in enumerate(self.table):
             np.take(values, pixels[:, :, channel], out=out[channel], mode="clip")  # "raise" would buffer the output
         return torch.from_numpy(out)
@@ -370,8 +370,11 @@ class ImageFolders:
         held = set(self.labels)
         if empty := [name for label, name in enumerate(self.classes) if label not in held]:
             found = f"; there are files of other names, such as {others[0]}" if others else ""
-            which = f"the class folders {', '.join(empty[:5])}{', ...' * (len(empty) > 5)} hold none{found}"
-            raise ValueError(f"no images in {root / split} ({which}; images end in {', '.join(SUFFIXES)}); {layout}")
+            which = f"{', '.join(empty[:5])}{', ...' * (len(empty) > 5)}"
+            raise ValueError(
+                f"there are no images in the class folder{'s' * (len(empty) > 1)} {which} of {root / split}{found}; put some in, or remove what is no "
+                f"class (images end in {', '.join(SUFFIXES)}); {layout}"
+            )
         if not self.classes:
             raise ValueError(f"no images in {root / split} (there is no class folder in it); {layout}")
         tell_left_out(root / split, others, SUFFIXES)

@@ -3,7 +3,6 @@
 
 import errno
 import os
-import stat
 import struct
 import warnings
 import zlib
@@ -16,6 +15,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from .._files import regular_file
 
 # what decoders raise at broken files; a file that stands for more memory than there is is one of them
 UNREADABLE = (
@@ -128,29 +129,6 @@ def tell_left_out(where: str | Path, files: Sequence[Path], suffixes: Collection
 
 def _some(names):
     return ", ".join(names[:3]) + f" and {len(names) - 3:,} more" * (len(names) > 3)
-
-
-@contextmanager
-def regular_file(path: str | Path):
-    """Opens a file to read bytes. Pipes, devices and folders, which may never end or never begin, are refused.
-
-    Raises:
-        ValueError: it is no regular file.
-        OSError: it is missing, or may not be read.
-    """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(handle, "rb", closefd=True) if _is_regular(handle) else _refused(handle, path) as file:
-        yield file
-
-
-def _is_regular(handle):
-    return stat.S_ISREG(os.fstat(handle).st_mode)
-
-
-def _refused(handle, path):
-    kind = "a folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "a pipe or a device"
-    os.close(handle)
-    raise ValueError(f"{path} is {kind}, not a file")
 
 
 @cache

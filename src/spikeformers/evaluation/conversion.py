@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from .._files import owned, write_atomically, write_json
+from .._files import owned, read_text, write_atomically, write_json
 from .._options import check_options
 from .._ranges import Range
 from .._signals import listening
@@ -150,7 +150,7 @@ def must_be_possible(settings: Conversion, named: bool, run_dir: str | Path | No
 def _earlier(table):
     """What an interrupted test has written: its settings, and sums so far."""
     try:
-        content = json.loads(table.read_text(encoding="utf-8"))
+        content = json.loads(read_text(table))
         settings, sums = content["settings"], content["any_time"]
         if not isinstance(settings, dict):
             raise TypeError("settings that are none")

@@ -8,6 +8,7 @@ from typing import Any
 from timm.data import resolve_data_config
 from torch import nn
 
+from .._files import read_text
 from .._options import misfit
 from ..data import ImageData
 
@@ -40,7 +41,7 @@ def preprocessing(model: nn.Module, weights: str | Path | None = None) -> tuple[
 
 def _pretrained_cfg(path):
     with suppress(OSError, ValueError, RecursionError, AttributeError):
-        found = json.loads(path.read_text(encoding="utf-8")).get("pretrained_cfg")
+        found = json.loads(read_text(path)).get("pretrained_cfg")
         wanted = {"input_size": tuple[int, int, int], "mean": tuple[float, ...], "std": tuple[float, ...], "interpolation": str, "crop_pct": float}
         if isinstance(found, dict):
             fitting_ones = {key: found[key] for key, hint in wanted.items() if key in found and not misfit(found[key], hint)}

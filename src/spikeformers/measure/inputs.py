@@ -28,9 +28,11 @@ class Configuration(Protocol):
 
     def test_batches(self) -> Iterable:
         """The test samples."""
+        ...
 
     def calibration_batches(self) -> Iterable:
         """Some training samples, prepared as in a test."""
+        ...
 
 
 Inputs: TypeAlias = Tensor | tuple | Mapping[str, Any] | Iterable | Configuration
@@ -53,7 +55,9 @@ class Batch:
     @property
     def x(self) -> Tensor:
         """The network's input, of several tensors the first that is no mask: [B, ...], or [T, B, C, H, W]."""
-        return first_tensor(self.args, self.kwargs)
+        x = first_tensor(self.args, self.kwargs)
+        assert x is not None, "there is one, or it would be no batch"
+        return x
 
     @property
     def samples(self) -> int:
@@ -222,8 +226,8 @@ def _batches(item, model) -> Iterator[Batch]:
         batch = Batch((x[None],))
     elif x.ndim == 3 and _takes_images(model):
         raise ValueError(f"an input of shape {list(x.shape)} is one image, and networks take batches [B, C, H, W]; give it as x[None]")
-    same = isinstance(targets, Tensor) and targets.shape == x.shape
-    if same and not x.is_floating_point() and not targets.is_floating_point():
+    whole = not x.is_floating_point()
+    if whole and isinstance(targets, Tensor) and targets.shape == x.shape and not targets.is_floating_point():
         raise ValueError(
             f"two tensors of whole numbers {list(x.shape)} in a batch may be tokens and their mask, or their labels; give a mapping of the "
             "network's arguments by name, such as {'input_ids': x, 'attention_mask': y}"

@@ -100,9 +100,11 @@ class Recorder(TorchDispatchMode):
         """Inside, one forward pass on these arguments is followed: x, [B, ...] or [T, B, C, H, W], is their first tensor, see `Batch.x`.
 
         Raises:
-            ValueError: x has another shape or number of time steps than the inputs before, or holds NaN or infinity.
+            ValueError: there is no x, it has another shape or number of time steps than the inputs before, or holds NaN or infinity.
         """
         x = first_tensor(args, kwargs)
+        if x is None:
+            raise ValueError("there is no tensor among the network's arguments; give a batch [B, ...]")
         masks = [tensor for name, tensor in kwargs.items() if isinstance(tensor, Tensor) and is_mask(name) and tensor is not x]
         inputs = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor) and not any(tensor is m for m in masks)]
         length, shape = x.shape[0] if x.ndim == 5 else None, tuple(x.shape[2 if x.ndim == 5 else 1 :])

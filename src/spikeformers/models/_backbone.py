@@ -154,7 +154,7 @@ class SpikingBackbone(Network):
         size = getattr(self, "img_size", size)
         if channels != self.in_chans:
             cfg |= {name: (sum(cfg[name]) / len(cfg[name]),) * self.in_chans for name in ("mean", "std")}
-        cfg |= {"input_size": (self.in_chans, *size), **known}
+        cfg |= {"input_size": (self.in_chans, *size), "num_classes": self.num_classes, **known}
 
     def add_distillation_head(self) -> None:
         """Gives the model the second classifier that it would have had with distillation=True."""

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 
+from .._files import read_text
 from .._options import misfit
 
 FORMAT = 1
@@ -187,7 +188,7 @@ def read_profile(path: str | os.PathLike) -> dict:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {path} as a profile that `spikeformers profile --report` wrote ({error})") from None
     wrong = wrong_with(content)

@@ -23,7 +23,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from .._files import LOCK, owned, write_atomically, write_json
+from .._files import LOCK, owned, read_text, write_atomically, write_json
 from .._options import fitting, shown
 from .._signals import listening
 from ..data import TestSet, TrainingSet, train_loader
@@ -172,7 +172,7 @@ def _summary(path):
     """That of a fold that is finished."""
     numbers = ("last_accuracy", "accuracy", "firing_rate", "parameters", "epochs", "seconds")
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = json.loads(read_text(path))
         if all(isinstance(summary[key], (int, float)) for key in numbers):
             return summary
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -422,7 +422,7 @@ def _check_continues(folder, recipe):
         raise ValueError(f"the run in {folder} is finished, see its summary.json; start a new one without --resume")
     path = folder / "config.yaml"
     try:
-        old = Recipe.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        old = Recipe.from_dict(yaml.safe_load(read_text(path)))
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
         raise ValueError(
             f"{path} is damaged ({' '.join(str(error).split())[:300]}); put the run's recipe back there, or start a new run without --resume"

@@ -308,7 +308,7 @@ def test_thresholds_for_several_time_steps():
         (dict(levels=0), "levels"),
         (dict(potential=1.0), "potential"),
         (dict(spiking="yes"), "spiking"),
-        (dict(calibration=[]), "calibrate"),
+        (dict(calibration=[]), "there are no inputs"),
     ],
 )
 def test_options_out_of_range(options, word):

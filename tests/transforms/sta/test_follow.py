@@ -121,7 +121,7 @@ def test_options_out_of_range(options):
 
 @pytest.mark.parametrize("calibration", [None, torch.empty(0, 4), []])
 def test_nothing_to_calibrate_by(calibration):
-    with pytest.raises(ValueError, match="calibra"):
+    with pytest.raises(ValueError, match="inputs"):
         convert(network(torch.relu), calibration)
 
 
