@@ -23,20 +23,21 @@ import spikeformers
 from spikeformers._files import write_atomically
 from spikeformers.data import TestSet, test_loader
 from spikeformers.models.shipped import FOLDER, ship
-from spikeformers.training.evaluation import evaluate, load_trained
+from spikeformers.training.evaluation import firing_rates, load_trained
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 
 
 def answers(model, loader, changed=lambda x: x):
-    """Logits averaged over time and labels of all samples."""
+    """Logits of every time step [T, samples, classes], and labels [samples]."""
     with torch.no_grad():
-        pairs = [(model(changed(x)).float(), labels) for x, labels in loader]
-    return torch.cat([logits for logits, _ in pairs]), torch.cat([labels for _, labels in pairs])
+        pairs = [(model(changed(x), per_step=True).float(), labels) for x, labels in loader]
+    return torch.cat([logits for logits, _ in pairs], 1), torch.cat([labels for _, labels in pairs])
 
 
 def share(logits, labels):
-    return (logits.argmax(1) == labels).float().mean().item()
+    """Right answers of the mean over time."""
+    return (logits.mean(0).argmax(1) == labels).double().mean().item()
 
 
 def robustness(model, test_set, samples=1000):
@@ -157,8 +158,9 @@ def main():
     ship(trained.model, args.key, {"spikeformers": known}, {"classes": trained.classes})
     model = load_trained(FOLDER / f"{args.key}.safetensors").model
     test_set = TestSet(replace(public, root=args.root))
-    result = evaluate(model, test_set)
-    logits, labels = answers(model, test_loader(test_set))
+    with firing_rates(model) as counted:
+        logits, labels = answers(model, test_loader(test_set))
+        rates = dict(counted())
     profile = spikeformers.profile(
         model, DataLoader(Subset(test_set, range(args.samples)), 100), title=args.key, classes=trained.classes, maps=0
     )
@@ -167,11 +169,11 @@ def main():
     entry = {
         "data": "CIFAR-10" if "cifar10" in args.public_root else public.name,
         "classes": trained.classes,
-        "accuracy": result.accuracy,
-        "test_samples": result.samples,
+        "accuracy": share(logits, labels),
+        "test_samples": len(labels),
         "time_steps": model.time_steps,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "firing_rate": result.firing_rate,
+        "firing_rate": statistics.mean(rates.values()),
         "density": sum(layer.ac for layer in read_spikes) / max(1, sum(layer.dense for layer in read_spikes)),
         "milliseconds": min(found.values()),
         "recipe": args.recipe,
@@ -181,10 +183,10 @@ def main():
     ship(trained.model, args.key, {"spikeformers": known}, entry)
     measured = {
         "note": args.note,
-        "per_step": result.accuracy_per_step,
-        "classes": {name: share(logits[labels == i], labels[labels == i]) for i, name in enumerate(trained.classes)},
+        "per_step": [share(logits[: t + 1], labels) for t in range(len(logits))],
+        "classes": {name: share(logits[:, labels == i], labels[labels == i]) for i, name in enumerate(trained.classes)},
         "robustness": robustness(model, test_set),
-        "rates": result.firing_rates,
+        "rates": rates,
         "speeds": found,
     }
     write_atomically(Path(FOLDER) / f"{args.key}.md", card(args.key, entry, measured, profile).encode())
