@@ -22,21 +22,23 @@ from torchvision.transforms.functional import gaussian_blur
 import spikeformers
 from spikeformers._files import write_atomically
 from spikeformers.data import TestSet, test_loader
-from spikeformers.evaluation import evaluate, load_trained
+from spikeformers.evaluation import load_trained
+from spikeformers.measure import emissions
 from spikeformers.models.shipped import FOLDER, ship
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 
 
 def answers(model, loader, changed=lambda x: x):
-    """Logits averaged over time and labels of all samples."""
+    """Logits of every time step [T, samples, classes], and labels [samples]."""
     with torch.no_grad():
-        pairs = [(model(changed(x)).float(), labels) for x, labels in loader]
-    return torch.cat([logits for logits, _ in pairs]), torch.cat([labels for _, labels in pairs])
+        pairs = [(model(changed(x), per_step=True).float(), labels) for x, labels in loader]
+    return torch.cat([logits for logits, _ in pairs], 1), torch.cat([labels for _, labels in pairs])
 
 
 def share(logits, labels):
-    return (logits.argmax(1) == labels).float().mean().item()
+    """Right answers of the mean over time."""
+    return (logits.mean(0).argmax(1) == labels).double().mean().item()
 
 
 def robustness(model, test_set, samples=1000):
@@ -115,7 +117,7 @@ The first 1,000 test samples with their pixels changed:
 {table([[name, f"{value:.1%}"] for name, value in measured["robustness"].items()], ["pixels", "right"])}
 
 ## Spikes and operations
-Mean firing rate over layers {entry["firing_rate"]:.4f}; {entry["density"]:.4f} of the multiply-adds of layers that read spikes are carried out, as additions.
+Firing rate over all neurons {entry["firing_rate"]:.4f}; {entry["density"]:.4f} of the multiply-adds of layers that read spikes are carried out, as additions.
 
 {table([[name, f"{rate:.4f}"] for name, rate in measured["rates"].items()], ["neurons", "spikes per neuron and time step"])}
 
@@ -157,8 +159,9 @@ def main():
     ship(trained.model, args.key, {"spikeformers": known}, {"classes": trained.classes})
     model = load_trained(FOLDER / f"{args.key}.safetensors").model
     test_set = TestSet(replace(public, root=args.root))
-    result = evaluate(model, test_set)
-    logits, labels = answers(model, test_loader(test_set))
+    with emissions(model) as counted:
+        logits, labels = answers(model, test_loader(test_set))
+    rates, firing_rate = counted().firing_rates, counted().firing_rate
     profile = spikeformers.profile(
         model, DataLoader(Subset(test_set, range(args.samples)), 100), title=args.key, classes=trained.classes, maps=0
     )
@@ -167,11 +170,11 @@ def main():
     entry = {
         "data": "CIFAR-10" if "cifar10" in args.public_root else public.name,
         "classes": trained.classes,
-        "accuracy": result.accuracy,
-        "test_samples": result.samples,
+        "accuracy": share(logits, labels),
+        "test_samples": len(labels),
         "time_steps": model.time_steps,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "firing_rate": result.firing_rate,
+        "firing_rate": firing_rate,
         "density": sum(layer.ac for layer in read_spikes) / max(1, sum(layer.dense for layer in read_spikes)),
         "milliseconds": min(found.values()),
         "recipe": args.recipe,
@@ -181,10 +184,10 @@ def main():
     ship(trained.model, args.key, {"spikeformers": known}, entry)
     measured = {
         "note": args.note,
-        "per_step": result.accuracy_per_step,
-        "classes": {name: share(logits[labels == i], labels[labels == i]) for i, name in enumerate(trained.classes)},
+        "per_step": [share(logits[: t + 1], labels) for t in range(len(logits))],
+        "classes": {name: share(logits[:, labels == i], labels[labels == i]) for i, name in enumerate(trained.classes)},
         "robustness": robustness(model, test_set),
-        "rates": result.firing_rates,
+        "rates": rates,
         "speeds": found,
     }
     write_atomically(Path(FOLDER) / f"{args.key}.md", card(args.key, entry, measured, profile).encode())

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 import spikeformers
 from spikeformers.models import shipped as module
 from spikeformers.models.shipped import find_shipped, ship, shipped, shipped_file
+from spikeformers.training.initial import load_initial
 
 KEYS = list(shipped())
 
@@ -57,6 +58,12 @@ def test_half_precision_and_options_are_kept(network):
     assert loaded.num_classes == 3 and loaded.time_steps == 2 and loaded.config["dims"] == [16, 16, 16, 16]
     for name, value in network.state_dict().items():
         assert_close(loaded.state_dict()[name], value.half().float() if "running_" not in name and value.is_floating_point() else value)
+
+
+def test_training_starts_from_what_ships(network, folder):
+    model = spikeformers.create_model("spiking_resnet_edge", dims=(16, 16, 16, 16), num_classes=3)
+    load_initial(model, folder / "spiking_resnet_edge.tiny.safetensors")
+    assert_close(model.head.weight, network.head.weight.half().float())
 
 
 def test_damaged_and_missing_files_are_named(network, folder):
