@@ -106,6 +106,19 @@ def test_evt3_without_high_words_is_carried_on(tmp_path, files):
     assert files.rows(short) == times[:2]
 
 
+@pytest.mark.parametrize("header", ["% Height 240\n% Width 304\n", ""], ids=["sized", "unsized"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_dat_of_the_other_version_is_an_error(version, header, tmp_path, files):
+    random = np.random.default_rng(0)
+    many = [(i, int(random.integers(304)), int(random.integers(240)), i % 2) for i in range(500)]
+    content = files.dat(many, version, header)
+    assert files.rows(files.reading(tmp_path, content, "a.dat")) == many
+    wrong = content.replace(f"Version {version}".encode(), f"Version {3 - version}".encode())
+    says = "have the 18 bits of version 1" if version == 1 else "more than the 18 bits of version 1"
+    with pytest.raises(ValueError, match=says):
+        files.reading(tmp_path, wrong, "a.dat")
+
+
 def sample(name):
     path = SAMPLES / name
     if not path.exists():

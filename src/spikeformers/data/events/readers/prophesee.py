@@ -14,6 +14,8 @@ from ._shared import AGAIN, HEADER, checked_events, records, unwrapped
 
 EVT2_KINDS = (0, 1, 8, 10, 14, 15)  # OFF, ON, high time, trigger, others, continued
 EVT3_KINDS = (0, 2, 3, 4, 5, 6, 7, 8, 10, 14, 15)  # y, x, base x, 12 and 8 pixels, low time, ..., high time, ...
+WIDEST = 2048
+"""Columns or rows of a sensor that .dat's header does not describe; Prophesee's largest have 1280."""
 
 
 def read_prophesee(path: Path) -> Events:
@@ -209,4 +211,12 @@ def _dat(path, data, start, fields, width, height):
     x = (address & ((1 << x_bits) - 1)).astype(np.int32)
     y = (address >> x_bits & ((1 << y_bits) - 1)).astype(np.int32)
     p = (address >> (x_bits + y_bits) & 1).astype(np.uint8)
+    columns, rows = width or WIDEST, height or WIDEST
+    outside = int(np.count_nonzero((x >= columns) | (y >= rows)))
+    if outside > len(address) // 2:
+        other = "; its addresses have the 18 bits of version 1" if version == "2" and not (address >> 18).any() else ""
+        raise ValueError(
+            f"{outside} of {len(address)} events lie outside a sensor of {columns} x {rows} pixels, read as .dat of version {version}, which its "
+            f"header states{other}; it is damaged, or of another version or sensor: {AGAIN}"
+        )
     return checked_events(path, unwrapped(events["t"], 32), x, y, p, width, height, dropped)
