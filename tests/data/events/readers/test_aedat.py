@@ -44,6 +44,14 @@ def test_a_camera_of_many_marks_is_no_dvs128(tmp_path, files):
         files.reading(tmp_path, files.aedat2([]) + words, "a.aedat")
 
 
+def test_a_davis_of_which_only_a_corner_saw_something_is_no_dvs128(tmp_path, files):
+    words = b"".join(struct.pack(">2I", i % 8 << 12 | (i // 8 & 1) << 11, i) for i in range(100))
+    with pytest.raises(ValueError, match="lowest 10 bits of all 100 addresses are 0, as those of a DAVIS"):
+        files.reading(tmp_path, files.aedat2([]) + words, "a.aedat")
+    corner = [(5, 127, 127, 1)]  # the DVS128's address 0
+    assert files.rows(files.reading(tmp_path, files.aedat2(corner), "a.aedat")) == corner
+
+
 def test_aedat3_leaves_invalid_events_out_and_needs_whole_headers(tmp_path, files):
     content = files.aedat3([[(5, 1, 1, 1)]])
     invalid = content[:-8] + bytes([content[-8] & 0xFE]) + content[-7:]

@@ -29,6 +29,18 @@ def test_hdf5_states_the_size_in_many_places(layout, tmp_path, files):
     assert files.rows(events) == files.KNOWN and (events.width, events.height) == (32, 48)
 
 
+@pytest.mark.parametrize("number", [str, str.encode, lambda digits: np.array([digits.encode()])], ids="abc")
+@pytest.mark.parametrize("place", ["attributes", "data sets"])
+def test_hdf5_states_the_size_in_digits(place, number, tmp_path, files):
+    with pytest.importorskip("h5py").File(tmp_path / "a.h5", "w") as file:
+        for name, column in files.columns().items():
+            file[name] = column
+        stated = file.attrs if place == "attributes" else file
+        stated["width"], stated["height"] = number("32"), number("48")
+    events = read_events(tmp_path / "a.h5")
+    assert files.rows(events) == files.KNOWN and (events.width, events.height) == (32, 48)
+
+
 def test_a_resolution_of_the_other_order_is_recognised(tmp_path, files):
     h5py = pytest.importorskip("h5py")
     for stated, want in (([48, 64], (64, 48)), ([64, 48], (64, 48)), ([64, 64], (64, 64))):

@@ -30,6 +30,13 @@ def test_sizes_that_no_sensor_has_are_errors(size, tmp_path, files):
         read_events(files.npz(tmp_path / "a.npz", **files.columns(), **{"width": 34, "height": 34, **size}))
 
 
+@pytest.mark.parametrize("size", [([32], [[48]]), ("32", b"48"), (32.0, [48.0])], ids=str)
+def test_numpy_states_the_size_in_many_ways(size, tmp_path, files):
+    width, height = size
+    events = read_events(files.npz(tmp_path / "a.npz", **files.columns(), width=width, height=height, dropped=[3]))
+    assert (events.width, events.height, events.dropped) == (32, 48, 3)
+
+
 def test_numpy_layouts(tmp_path, files):
     want = files.columns()
     assert (

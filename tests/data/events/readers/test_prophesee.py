@@ -106,6 +106,68 @@ def test_evt3_without_high_words_is_carried_on(tmp_path, files):
     assert files.rows(short) == times[:2]
 
 
+@pytest.mark.parametrize("header", ["% Height 240\n% Width 304\n", ""], ids=["sized", "unsized"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_dat_of_the_other_version_is_an_error(version, header, tmp_path, files):
+    random = np.random.default_rng(0)
+    many = [(i, int(random.integers(304)), int(random.integers(240)), i % 2) for i in range(500)]
+    content = files.dat(many, version, header)
+    assert files.rows(files.reading(tmp_path, content, "a.dat")) == many
+    wrong = content.replace(f"Version {version}".encode(), f"Version {3 - version}".encode())
+    says = "have the 18 bits of version 1" if version == 1 else "more than the 18 bits of version 1"
+    with pytest.raises(ValueError, match=says):
+        files.reading(tmp_path, wrong, "a.dat")
+
+
+def a_stream(files, every):
+    """EVT 2.0's words with a high time before every so many events."""
+    random = np.random.default_rng(0)
+    many = [(i * 7, int(random.integers(1280)), int(random.integers(720)), i % 2) for i in range(2000)]
+    words = np.frombuffer(files.evt2(many, header=""), "<u4").reshape(-1, 2)
+    return b"".join(pair[int(i % every > 0) :].tobytes() for i, pair in enumerate(words))
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 10])
+@pytest.mark.parametrize("option", ["", "% endianness little\n", "% endianness legacy\n"], ids=["", "little", "legacy"])
+def test_evt2_under_a_header_of_evt21_is_an_error(every, option, tmp_path, files):
+    content = a_stream(files, every)
+    with pytest.raises(ValueError, match="its words are those of EVT 2.0"):
+        files.reading(tmp_path, b"% evt 2.1\n" + option.encode() + content, "a.raw")
+
+
+@pytest.mark.parametrize("order", ["little", "legacy"])
+def test_evt21_under_a_header_of_evt2_is_an_error(order, tmp_path, files):
+    content = files.evt21(order=order)[len(files.evt21([], order=order)) :]
+    with pytest.raises(ValueError, match="its words are those of EVT 2.1"):
+        files.reading(tmp_path, b"% evt 2.0\n" + content, "a.raw")
+
+
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("order", ["little", "legacy"])
+@pytest.mark.parametrize("columns", [32, 29, 1], ids=str)
+def test_evt21_is_not_taken_for_evt2(columns, order, stated, tmp_path, files):
+    many = [(i * 7, 32 * (i % 20) + 31 - i % columns, i % 480, i % 2) for i in range(2000)]
+    header = files.evt21([], order, stated).replace(b"height=32;width=32", b"height=480;width=640")
+    content = header + files.evt21(many, order, stated)[len(files.evt21([], order, stated)) :]
+    assert files.rows(files.reading(tmp_path, content, "a.raw")) == many
+
+
+def test_missing_high_times_are_said(tmp_path, files):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        files.reading(tmp_path, b"% evt 2.0\n" + a_stream(files, 1), "a.raw")
+    content = a_stream(files, 2000)
+    with pytest.warns(UserWarning, match="high words of the time are missing: .* of which there are 1; the times are"):
+        files.reading(tmp_path, b"% evt 2.0\n" + content, "a.raw")
+    with pytest.raises(ValueError, match="none of its 2000 words of events has a known time"):
+        files.reading(tmp_path, b"% evt 2.0\n" + content[4:], "a.raw")
+    event = struct.pack("<2I", 5, 1 << 28 | 6)
+    with pytest.raises(ValueError, match="none of its 1 words of events has a known time"):
+        files.reading(tmp_path, files.evt21([]) + event, "a.raw")
+    with pytest.raises(ValueError, match="none of its 1 words of events has a known time"):
+        files.reading(tmp_path, files.evt3([(0, 1), (2, 1)]), "a.raw")
+
+
 def sample(name):
     path = SAMPLES / name
     if not path.exists():

@@ -3,6 +3,7 @@
 # Shapes: N events.
 
 import importlib
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,13 +76,16 @@ def sensor_size(width: object, height: object) -> tuple[int | None, int | None]:
 
 
 def whole_number(value: object, what: str) -> int:
-    """An integer that a file states as a number of any type.
+    """An integer that a file states as a number of any type, or in digits.
 
     Raises:
         ValueError: it is none; `what` says for people what it stands for.
     """
     try:
         value = np.asarray(value).item()
+        text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
+        if isinstance(text, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", text):
+            value = int(text)
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         number = None

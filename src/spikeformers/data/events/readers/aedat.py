@@ -47,6 +47,11 @@ def read_aedat2(path: Path) -> Events:
             )
     pixel = address & 0x8000 == 0
     t, address = t[pixel], address[pixel]
+    if address.any() and not (address & 0x3FF).any():
+        raise ValueError(
+            f"the lowest 10 bits of all {len(address)} addresses are 0, as those of a DAVIS are; of AEDAT 2.0 those of a DVS128 can be read, "
+            "and those of v2e where its header names it: convert it to AEDAT 4 or .npz"
+        )
     x, y = 127 - (address >> 8), 127 - (address >> 1 & 127)  # an address of more than 15 bits lies outside
     return checked_events(path, t, x, y, 1 - (address & 1), 128, 128, dropped)
 

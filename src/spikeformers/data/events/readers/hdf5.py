@@ -111,15 +111,19 @@ def _must_be_unpacked(h5py, table):
         )
 
 
+def _is_number(h5py, table):
+    """Whether a data set holds one number, or one short text, which may be a number's digits."""
+    text = h5py.check_string_dtype(table.dtype) is not None and table.dtype.itemsize <= 64
+    return table.size == 1 and (table.dtype.kind in "iuf" or text)
+
+
 def _resolution(h5py, file, group, columns):
     """Width and height that an HDF5 file states: as numbers or attributes beside the columns or at its top, as sensor_resolution, which
     is [height, width], or as geometry 'width x height'."""
     places = [place for place in (group, file) if isinstance(place, h5py.Group)]
     for place in places:
         found = [_node(h5py, place, name) for name in ("width", "height")]
-        if all(
-            isinstance(number, h5py.Dataset) and number.size == 1 and number.dtype.kind in "iuf" for number in found
-        ):
+        if all(isinstance(number, h5py.Dataset) and _is_number(h5py, number) for number in found):
             return [whole_number(number[()], "sensor's size") for number in found]
     for place in (group, file):
         if "width" in place.attrs and "height" in place.attrs:

@@ -3,6 +3,7 @@
 Source: NumPy's description of its format (numpy.org, "numpy.lib.format"), which `_arrays` reads; the names are ours and common ones.
 """
 
+import math
 from pathlib import Path
 
 from .._arrays import Arrays, Refused
@@ -30,7 +31,7 @@ def read_numpy(path: Path) -> Events:
             f"it holds {found or 'nothing'}, but no arrays or fields t, x, y, p; save them under these names "
             "(a table without names does not say which column is which)"
         )
-    about = [name for name in ("width", "height", "dropped") if name in held and held[name][1] == ()]
+    about = [name for name in ("width", "height", "dropped") if name in held and math.prod(held[name][1]) == 1]
     if names is None:
         dtype, shape = held[table]
         must_be_columns([(dtype[name], shape) for name in fields])

@@ -14,6 +14,8 @@ from ._shared import AGAIN, HEADER, checked_events, records, unwrapped
 
 EVT2_KINDS = (0, 1, 8, 10, 14, 15)  # OFF, ON, high time, trigger, others, continued
 EVT3_KINDS = (0, 2, 3, 4, 5, 6, 7, 8, 10, 14, 15)  # y, x, base x, 12 and 8 pixels, low time, ..., high time, ...
+WIDEST = 2048
+"""Columns or rows of a sensor that .dat's header does not describe; Prophesee's largest have 1280."""
 
 
 def read_prophesee(path: Path) -> Events:
@@ -77,14 +79,16 @@ def _check_kinds(kinds, known, words):
 
 def _evt2(path, data, start, fields):
     words, dropped = records(data, "<u4", start)
+    pairs = words[: len(words) // 2 * 2].reshape(-1, 2)
+    if any(_like_evt21(pairs[:, order], pairs[:, 1 - order]) for order in (0, 1)):
+        raise ValueError("its header states EVT 2.0, but its words are those of EVT 2.1; state that in its header")
     kinds = (words >> 28).astype(np.uint8)
     _check_kinds(kinds, EVT2_KINDS, "EVT 2.0")
     at = np.flatnonzero(kinds <= 1)
-    high = _before(kinds == 8, at)
-    dropped += int(np.count_nonzero(high < 0))  # of unknown time
-    at, high = at[high >= 0], high[high >= 0]
+    t, timed = _times(path, words, kinds, at)
+    dropped += int(np.count_nonzero(~timed))
+    t, at = t[timed], at[timed]
     events = words[at]
-    t = unwrapped(words[kinds == 8] & 0x0FFFFFFF, 28)[high] << 6 | (events >> 22 & 63)
     return t, (events >> 11 & 2047).astype(np.int32), (events & 2047).astype(np.int32), kinds[at], dropped
 
 
@@ -95,20 +99,68 @@ def _evt21(path, data, start, fields):
     halves = halves.reshape(-1, 2)
     order = {"legacy": 0, "little": 1}.get(fields.get("endianness"))
     if order is None:
-        order = int(np.isin(halves >> 28, EVT2_KINDS).sum(axis=0).argmax())
+        known, high = np.isin(halves >> 28, EVT2_KINDS), halves >> 28 == 8
+        alone = high & (halves[:, ::-1] == 0)  # high times, but not pixels
+        order = max((0, 1), key=lambda half: [int(marks[:, half].sum()) for marks in (known, alone, high)])
     upper, pixels = halves[:, order], halves[:, 1 - order]
+    if _like_evt2(halves, upper, pixels):
+        raise ValueError("its header states EVT 2.1, but its words are those of EVT 2.0; state that in its header")
     kinds = (upper >> 28).astype(np.uint8)
     _check_kinds(kinds, EVT2_KINDS, "EVT 2.1")
     at = np.flatnonzero(kinds <= 1)
-    high = _before(kinds == 8, at)
+    t, timed = _times(path, upper, kinds, at)
     row, bit = _bits(pixels[at])
-    at, high = at[row], high[row]
-    timed = high >= 0
-    dropped += int(np.count_nonzero(~timed))
-    at, high, bit = at[timed], high[timed], bit[timed]
+    dropped += int(np.count_nonzero(~timed[row]))
+    row, bit = row[timed[row]], bit[timed[row]]
+    t, at = t[row], at[row]
     events = upper[at]
-    t = unwrapped(upper[kinds == 8] & 0x0FFFFFFF, 28)[high] << 6 | (events >> 22 & 63)
     return t, (events >> 11 & 2047).astype(np.int32) + bit, (events & 2047).astype(np.int32), kinds[at], dropped
+
+
+def _like_evt2(halves, upper, pixels):
+    """Whether words of 64 bits [N] are pairs of EVT 2.0's. In EVT 2.1 the half beside a high time is unused, and x is a multiple of 32."""
+    words = halves.ravel()
+    kinds = words >> 28
+    high = words[kinds == 8]
+    beside = pixels[upper >> 28 == 8] if (upper >> 28 == 8).any() else upper[pixels >> 28 == 8]
+    events = upper[upper >> 28 <= 1]
+    return (
+        len(beside) > 0
+        and np.isin(kinds, EVT2_KINDS).mean() >= 0.95
+        and (high[1:] < high[:-1]).sum() <= len(high) // 20
+        and (np.isin(beside >> 28, (0, 1, 8)) & (beside != 0)).mean() > 0.5
+        and (not len(events) or (events >> 11 & 31 != 0).mean() > 0.5)
+    )
+
+
+def _like_evt21(upper, pixels):
+    """Whether words of 32 bits are halves [N] of EVT 2.1's: beside high times nothing, beside events at multiples of 32 some pixels."""
+    high, events = upper >> 28 == 8, upper >> 28 <= 1
+    return (
+        high.any()
+        and events.any()
+        and (pixels[high] == 0).mean() > 0.5
+        and (pixels[events] != 0).mean() > 0.5
+        and (upper[events] >> 11 & 31 == 0).mean() > 0.95
+    )
+
+
+def _times(path, words, kinds, at):
+    """The times of the words `at` [N], and which of them are known, which those before the first high time are not."""
+    high, low = _before(kinds == 8, at), (words[at] >> 22 & 63).astype(np.int64)
+    if len(at) and high[-1] < 0:
+        raise ValueError(
+            f"none of its {len(at)} words of events has a known time, since no high time precedes; {AGAIN}"
+        )
+    above = words[kinds == 8] & 0x0FFFFFFF
+    anew = int(np.count_nonzero((np.diff(low) <= -32) & (np.diff(high) == 0)))
+    if anew > 1 + np.count_nonzero(np.diff(above)):
+        warnings.warn(
+            f"{path}: high words of the time are missing: the low ones (6 bits) begin anew {anew:,} times without one, of which there are "
+            f"{len(above):,}; the times are too short",
+            stacklevel=2,
+        )
+    return unwrapped(above, 28)[high] << 6 | low, high >= 0
 
 
 def _evt3(path, data, start, fields):
@@ -122,6 +174,8 @@ def _evt3(path, data, start, fields):
     pixels = np.where(kind == 2, 1, np.where(kind == 4, word & 0xFFF, word & 0xFF))
     timed = high if highs.any() else low
     placed = (line >= 0) & (timed >= 0) & ((kind == 2) | (base >= 0))
+    if len(at) and timed[-1] < 0:
+        raise ValueError(f"none of its {len(at)} words of events has a known time, since no time precedes; {AGAIN}")
     dropped += len(_bits(pixels[~placed])[0])  # of unknown time or place
     width = np.where(kind == 4, 12, np.where(kind == 5, 8, 0))
     passed, everywhere = np.cumsum(width) - width, at  # pixels of all vectors before
@@ -209,4 +263,12 @@ def _dat(path, data, start, fields, width, height):
     x = (address & ((1 << x_bits) - 1)).astype(np.int32)
     y = (address >> x_bits & ((1 << y_bits) - 1)).astype(np.int32)
     p = (address >> (x_bits + y_bits) & 1).astype(np.uint8)
+    columns, rows = width or WIDEST, height or WIDEST
+    outside = int(np.count_nonzero((x >= columns) | (y >= rows)))
+    if outside > len(address) // 2:
+        other = "; its addresses have the 18 bits of version 1" if version == "2" and not (address >> 18).any() else ""
+        raise ValueError(
+            f"{outside} of {len(address)} events lie outside a sensor of {columns} x {rows} pixels, read as .dat of version {version}, which its "
+            f"header states{other}; it is damaged, or of another version or sensor: {AGAIN}"
+        )
     return checked_events(path, unwrapped(events["t"], 32), x, y, p, width, height, dropped)
