@@ -424,10 +424,19 @@ def test_boxes_and_outlines_in_shares_of_the_image_are_an_error(data, tmp_path):
     for annotation in shares["annotations"]:
         annotation.update(bbox=[1, 1, 3, 3], iscrowd=0)
     write(tmp_path, shares)
-    with pytest.raises(ValueError, match="the masks of the first 50 images with objects have no pixel in them; the points"):
+    with pytest.raises(ValueError, match="no mask has a pixel in its image; the points"):
         data.source(training=True)
     data.masks = False
     assert data.source(training=True).objects == 5
+
+
+def test_a_split_is_not_refused_for_its_first_outlines(tmp_path):
+    shared = {"category_id": 1, "bbox": [1, 1, 5, 5], "iscrowd": 0, "area": 25}
+    outlines = [[90, 90, 95, 90, 95, 95]] * 60 + [SQUARE]
+    images = [{"id": key, "file_name": "a.png", "width": 10, "height": 8} for key in range(61)]
+    annotations = [{"id": key, "image_id": key, "segmentation": [outlines[key]], **shared} for key in range(61)]
+    write(tmp_path, {"images": images, "categories": [{"id": 1, "name": "a"}], "annotations": annotations})
+    assert len(CocoData(root=str(tmp_path), train="train").source(training=True)) == 61
 
 
 def test_objects_in_other_images_than_the_first(data, tmp_path):

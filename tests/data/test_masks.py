@@ -308,6 +308,21 @@ def test_a_class_in_the_last_mask_is_found(tmp_path, recwarn):
     assert TestSet(masks(tmp_path, classes=2)).source.absent == [] and not len(recwarn)
 
 
+def test_a_split_is_refused_for_what_none_of_its_masks_has_only(tmp_path):
+    """400 masks of one class and ignored borders, of which every second is looked at at first; the second has the other class."""
+    for number in range(400):
+        write(tmp_path, f"{number:03}", [[0, 255]])
+    with pytest.raises(ValueError, match="no pixel in the 400 masks looked at"):
+        masks(tmp_path, classes=2).source(training=True)
+    write(tmp_path, "001", [[1, 255]])
+    assert masks(tmp_path, classes=2).source(training=True).absent == []
+    for number in range(400):
+        write(tmp_path, f"{number:03}", [[255, 255]])
+    write(tmp_path, "001", [[1, 255]])
+    with pytest.warns(UserWarning, match="is of 0"):
+        assert masks(tmp_path, classes=2).source(training=False).absent == ["0"]
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_masks_of_few_bits_keep_their_values(tmp_path, bits):
     """Pillow stretches grey of 2 and 4 bits over 0 to 255."""

@@ -28,7 +28,6 @@ LONGEST_CROPPED = 16 * max(CROP_SHORT_SIDES)  # pixels of the long side before t
 FARTHEST = 1e6  # pixels; a coordinate beyond is a mistake, and the library that draws outlines reckons with 32-bit integers
 LONGEST_OUTLINE = 2e6  # pixels along an object's polygons; drawing takes some 20 bytes for each
 LARGEST_MASKS = 2**32  # bytes of an image's masks, one per pixel and object
-LOOKED_AT = 50  # images among which an object to train on must have a mask with a pixel
 RUN_CHARACTERS = 10  # in COCO's string; 7 hold 32 bits
 
 
@@ -289,8 +288,8 @@ class Coco:
                 warnings.warn(f"{text}; average precision is not defined", stacklevel=2)
         elif self.training and self.masks and not self._some_mask_has_pixels():
             raise ValueError(
-                f"{self.file} has no object to train on: the masks of the first {LOOKED_AT} images with objects have no pixel in "
-                "them; the points of polygons are in pixels, not in shares of the image"
+                f"{self.file} has no object to train on: no mask has a pixel in its image; "
+                "the points of polygons are in pixels, not in shares of the image"
             )
         there = {item[2] for item in kept}
         self.absent = [name for label, name in enumerate(self.classes, 1) if label not in there]
@@ -301,15 +300,14 @@ class Coco:
             )
 
     def _some_mask_has_pixels(self):
-        looked_at = 0
+        """Looks at one image where all is well, and at all before the split is refused; at none whose masks take too much memory."""
+        looked_at = False
         for index, (height, width) in enumerate(self.sizes):
             own = range(*self._starts[index : index + 2])
             if own and height * width * len(own) <= LARGEST_MASKS:
                 if self._outlines.masks(own, height, width).any():
                     return True
-                looked_at += 1
-                if looked_at == LOOKED_AT:
-                    break
+                looked_at = True
         return not looked_at
 
     @property

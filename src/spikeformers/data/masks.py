@@ -33,7 +33,7 @@ LARGEST_VALUE = 2**16 - 1  # of a pixel of a mask
 GREYS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the values of PNG files of 2 and 4 bits by
 CROPS = 11  # one, and 10 more if a class covers too much of it
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-LOOKED_AT = 200  # masks, evenly spread, in which all classes are looked for when a split is opened
+LOOKED_AT = 200  # masks, evenly spread, in which all classes are looked for when a split is opened; in all before it is refused
 
 
 @dataclass
@@ -155,8 +155,8 @@ class MaskData(Measured):
 class Masks:
     """The images of one split, in the order of their names, with the class of each pixel, 0 to K - 1 or IGNORED.
 
-    Some masks are looked at when the split is opened: `absent` are the classes of which none has a pixel, and of which a warning
-    tells.
+    Some masks are looked at when the split is opened, and all before it is refused for what they lack: `absent` are the classes of
+    which none looked at has a pixel, and of which a warning tells.
 
     Raises:
         ValueError: there are no images, their masks have colours instead of classes, nothing states the classes, or the pixels
@@ -201,8 +201,13 @@ class Masks:
         classes, are one class and the ignored value.
         """
         count = min(len(self.files), LOOKED_AT)
+        some = [place * len(self.files) // count for place in range(count)]
+        rest = sorted({*range(len(self.files))}.difference(some))
         pixels, looked_at = np.zeros(IGNORED + 1, np.int64), 0
-        for index in (place * len(self.files) // count for place in range(count)):
+        for number, index in enumerate((*some, *rest)):
+            # a data set is refused for what none of its masks has, not for what some have not
+            if number >= count and not self._nothing_to_tell_apart(pixels, training):
+                break
             try:
                 with image_header(self.files[index]) as image:
                     size = image.size
@@ -228,11 +233,15 @@ class Masks:
                 f". If an ignored value stands for a class, write the class's value, {self.values.start} to "
                 f"{self.values.stop - 1}, into the masks instead, or give another data.ignore"
             )
-        only_ignored = not pixels[: len(self.classes)].any()
-        if only_ignored or training and pixels[IGNORED] and len(absent) == len(self.classes) - 1 > 0:
+        if self._nothing_to_tell_apart(pixels, training):
             raise ValueError(text)
         warnings.warn(text, stacklevel=2)
         return absent
+
+    def _nothing_to_tell_apart(self, pixels, training):
+        """Whether so many pixels of each class, and ignored ones at the end, are all ignored, or in training of one class or ignored."""
+        found = np.count_nonzero(pixels[: len(self.classes)])
+        return found == 0 or bool(training and pixels[IGNORED] and found == 1 < len(self.classes))
 
     def mask_file(self, index: int) -> Path:
         """The file of the mask of image `index`."""
