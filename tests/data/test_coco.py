@@ -344,6 +344,17 @@ def test_broken_files(data, tmp_path):
         data.source(training=True)
 
 
+@pytest.mark.parametrize("crowd", [0.0, False, None, 1.0])
+def test_what_exporters_write_for_crowds_and_areas(data, tmp_path, crowd):
+    """iscrowd as a table's column holds it, and an area that is null: the box's stands for it."""
+    changed = content()
+    changed["annotations"][0].update(iscrowd=crowd, area=None)
+    write(tmp_path, changed)
+    target = TestSet(data)[1][0][1]
+    width, height = changed["annotations"][0]["bbox"][2:]
+    assert target["iscrowd"][0] == int(crowd or 0) and target["area"][0] == width * height
+
+
 def test_boxes_alone_need_neither_outlines_nor_their_library(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "faster_coco_eval.core", None)
     with pytest.raises(ValueError, match=r"pip install 'spikeformers\[dense\]'"):

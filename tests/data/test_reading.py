@@ -198,10 +198,13 @@ def test_whatever_a_decoder_raises_is_an_unreadable_file(tmp_path, monkeypatch, 
 
 
 def test_names_that_are_no_data(tmp_path):
-    for name in (".ipynb_checkpoints", "@eaDir", "__MACOSX", "Thumbs.db", "._1.jpg", ".DS_Store"):
+    for name in (".ipynb_checkpoints", "__MACOSX", "Thumbs.db", "._1.jpg", ".DS_Store"):
         assert of_a_tool(name)
-    for name in ("cat", "_other", "eaDir", "2.5", "@home"):
-        assert not of_a_tool(name)
+    for name in ("@eaDir", "@tmp", "#recycle", "#snapshot", "$RECYCLE.BIN", ".git"):
+        assert of_a_tool(name, folder=True)
+    for name in ("cat", "_other", "eaDir", "2.5", "a@home", "c#"):
+        assert not of_a_tool(name) and not of_a_tool(name, folder=True)
+    assert not of_a_tool("@friend.jpg") and not of_a_tool("#1.jpg")
     for name in ("b", "a", ".hidden", "@eaDir"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").touch()

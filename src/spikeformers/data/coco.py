@@ -119,7 +119,7 @@ class Coco:
     """The images of one split, by ascending id, each upright as the camera says, with a target:
 
     boxes: float32 [N, 4]; labels: int64 [N], 1 to K in the order of the categories' ids; masks: uint8 [N, H, W], where
-    `CocoData.masks` asks for them; area: float32 [N], as annotated; iscrowd: int64 [N]; image_id: int.
+    `CocoData.masks` asks for them; area: float32 [N], as annotated, or the box's where it is missing; iscrowd: int64 [N]; image_id: int.
 
     Annotations are taken for those of the upright photo, as most tools show it, where the file states its width and height; where
     it states those of the photo as it is stored, lying on its side, they are turned with it. Which of the two cannot be told by
@@ -202,12 +202,14 @@ class Coco:
         left, top, width, height = _numbers(annotation["bbox"], 4, "bbox", "[left, top, width, height]")
         if max(abs(left), abs(top), abs(left + width), abs(top + height)) > FARTHEST:
             raise ValueError(f"has the bbox {annotation['bbox']}, which lies more than {FARTHEST:,.0f} pixels away")
-        (area,) = _numbers([annotation.get("area", max(0, width) * max(0, height))], 1, "area", "the object's pixels")
+        area = annotation.get("area")  # many exporters leave it out or write null
+        (area,) = _numbers([max(0, width) * max(0, height) if area is None else area], 1, "area", "the object's pixels")
         if not 0 <= area <= FARTHEST**2:
             raise ValueError(f"has the area {area:g}; give the object's pixels")
-        crowd = annotation.get("iscrowd", 0)
-        if not isinstance(crowd, int) or crowd not in (0, 1):
+        crowd = annotation.get("iscrowd")
+        if not (crowd is None or isinstance(crowd, (int, float)) and crowd in (0, 1)):
             raise ValueError(f"has the iscrowd {crowd!r}; give 0 or 1")
+        crowd = int(crowd or 0)  # 0.0 and null are written too
         if width <= 0 or height <= 0:  # what outline such an object has does not matter
             return image["id"], None, label, area, crowd, None
         outlines = None

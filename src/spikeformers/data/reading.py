@@ -48,12 +48,9 @@ ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TI
 LARGEST_16 = 2**16 - 1
 MOST_MEMORY = 2**30  # bytes for one image; a file of some kilobytes may state any number of pixels
 PIXEL = {"RGB": 4, "1": 5, "L": 5, "P": 5, "I": 17, "F": 17}  # bytes that a pixel of a mode takes until it is RGB
-TOOLS = {  # folders and files that file managers, NAS, archivers and notebook servers leave; in lower case
-    "@eadir",
+TOOLS = {  # folders and files that file managers, archivers and notebook servers leave; in lower case
     "__macosx",
     "__pycache__",
-    "#recycle",
-    "@recycle",
     "$recycle.bin",
     "system volume information",
     "lost+found",
@@ -63,9 +60,14 @@ TOOLS = {  # folders and files that file managers, NAS, archivers and notebook s
 }
 
 
-def of_a_tool(name: str) -> bool:
-    """Whether a file or folder of that name is hidden or lies there for a program's sake, and so is neither data nor a class."""
-    return name.startswith(".") or name.lower() in TOOLS
+def of_a_tool(name: str, folder: bool = False) -> bool:
+    """Whether a file or folder of that name is hidden or lies there for a program's sake, and so is neither data nor a class.
+
+    Args:
+        name: without the folders it lies in.
+        folder: it is one; NAS begin the names of theirs with @ or #, as in @eaDir and #recycle.
+    """
+    return name.startswith((".", "@", "#") if folder else ".") or name.lower() in TOOLS
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -75,14 +77,14 @@ def class_folders(folder: Path) -> list[str]:
         OSError: there is no such folder.
     """
     found = sorted(entry.name for entry in Path(folder).iterdir() if entry.is_dir())
-    left_out = [name for name in found if of_a_tool(name) and any((Path(folder) / name).iterdir())]
+    left_out = [name for name in found if of_a_tool(name, True) and any((Path(folder) / name).iterdir())]
     if left_out:
         warnings.warn(
-            f"{folder}: {_some(left_out)} {'is' if len(left_out) == 1 else 'are'} no class: names that begin with a dot, and "
+            f"{folder}: {_some(left_out)} {'is' if len(left_out) == 1 else 'are'} no class: names that begin with ., @ or #, and "
             "those that tools give to their folders, are left out",
             stacklevel=2,
         )
-    return [name for name in found if not of_a_tool(name)]
+    return [name for name in found if not of_a_tool(name, True)]
 
 
 def files_in(folder: Path, suffixes: Collection[str], deep: bool = False) -> tuple[list[Path], list[Path]]:
@@ -93,9 +95,9 @@ def files_in(folder: Path, suffixes: Collection[str], deep: bool = False) -> tup
     """
     found, others, seen = [], [], set()
     for place, folders, names in sorted(os.walk(folder, followlinks=deep)) if deep else _flat(folder):
-        folders[:] = [name for name in folders if not of_a_tool(name)]
+        folders[:] = [name for name in folders if not of_a_tool(name, True)]
         real = os.path.realpath(place)
-        if real in seen or any(of_a_tool(part) for part in Path(place).relative_to(folder).parts):
+        if real in seen or any(of_a_tool(part, True) for part in Path(place).relative_to(folder).parts):
             continue
         seen.add(real)
         for name in sorted(names):
