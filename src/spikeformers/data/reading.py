@@ -44,7 +44,7 @@ TURNS = {  # what EXIF's orientation asks for
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
+ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 274, 258, 262, 339  # tags of EXIF and TIFF
 LARGEST_16 = 2**16 - 1
 MOST_MEMORY = 2**30  # bytes for one image; a file of some kilobytes may state any number of pixels
 PIXEL = {"RGB": 4, "1": 5, "L": 5, "P": 5, "I": 17, "F": 17}  # bytes that a pixel of a mode takes until it is RGB
@@ -208,7 +208,8 @@ def check_memory(image: Image.Image, per_pixel: int):
 def stored_image(source: str | Path | BytesIO) -> tuple[Image.Image, int]:
     """An image in RGB as it lies in the file, and EXIF's orientation, 1 to 8: how it has to be turned to be upright.
 
-    More than 8 bits are scaled to 8, as are floating-point numbers, instead of cut off; transparency is left away.
+    More than 8 bits are scaled to 8, as are floating-point numbers and those with a sign, whose largest value is white, instead of
+    cut off; transparency is left away.
 
     Raises:
         ValueError: see `image_header`; or nobody can say which of its values is white, or some are no numbers.
@@ -218,7 +219,7 @@ def stored_image(source: str | Path | BytesIO) -> tuple[Image.Image, int]:
         check_memory(image, PIXEL.get(image.mode, 11 if image.mode.startswith("I") else 8))
         image.load()
         orientation = image_orientation(image)
-        if image.mode.startswith("I") or image.mode == "F":
+        if image.mode.startswith("I") or image.mode == "F" or image.mode == "L" and _signed(image):
             pixels = Image.fromarray(_eight_bits(image)).convert("RGB")
         else:
             known = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)  # premultiplied, of which Pillow makes no RGB
@@ -277,9 +278,15 @@ def image_orientation(image: Image.Image) -> int:
     return value if type(value) is int and value in TURNS else 1
 
 
+def _signed(image):
+    return 2 in getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT, ())
+
+
 def _eight_bits(image):
-    """The pixels uint8 [H, W] of an image of mode I;16 (and its relatives), I or F."""
+    """The pixels uint8 [H, W] of an image of mode I;16 (and its relatives), I or F, or of L with a sign."""
     values = np.asarray(image)
+    if image.mode == "L":
+        values = values.view(np.int8)
     tags = getattr(image, "tag_v2", {})
     black, white = _range(image, values, tags)
     if tags.get(PHOTOMETRIC) == 0 and image.mode != "F":  # white is zero; Pillow turns only images of 8 bits
@@ -293,16 +300,14 @@ def _eight_bits(image):
 
 
 def _range(image, values, tags):
-    """The values that are black and white."""
+    """The values that are black and white, as the file says; a guess by an image's brightest pixel would change its brightness."""
+    bits = tags.get(BITS_PER_SAMPLE, (16,))
+    bits = bits[0] if isinstance(bits, tuple) and bits else 16
     if image.mode.startswith("I;16"):
-        bits = tags.get(BITS_PER_SAMPLE, (16,))
-        return 0, 2 ** (bits[0] if isinstance(bits, tuple) and bits else 16) - 1
+        return 0, 2**bits - 1
+    if image.mode == "I" and image.format == "PPM":  # Pillow scales PPM's to 16 bits
+        return 0, LARGEST_16
     low, high = values.min(), values.max()
-    if image.mode == "I" and low >= 0:
-        if image.format == "PPM" or 255 < high <= LARGEST_16:  # Pillow scales PPM's to 16 bits
-            return 0, LARGEST_16
-        if high <= 255:
-            return 0, 255
     if image.mode == "F":
         if broken := int((~np.isfinite(values)).sum()):
             raise ValueError(f"{broken:,} of its {values.size:,} pixels are no finite numbers (NaN or infinite)")
@@ -310,8 +315,10 @@ def _range(image, values, tags):
             return 0, 1
         if low >= 0 and 16 < high <= 255:  # between 1 and 16, both an image in 0..1 with highlights and a dark one are likely
             return 0, 255
-    kind = "32-bit numbers" if image.mode == "I" else "floating-point numbers"
+    elif bits <= 16 and _signed(image) and low >= 0:
+        return 0, 2 ** (bits - 1) - 1
+    kind = "floating-point numbers" if image.mode == "F" else f"{bits}-bit numbers"
     raise ValueError(
-        f"its pixels are {kind} from {low:g} to {high:g}, which do not say what is white; give 8 or 16 bits, or floating-point "
-        "numbers from 0 to 1"
+        f"its pixels are {kind} from {low:g} to {high:g}, which do not say what is white; give 8 or 16 bits without negative "
+        "values, or floating-point numbers from 0 to 1"
     )
