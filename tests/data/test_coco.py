@@ -14,6 +14,7 @@ from PIL import Image
 
 from spikeformers.data import CocoData, TestSet, TrainingSet, data_names, data_type, test_loader, train_loader
 from spikeformers.data.coco import CROP_SIDES, Outlines, uncompressed
+from spikeformers.data.reading import upright_array
 
 MINIATURE = Path(__file__).parents[3] / "shared" / "data" / "coco_mini"
 SQUARE = [2, 1, 6, 1, 6, 4, 2, 4]  # rows 1 to 3, columns 2 to 5
@@ -556,6 +557,37 @@ def test_boxes_and_masks_lie_on_the_upright_photo(tmp_path, stated):
         assert image.shape == (3, 60, 40) and target["boxes"].tolist() == [[2, 5, 12, 25]]
         assert torch.equal(target["masks"][0].bool(), image[0] > 0.5)
     assert torch.equal(image, data.read(tmp_path / "train" / "1.png"))
+
+
+@pytest.mark.parametrize("as_stored", [False, True])
+@pytest.mark.parametrize("orientation, side", [(2, 20), (3, 20), (4, 20), (5, 30), (8, 30)])
+def test_photos_whose_size_does_not_tell_follow_those_whose_does(tmp_path, orientation, side, as_stored):
+    """Image 1 stands upside down, is mirrored or square; image 2 lies on its side, so that its stated size tells."""
+    images, annotations, stored = [], [], {}
+    for key, (turn, shape) in enumerate([(orientation, (side, 30)), (6, (20, 30))], 1):
+        stored[key] = np.zeros(shape, np.uint8)
+        stored[key][2:7, 3:13] = 255
+        seen = stored[key] if as_stored else upright_array(stored[key], turn)
+        (rows, columns), (height, width) = np.nonzero(seen), seen.shape
+        box = [int(value) for value in (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)]
+        left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
+        outline = [left, top, right, top, right, bottom, left, bottom]
+        images.append({"id": key, "file_name": f"{key}.png", "width": width, "height": height})
+        annotations.append({"id": key, "image_id": key, "category_id": 1, "bbox": box, "segmentation": [outline]})
+    write(tmp_path, {"images": images, "categories": [{"id": 1, "name": "a"}], "annotations": annotations})
+    for key, turn in ((1, orientation), (2, 6)):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        Image.fromarray(stored[key]).save(tmp_path / "train" / f"{key}.png", exif=exif)
+    data = CocoData(root=str(tmp_path), train="train", val="train", hflip=0)
+    way = "as it is stored" if as_stored else "turned upright"
+    with pytest.warns(UserWarning, match=f"1 photo is to be mirrored or turned .* on the photo {way}, as 1 of the 1 are"):
+        samples = TestSet(data)
+    for index in (0, 1):
+        (image, target), _ = samples[index]
+        assert torch.equal(target["masks"][0].bool(), image[0] > 0.5)
+        left, top, right, bottom = target["boxes"][0].int().tolist()
+        assert image[0, top:bottom, left:right].min() == 1 and image[0].sum() == (bottom - top) * (right - left)
 
 
 def test_strips_are_cut_without_becoming_gigabytes(tmp_path):

@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional as F
 from .._options import PROBABILITY, check_options
 from .._ranges import Range
 from .loading import Measured, collate_dense, read_image
-from .reading import regular_file, stored_image, upright, upright_array, upright_boxes
+from .reading import drawn_as_stored, regular_file, stored_image, tells_nothing, upright, upright_array, upright_boxes
 
 LEAST_SIDE = 1.0  # pixels; an object whose box is narrower after augmentation is no longer trained on
 CROP_SHORT_SIDES = (400, 500, 600)  # pixels; the second branch of DETR's augmentation
@@ -156,6 +156,10 @@ class Coco:
         )
         self._keep(images, objects, 0 if data.empty or not training else 1, data.first)
         self._say_what_is_missing(objects, data)
+        # a photo without objects says nothing
+        shown = [place for place in range(len(self.ids)) if self._starts[place] < self._starts[place + 1]]
+        photos = [self.folder / self.names[place] for place in shown]
+        self._as_stored = drawn_as_stored(self.file, photos, lambda index: self.sizes[shown[index]][::-1])
 
     def _entries(self, content, key, kind, needed):
         """The entries of the list `key` by their ids."""
@@ -330,8 +334,9 @@ class Coco:
             raise ValueError(
                 f"it has {image.width}x{image.height} pixels, but image {self.ids[index]} in {self.file} {stated[0]}x{stated[1]}"
             )
+        as_stored = self._as_stored if tells_nothing(orientation, *stored.size) else stated != image.size
         target = self.target(index)
-        return (image, target if stated == image.size else turned(target, orientation, *stated)), 0
+        return (image, turned(target, orientation, *stated) if as_stored else target), 0
 
     def target(self, index: int) -> dict:
         """The objects of image `index` as the file states them."""

@@ -7,7 +7,7 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from io import BytesIO
@@ -46,6 +46,7 @@ TURNS = {  # what EXIF's orientation asks for
 }
 ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 274, 258, 262, 339  # tags of EXIF and TIFF
 LARGEST_16 = 2**16 - 1
+HEADERS = 5000  # photos, evenly spread, whose orientation is looked at when a split is opened; of all if one of them is to be turned
 MOST_MEMORY = 2**30  # bytes for one image; a file of some kilobytes may state any number of pixels
 PIXEL = {"RGB": 4, "1": 5, "L": 5, "P": 5, "I": 17, "F": 17}  # bytes that a pixel of a mode takes until it is RGB
 TOOLS = {  # folders and files that file managers, archivers and notebook servers leave; in lower case
@@ -276,6 +277,66 @@ def image_orientation(image: Image.Image) -> int:
     except Exception:  # damaged EXIF, at which Pillow raises many kinds, says nothing
         return 1
     return value if type(value) is int and value in TURNS else 1
+
+
+def header_orientation(source: str | Path | BytesIO) -> tuple[tuple[int, int], int]:
+    """Width and height of an image as it is stored and EXIF's orientation, 1 to 8, without reading its pixels.
+
+    Raises:
+        ValueError: see `image_header`.
+        OSError: see `image_header`.
+    """
+    with image_header(source) as image:
+        # Pillow turns TIFF files itself, and in PNG files that do not state EXIF before the pixels would read these
+        says = image.format != "TIFF" and (image.format != "PNG" or {"exif", "Raw profile type exif"} & image.info.keys())
+        return image.size, image_orientation(image) if says else 1
+
+
+def tells_nothing(orientation: int, width: int, height: int) -> bool:
+    """Whether annotations of a photo have the same size before and after it is turned as EXIF's orientation asks."""
+    return orientation in (2, 3, 4) or orientation in (5, 6, 7, 8) and width == height
+
+
+def drawn_as_stored(where: str | Path, photos: Sequence[Path], stated: Callable[[int], tuple[int, int] | None]) -> bool:
+    """Whether annotations whose size does not tell were drawn on the photos as they are stored, instead of upright.
+
+    The photos of the split whose annotations tell decide by their majority; without any it is no. A warning says for how many
+    photos this had to be decided, and how it was.
+
+    Args:
+        where: the folder or file of the annotations, for the message.
+        photos: of the split.
+        stated: the width and height of the annotations of photo i; None if they cannot be read or say how they are to be turned.
+    """
+    count = min(len(photos), HEADERS)
+    some = [place * len(photos) // count for place in range(count)]
+    found = [_how_drawn(photos[index], index, stated) for index in some]
+    if any(found) and count < len(photos):
+        found += [_how_drawn(photos[index], index, stated) for index in sorted({*range(len(photos))}.difference(some))]
+    unclear, stored, upright_ones = (found.count(kind) for kind in ("unclear", "as stored", "upright"))
+    if unclear:
+        way = "as it is stored" if stored > upright_ones else "turned upright"
+        why = f"as {max(stored, upright_ones):,} of the {stored + upright_ones:,} are whose size tells"
+        warnings.warn(
+            f"{where}: {unclear:,} photo{'s are' if unclear > 1 else ' is'} to be mirrored or turned (EXIF's orientation), and the size of "
+            f"the annotations does not tell whether they were drawn before or after; they are taken for drawn on the photo {way}, "
+            f"{why if stored + upright_ones else 'as most tools show it'}. If that is wrong, turn the photos' pixels and remove the orientation",
+            stacklevel=3,
+        )
+    return stored > upright_ones
+
+
+def _how_drawn(photo, index, stated):
+    try:
+        size, orientation = header_orientation(photo)
+        given = stated(index) if orientation != 1 else None
+    except UNREADABLE:  # whoever asks for it will see why
+        return None
+    if given is None or given not in (size, size[::-1]):
+        return None
+    if tells_nothing(orientation, *size):
+        return "unclear" if given == size else None
+    return "as stored" if given == size else "upright"
 
 
 def _signed(image):
