@@ -138,6 +138,15 @@ def test_negative_values_are_refused_instead_of_becoming_bright(kind, low):
         upright_image(signed_tiff(np.array([[low, 9]] * 40), kind))
 
 
+@pytest.mark.parametrize("largest, kind", [(1023, "<u2"), (4095, "<u2"), (100, "u1")])
+@pytest.mark.parametrize("magic", [b"P5", b"P6"])
+def test_values_above_the_largest_that_is_stated_are_refused(magic, largest, kind):
+    """Of which Pillow makes white: of files of the wrong order of bytes nearly all."""
+    values = np.full((40, 60, 3 if magic == b"P6" else 1), largest if kind == "<u2" else 101).astype(kind)
+    with pytest.raises(ValueError, match=f"it has the value .*, but states {largest} as the largest"):
+        upright_image(io.BytesIO(magic + b" 60 40 %d\n" % largest + values.tobytes()))
+
+
 @pytest.mark.parametrize("largest", [100, 32767])
 def test_a_dark_image_stays_dark(largest):
     """No value of another image, nor the brightest of its own, says what is white."""

@@ -218,6 +218,7 @@ def stored_image(source: str | Path | BytesIO) -> tuple[Image.Image, int]:
     """
     with image_header(source) as image:
         check_memory(image, PIXEL.get(image.mode, 11 if image.mode.startswith("I") else 8))
+        _check_largest(image)
         image.load()
         orientation = image_orientation(image)
         if image.mode.startswith("I") or image.mode == "F" or image.mode == "L" and _signed(image):
@@ -228,6 +229,27 @@ def stored_image(source: str | Path | BytesIO) -> tuple[Image.Image, int]:
             pixels = pixels if pixels.mode == "RGB" else pixels.convert("RGB")
     pixels.info = {}  # what was true of the file, such as its orientation, need not be of what is made of it
     return pixels, orientation
+
+
+def _check_largest(image):
+    """
+    Raises:
+        ValueError: a PPM file has values above the largest that it states, of which Pillow would make white.
+    """
+    if image.format != "PPM" or not image.tile or image.tile[0][0] != "ppm":
+        return
+    offset, largest = image.tile[0][2], image.tile[0][3][-1]
+    kind = np.dtype("u1" if largest < 256 else ">u2")
+    left, place = image.width * image.height * len(image.getbands()) * kind.itemsize, image.fp.tell()
+    image.fp.seek(offset)
+    while left and (part := image.fp.read(min(left, 2**20))):
+        left -= len(part)
+        found = np.frombuffer(part[: len(part) // kind.itemsize * kind.itemsize], kind).max(initial=0)
+        if found > largest:
+            raise ValueError(
+                f"it has the value {found}, but states {largest} as the largest; values of more than 8 bits have their higher byte first"
+            )
+    image.fp.seek(place)
 
 
 def upright_image(source: str | Path | BytesIO) -> Image.Image:
