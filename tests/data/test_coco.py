@@ -14,6 +14,7 @@ from PIL import Image
 
 from spikeformers.data import CocoData, TestSet, TrainingSet, data_names, data_type, test_loader, train_loader
 from spikeformers.data.coco import CROP_SIDES, Outlines, uncompressed
+from spikeformers.data.reading import upright_array
 
 MINIATURE = Path(__file__).parents[3] / "shared" / "data" / "coco_mini"
 SQUARE = [2, 1, 6, 1, 6, 4, 2, 4]  # rows 1 to 3, columns 2 to 5
@@ -344,6 +345,17 @@ def test_broken_files(data, tmp_path):
         data.source(training=True)
 
 
+@pytest.mark.parametrize("crowd", [0.0, False, None, 1.0])
+def test_what_exporters_write_for_crowds_and_areas(data, tmp_path, crowd):
+    """iscrowd as a table's column holds it, and an area that is null: the box's stands for it."""
+    changed = content()
+    changed["annotations"][0].update(iscrowd=crowd, area=None)
+    write(tmp_path, changed)
+    target = TestSet(data)[1][0][1]
+    width, height = changed["annotations"][0]["bbox"][2:]
+    assert target["iscrowd"][0] == int(crowd or 0) and target["area"][0] == width * height
+
+
 def test_boxes_alone_need_neither_outlines_nor_their_library(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "faster_coco_eval.core", None)
     with pytest.raises(ValueError, match=r"pip install 'spikeformers\[dense\]'"):
@@ -424,10 +436,19 @@ def test_boxes_and_outlines_in_shares_of_the_image_are_an_error(data, tmp_path):
     for annotation in shares["annotations"]:
         annotation.update(bbox=[1, 1, 3, 3], iscrowd=0)
     write(tmp_path, shares)
-    with pytest.raises(ValueError, match="the masks of the first 50 images with objects have no pixel in them; the points"):
+    with pytest.raises(ValueError, match="no mask has a pixel in its image; the points"):
         data.source(training=True)
     data.masks = False
     assert data.source(training=True).objects == 5
+
+
+def test_a_split_is_not_refused_for_its_first_outlines(tmp_path):
+    shared = {"category_id": 1, "bbox": [1, 1, 5, 5], "iscrowd": 0, "area": 25}
+    outlines = [[90, 90, 95, 90, 95, 95]] * 60 + [SQUARE]
+    images = [{"id": key, "file_name": "a.png", "width": 10, "height": 8} for key in range(61)]
+    annotations = [{"id": key, "image_id": key, "segmentation": [outlines[key]], **shared} for key in range(61)]
+    write(tmp_path, {"images": images, "categories": [{"id": 1, "name": "a"}], "annotations": annotations})
+    assert len(CocoData(root=str(tmp_path), train="train").source(training=True)) == 61
 
 
 def test_objects_in_other_images_than_the_first(data, tmp_path):
@@ -536,6 +557,37 @@ def test_boxes_and_masks_lie_on_the_upright_photo(tmp_path, stated):
         assert image.shape == (3, 60, 40) and target["boxes"].tolist() == [[2, 5, 12, 25]]
         assert torch.equal(target["masks"][0].bool(), image[0] > 0.5)
     assert torch.equal(image, data.read(tmp_path / "train" / "1.png"))
+
+
+@pytest.mark.parametrize("as_stored", [False, True])
+@pytest.mark.parametrize("orientation, side", [(2, 20), (3, 20), (4, 20), (5, 30), (8, 30)])
+def test_photos_whose_size_does_not_tell_follow_those_whose_does(tmp_path, orientation, side, as_stored):
+    """Image 1 stands upside down, is mirrored or square; image 2 lies on its side, so that its stated size tells."""
+    images, annotations, stored = [], [], {}
+    for key, (turn, shape) in enumerate([(orientation, (side, 30)), (6, (20, 30))], 1):
+        stored[key] = np.zeros(shape, np.uint8)
+        stored[key][2:7, 3:13] = 255
+        seen = stored[key] if as_stored else upright_array(stored[key], turn)
+        (rows, columns), (height, width) = np.nonzero(seen), seen.shape
+        box = [int(value) for value in (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)]
+        left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
+        outline = [left, top, right, top, right, bottom, left, bottom]
+        images.append({"id": key, "file_name": f"{key}.png", "width": width, "height": height})
+        annotations.append({"id": key, "image_id": key, "category_id": 1, "bbox": box, "segmentation": [outline]})
+    write(tmp_path, {"images": images, "categories": [{"id": 1, "name": "a"}], "annotations": annotations})
+    for key, turn in ((1, orientation), (2, 6)):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        Image.fromarray(stored[key]).save(tmp_path / "train" / f"{key}.png", exif=exif)
+    data = CocoData(root=str(tmp_path), train="train", val="train", hflip=0)
+    way = "as it is stored" if as_stored else "turned upright"
+    with pytest.warns(UserWarning, match=f"1 photo is to be mirrored or turned .* on the photo {way}, as 1 of the 1 are"):
+        samples = TestSet(data)
+    for index in (0, 1):
+        (image, target), _ = samples[index]
+        assert torch.equal(target["masks"][0].bool(), image[0] > 0.5)
+        left, top, right, bottom = target["boxes"][0].int().tolist()
+        assert image[0, top:bottom, left:right].min() == 1 and image[0].sum() == (bottom - top) * (right - left)
 
 
 def test_strips_are_cut_without_becoming_gigabytes(tmp_path):

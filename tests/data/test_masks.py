@@ -11,6 +11,7 @@ from PIL import Image
 
 from spikeformers.data import MaskData, TestSet, TrainingSet, data_names, data_type, test_loader, train_loader
 from spikeformers.data.masks import fitted
+from spikeformers.data.reading import upright_array
 
 IDENTITY = {"mean": (0, 0, 0), "std": (1, 1, 1)}
 PLAIN = {"hflip": 0.0, "photometric": 0.0, "ratio": (1.0, 1.0), "cat_max_ratio": 1.0, **IDENTITY}
@@ -308,6 +309,21 @@ def test_a_class_in_the_last_mask_is_found(tmp_path, recwarn):
     assert TestSet(masks(tmp_path, classes=2)).source.absent == [] and not len(recwarn)
 
 
+def test_a_split_is_refused_for_what_none_of_its_masks_has_only(tmp_path):
+    """400 masks of one class and ignored borders, of which every second is looked at at first; the second has the other class."""
+    for number in range(400):
+        write(tmp_path, f"{number:03}", [[0, 255]])
+    with pytest.raises(ValueError, match="no pixel in the 400 masks looked at"):
+        masks(tmp_path, classes=2).source(training=True)
+    write(tmp_path, "001", [[1, 255]])
+    assert masks(tmp_path, classes=2).source(training=True).absent == []
+    for number in range(400):
+        write(tmp_path, f"{number:03}", [[255, 255]])
+    write(tmp_path, "001", [[1, 255]])
+    with pytest.warns(UserWarning, match="is of 0"):
+        assert masks(tmp_path, classes=2).source(training=False).absent == ["0"]
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_masks_of_few_bits_keep_their_values(tmp_path, bits):
     """Pillow stretches grey of 2 and 4 bits over 0 to 255."""
@@ -341,6 +357,41 @@ def test_masks_turn_with_their_photos(tmp_path, drawn_on):
     (seen, target), _ = TestSet(masks(tmp_path, classes=2, size=(60, 40), **IDENTITY))[0]
     assert seen.shape == (3, 40, 60) and torch.equal(target, torch.from_numpy(classes).long())
     assert torch.equal(seen[0] > 0.5, target.bool())
+
+
+def write_photo(root, name, orientation, as_stored, shape):
+    """A photo of two halves, and a mask drawn on it upright or as it is stored; returns the classes of the upright photo."""
+    stored = np.zeros(shape, np.uint8)
+    stored[: shape[0] // 2, : shape[1] // 2] = 1
+    upright = upright_array(stored, orientation)
+    write(root, name, stored if as_stored else upright)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.repeat(stored[..., None] * 255, 3, 2)).save(root / "images" / "training" / f"{name}.png", exif=exif)
+    return upright
+
+
+@pytest.mark.parametrize("orientation, shape", [(2, (8, 12)), (3, (8, 12)), (4, (8, 12)), (6, (8, 8)), (7, (8, 8))])
+def test_photos_whose_masks_do_not_tell_follow_those_that_do(tmp_path, orientation, shape):
+    data = masks(tmp_path, classes=2, size=(32, 8))
+    want = write_photo(tmp_path, "1", orientation, False, shape)
+    with pytest.warns(UserWarning, match="1 photo is to be mirrored or turned .* drawn on the photo turned upright, as most tools show it"):
+        assert np.array_equal(data.source(training=False)[0][0][1], want)
+    want = write_photo(tmp_path, "1", orientation, True, shape)
+    lying = [write_photo(tmp_path, name, 6, True, (8, 12)) for name in "23"]
+    write_photo(tmp_path, "4", 8, False, (8, 12))
+    with pytest.warns(UserWarning, match="1 photo is .* on the photo as it is stored, as 2 of the 3 are whose size tells"):
+        source = data.source(training=False)
+    assert np.array_equal(source[0][0][1], want) and np.array_equal(source[1][0][1], lying[0])
+
+
+def test_a_mask_that_says_how_it_is_turned_is_turned_so(tmp_path, recwarn):
+    write_photo(tmp_path, "2", 6, True, (8, 12))
+    want = write_photo(tmp_path, "1", 3, True, (8, 12))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(upright_array(want, 3)).save(tmp_path / "annotations" / "training" / "1.png", exif=exif)
+    assert np.array_equal(masks(tmp_path, classes=2).source(training=False)[0][0][1], want) and not len(recwarn)
 
 
 def test_hidden_files_are_no_images_and_others_are_named(tmp_path):

@@ -46,6 +46,20 @@ def white_is_zero():
     return io.BytesIO(content[:place] + b"\0" + content[place + 1 :])
 
 
+def colour_ppm(largest):
+    values = np.repeat((RAMP * largest).astype(">u2")[..., None], 3, 2)
+    return io.BytesIO(b"P6 64 48 %d\n" % largest + values.tobytes())
+
+
+def signed_tiff(values, kind):
+    """A TIFF file of whole numbers with a sign, which Pillow reads but does not write."""
+    content = values.astype(kind).tobytes()
+    height, width = values.shape
+    tags = [(256, width), (257, height), (258, 8 * np.dtype(kind).itemsize), (259, 1), (262, 1), (273, 122), (277, 1), (279, len(content)), (339, 2)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return io.BytesIO(b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4) + content)
+
+
 RAMPS = {
     "16-bit PNG": lambda: saved(Image.fromarray((RAMP * 65535).astype(np.uint16)), "PNG"),
     "16-bit TIFF": lambda: saved(Image.fromarray((RAMP * 65535).astype(np.uint16)), "TIFF"),
@@ -54,8 +68,11 @@ RAMPS = {
     "16-bit PGM": lambda: io.BytesIO(b"P5 64 48 65535\n" + (RAMP * 65535).astype(">u2").tobytes()),
     "10-bit PGM": lambda: io.BytesIO(b"P5 64 48 1023\n" + (RAMP * 1023).astype(">u2").tobytes()),
     "16-bit JPEG 2000": lambda: saved(Image.fromarray((RAMP * 65535).astype(np.uint16)), "JPEG2000"),
-    "32-bit TIFF of 16 bits": lambda: saved(Image.fromarray((RAMP * 65535).astype(np.int32)), "TIFF"),
-    "32-bit TIFF of 8 bits": lambda: saved(Image.fromarray((RAMP * 255).astype(np.int32)), "TIFF"),
+    "10-bit PPM": lambda: colour_ppm(1023),
+    "12-bit PPM": lambda: colour_ppm(4095),
+    "12-bit PPM, plain": lambda: io.BytesIO(b"P2 64 48 4095\n" + b" ".join(b"%d" % value for value in (RAMP * 4095).astype(int).flat)),
+    "signed 16-bit TIFF": lambda: signed_tiff(RAMP * 32767, "<i2"),
+    "signed 8-bit TIFF": lambda: signed_tiff((RAMP * 127).round(), "i1"),
     "float TIFF": lambda: saved(Image.fromarray(RAMP.astype(np.float32)), "TIFF"),
     "float TIFF in 0..255": lambda: saved(Image.fromarray((RAMP * 255).astype(np.float32)), "TIFF"),
     "16-bit colour PNG": lambda: io.BytesIO(colour_of_16_bits()),
@@ -83,7 +100,8 @@ def colour_of_16_bits():
 def test_a_ramp_from_black_to_white_stays_one(kind):
     image = upright_image(RAMPS[kind]())
     assert image.mode == "RGB" and image.size == (64, 48)
-    assert np.abs(np.asarray(image) / 255 - RAMP[..., None]).max() <= (0.03 if kind == "palette" else 1 / 255)
+    coarse = {"palette": 0.03, "signed 8-bit TIFF": 0.5 / 127 + 0.5 / 255}.get(kind, 1 / 255)
+    assert np.abs(np.asarray(image) / 255 - RAMP[..., None]).max() <= coarse
 
 
 def test_black_and_white_of_one_bit():
@@ -99,6 +117,8 @@ def test_black_and_white_of_one_bit():
         ((RAMP * 4).astype(np.float32), "floating-point numbers from 0 to 4, which do not say what is white"),
         ((RAMP - 0.5).astype(np.float32), "floating-point numbers from -0.5"),
         ((RAMP * 2e9).astype(np.int32), "32-bit numbers from 0 to 2e"),
+        ((RAMP * 255).astype(np.int32), "32-bit numbers from 0 to 255, which do not say what is white; give 8 or 16 bits"),
+        ((RAMP * 256).astype(np.int32), "32-bit numbers from 0 to 256"),
         ((RAMP * 100 - 50).astype(np.int32), "32-bit numbers from -50"),
     ],
 )
@@ -110,6 +130,27 @@ def test_values_without_a_white_are_refused(values, message, tmp_path):
     Image.fromarray(values).save(saved_file)
     with pytest.raises(ValueError, match=f"a.tif .*{message}"):
         read_image(saved_file)
+
+
+@pytest.mark.parametrize("kind, low", [("<i2", -3), ("i1", -1)])
+def test_negative_values_are_refused_instead_of_becoming_bright(kind, low):
+    with pytest.raises(ValueError, match=f"-bit numbers from {low} to 9"):
+        upright_image(signed_tiff(np.array([[low, 9]] * 40), kind))
+
+
+@pytest.mark.parametrize("largest, kind", [(1023, "<u2"), (4095, "<u2"), (100, "u1")])
+@pytest.mark.parametrize("magic", [b"P5", b"P6"])
+def test_values_above_the_largest_that_is_stated_are_refused(magic, largest, kind):
+    """Of which Pillow makes white: of files of the wrong order of bytes nearly all."""
+    values = np.full((40, 60, 3 if magic == b"P6" else 1), largest if kind == "<u2" else 101).astype(kind)
+    with pytest.raises(ValueError, match=f"it has the value .*, but states {largest} as the largest"):
+        upright_image(io.BytesIO(magic + b" 60 40 %d\n" % largest + values.tobytes()))
+
+
+@pytest.mark.parametrize("largest", [100, 32767])
+def test_a_dark_image_stays_dark(largest):
+    """No value of another image, nor the brightest of its own, says what is white."""
+    assert np.asarray(upright_image(signed_tiff(np.full((48, 64), largest), "<i2"))).max() == round(largest / 32767 * 255)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
@@ -198,10 +239,13 @@ def test_whatever_a_decoder_raises_is_an_unreadable_file(tmp_path, monkeypatch, 
 
 
 def test_names_that_are_no_data(tmp_path):
-    for name in (".ipynb_checkpoints", "@eaDir", "__MACOSX", "Thumbs.db", "._1.jpg", ".DS_Store"):
+    for name in (".ipynb_checkpoints", "__MACOSX", "Thumbs.db", "._1.jpg", ".DS_Store"):
         assert of_a_tool(name)
-    for name in ("cat", "_other", "eaDir", "2.5", "@home"):
-        assert not of_a_tool(name)
+    for name in ("@eaDir", "@tmp", "#recycle", "#snapshot", "$RECYCLE.BIN", ".git"):
+        assert of_a_tool(name, folder=True)
+    for name in ("cat", "_other", "eaDir", "2.5", "a@home", "c#"):
+        assert not of_a_tool(name) and not of_a_tool(name, folder=True)
+    assert not of_a_tool("@friend.jpg") and not of_a_tool("#1.jpg")
     for name in ("b", "a", ".hidden", "@eaDir"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").touch()

@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional as F
 from .._options import PROBABILITY, check_options
 from .._ranges import Range
 from .loading import Measured, collate_dense, read_image
-from .reading import regular_file, stored_image, upright, upright_array, upright_boxes
+from .reading import drawn_as_stored, regular_file, stored_image, tells_nothing, upright, upright_array, upright_boxes
 
 LEAST_SIDE = 1.0  # pixels; an object whose box is narrower after augmentation is no longer trained on
 CROP_SHORT_SIDES = (400, 500, 600)  # pixels; the second branch of DETR's augmentation
@@ -28,7 +28,6 @@ LONGEST_CROPPED = 16 * max(CROP_SHORT_SIDES)  # pixels of the long side before t
 FARTHEST = 1e6  # pixels; a coordinate beyond is a mistake, and the library that draws outlines reckons with 32-bit integers
 LONGEST_OUTLINE = 2e6  # pixels along an object's polygons; drawing takes some 20 bytes for each
 LARGEST_MASKS = 2**32  # bytes of an image's masks, one per pixel and object
-LOOKED_AT = 50  # images among which an object to train on must have a mask with a pixel
 RUN_CHARACTERS = 10  # in COCO's string; 7 hold 32 bits
 
 
@@ -120,7 +119,7 @@ class Coco:
     """The images of one split, by ascending id, each upright as the camera says, with a target:
 
     boxes: float32 [N, 4]; labels: int64 [N], 1 to K in the order of the categories' ids; masks: uint8 [N, H, W], where
-    `CocoData.masks` asks for them; area: float32 [N], as annotated; iscrowd: int64 [N]; image_id: int.
+    `CocoData.masks` asks for them; area: float32 [N], as annotated, or the box's where it is missing; iscrowd: int64 [N]; image_id: int.
 
     Annotations are taken for those of the upright photo, as most tools show it, where the file states its width and height; where
     it states those of the photo as it is stored, lying on its side, they are turned with it. Which of the two cannot be told by
@@ -157,6 +156,10 @@ class Coco:
         )
         self._keep(images, objects, 0 if data.empty or not training else 1, data.first)
         self._say_what_is_missing(objects, data)
+        # a photo without objects says nothing
+        shown = [place for place in range(len(self.ids)) if self._starts[place] < self._starts[place + 1]]
+        photos = [self.folder / self.names[place] for place in shown]
+        self._as_stored = drawn_as_stored(self.file, photos, lambda index: self.sizes[shown[index]][::-1])
 
     def _entries(self, content, key, kind, needed):
         """The entries of the list `key` by their ids."""
@@ -203,12 +206,14 @@ class Coco:
         left, top, width, height = _numbers(annotation["bbox"], 4, "bbox", "[left, top, width, height]")
         if max(abs(left), abs(top), abs(left + width), abs(top + height)) > FARTHEST:
             raise ValueError(f"has the bbox {annotation['bbox']}, which lies more than {FARTHEST:,.0f} pixels away")
-        (area,) = _numbers([annotation.get("area", max(0, width) * max(0, height))], 1, "area", "the object's pixels")
+        area = annotation.get("area")  # many exporters leave it out or write null
+        (area,) = _numbers([max(0, width) * max(0, height) if area is None else area], 1, "area", "the object's pixels")
         if not 0 <= area <= FARTHEST**2:
             raise ValueError(f"has the area {area:g}; give the object's pixels")
-        crowd = annotation.get("iscrowd", 0)
-        if not isinstance(crowd, int) or crowd not in (0, 1):
+        crowd = annotation.get("iscrowd")
+        if not (crowd is None or isinstance(crowd, (int, float)) and crowd in (0, 1)):
             raise ValueError(f"has the iscrowd {crowd!r}; give 0 or 1")
+        crowd = int(crowd or 0)  # 0.0 and null are written too
         if width <= 0 or height <= 0:  # what outline such an object has does not matter
             return image["id"], None, label, area, crowd, None
         outlines = None
@@ -289,8 +294,8 @@ class Coco:
                 warnings.warn(f"{text}; average precision is not defined", stacklevel=2)
         elif self.training and self.masks and not self._some_mask_has_pixels():
             raise ValueError(
-                f"{self.file} has no object to train on: the masks of the first {LOOKED_AT} images with objects have no pixel in "
-                "them; the points of polygons are in pixels, not in shares of the image"
+                f"{self.file} has no object to train on: no mask has a pixel in its image; "
+                "the points of polygons are in pixels, not in shares of the image"
             )
         there = {item[2] for item in kept}
         self.absent = [name for label, name in enumerate(self.classes, 1) if label not in there]
@@ -301,15 +306,14 @@ class Coco:
             )
 
     def _some_mask_has_pixels(self):
-        looked_at = 0
+        """Looks at one image where all is well, and at all before the split is refused; at none whose masks take too much memory."""
+        looked_at = False
         for index, (height, width) in enumerate(self.sizes):
             own = range(*self._starts[index : index + 2])
             if own and height * width * len(own) <= LARGEST_MASKS:
                 if self._outlines.masks(own, height, width).any():
                     return True
-                looked_at += 1
-                if looked_at == LOOKED_AT:
-                    break
+                looked_at = True
         return not looked_at
 
     @property
@@ -330,8 +334,9 @@ class Coco:
             raise ValueError(
                 f"it has {image.width}x{image.height} pixels, but image {self.ids[index]} in {self.file} {stated[0]}x{stated[1]}"
             )
+        as_stored = self._as_stored if tells_nothing(orientation, *stored.size) else stated != image.size
         target = self.target(index)
-        return (image, target if stated == image.size else turned(target, orientation, *stated)), 0
+        return (image, turned(target, orientation, *stated) if as_stored else target), 0
 
     def target(self, index: int) -> dict:
         """The objects of image `index` as the file states them."""

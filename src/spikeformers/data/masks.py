@@ -19,11 +19,14 @@ from .reading import (
     NOT_THE_FILE,
     UNREADABLE,
     check_memory,
+    drawn_as_stored,
     files_in,
+    header_orientation,
     image_header,
     image_orientation,
     stored_image,
     tell_left_out,
+    tells_nothing,
     upright,
     upright_array,
 )
@@ -33,7 +36,7 @@ LARGEST_VALUE = 2**16 - 1  # of a pixel of a mask
 GREYS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the values of PNG files of 2 and 4 bits by
 CROPS = 11  # one, and 10 more if a class covers too much of it
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-LOOKED_AT = 200  # masks, evenly spread, in which all classes are looked for when a split is opened
+LOOKED_AT = 200  # masks, evenly spread, in which all classes are looked for when a split is opened; in all before it is refused
 
 
 @dataclass
@@ -43,7 +46,8 @@ class MaskData(Measured):
     Args:
         name: masks, a folder of images and one of masks for each split. A mask is a PNG file of the image's name and size with
             the class of each pixel: grey of 1 to 16 bits, or with a palette, which is not looked at. Photos are turned upright
-            as the camera says, and a mask that has the size of the photo as it is stored is turned with it.
+            as the camera says, and a mask that has the size of the photo as it is stored is turned with it. Where both sizes are the
+            same, most of the split's photos that tell decide, and a warning says so.
         root: folder that holds the data.
         train: the split that is trained on.
         val: the split that is tested on.
@@ -155,8 +159,8 @@ class MaskData(Measured):
 class Masks:
     """The images of one split, in the order of their names, with the class of each pixel, 0 to K - 1 or IGNORED.
 
-    Some masks are looked at when the split is opened: `absent` are the classes of which none has a pixel, and of which a warning
-    tells.
+    Some masks are looked at when the split is opened, and all before it is refused for what they lack: `absent` are the classes of
+    which none looked at has a pixel, and of which a warning tells.
 
     Raises:
         ValueError: there are no images, their masks have colours instead of classes, nothing states the classes, or the pixels
@@ -184,6 +188,7 @@ class Masks:
         self.meaning[[*data.ignored, *range(first)]] = IGNORED
         self._check_first_mask()
         self.absent = self._look_for_classes(data, training)
+        self._as_stored = drawn_as_stored(self.folder, self.files, self._size_without_orientation)
 
     def _check_first_mask(self):
         """Masks of colours are a mistake in the whole data set, which need not be told for each of its files."""
@@ -201,12 +206,17 @@ class Masks:
         classes, are one class and the ignored value.
         """
         count = min(len(self.files), LOOKED_AT)
+        some = [place * len(self.files) // count for place in range(count)]
+        rest = sorted({*range(len(self.files))}.difference(some))
         pixels, looked_at = np.zeros(IGNORED + 1, np.int64), 0
-        for index in (place * len(self.files) // count for place in range(count)):
+        for number, index in enumerate((*some, *rest)):
+            # a data set is refused for what none of its masks has, not for what some have not
+            if number >= count and not self._nothing_to_tell_apart(pixels, training):
+                break
             try:
                 with image_header(self.files[index]) as image:
                     size = image.size
-                classes = self._classes_of(self._mask_values(index, size), self.mask_file(index))
+                classes = self._classes_of(self._mask_values(index, size)[0], self.mask_file(index))
             except UNREADABLE:  # whoever asks for it will see why
                 continue
             pixels += np.bincount(classes.ravel(), minlength=IGNORED + 1)
@@ -228,11 +238,20 @@ class Masks:
                 f". If an ignored value stands for a class, write the class's value, {self.values.start} to "
                 f"{self.values.stop - 1}, into the masks instead, or give another data.ignore"
             )
-        only_ignored = not pixels[: len(self.classes)].any()
-        if only_ignored or training and pixels[IGNORED] and len(absent) == len(self.classes) - 1 > 0:
+        if self._nothing_to_tell_apart(pixels, training):
             raise ValueError(text)
         warnings.warn(text, stacklevel=2)
         return absent
+
+    def _nothing_to_tell_apart(self, pixels, training):
+        """Whether so many pixels of each class, and ignored ones at the end, are all ignored, or in training of one class or ignored."""
+        found = np.count_nonzero(pixels[: len(self.classes)])
+        return found == 0 or bool(training and pixels[IGNORED] and found == 1 < len(self.classes))
+
+    def _size_without_orientation(self, index):
+        """Width and height of the mask of image `index`; None if it says itself how it is to be turned."""
+        size, orientation = header_orientation(self.mask_file(index))
+        return size if orientation == 1 else None
 
     def mask_file(self, index: int) -> Path:
         """The file of the mask of image `index`."""
@@ -259,15 +278,20 @@ class Masks:
             ValueError: the mask is damaged, of another size, or has classes that do not exist.
         """
         file = self.mask_file(index)
-        values = self._mask_values(index, size)
-        if values.shape == size and values.shape != size[::-1] and orientation in (5, 6, 7, 8):
-            values = upright_array(values, orientation)  # drawn on the photo as it is stored
+        values, own = self._mask_values(index, size)
+        if tells_nothing(orientation, *size):
+            as_stored = self._as_stored and own == 1
+        else:
+            as_stored = values.shape == size and orientation != 1
+        if as_stored:
+            values = upright_array(values, orientation)
         if values.shape != size[::-1]:
             raise ValueError(_other_size(size, file, values.shape[::-1]))
         return torch.from_numpy(self._classes_of(values, file))
 
     def _mask_values(self, index, size):
-        """The values [H, W] in the mask of image `index` of the width and height `size`, or lying on its side."""
+        """The values [H, W] in the mask of image `index` of the width and height `size`, or lying on its side, turned as the mask itself
+        says; and the orientation that it says, 1 to 8."""
         file = self.mask_file(index)
         try:
             with image_header(file) as mask:
@@ -277,7 +301,8 @@ class Masks:
                 check_memory(mask, 10)
                 raw = mask.tile[0][3] if mask.format == "PNG" and mask.tile else ""
                 mask.load()
-                values = upright_array(np.asarray(mask), image_orientation(mask))
+                own = image_orientation(mask)
+                values = upright_array(np.asarray(mask), own)
         except FileNotFoundError:
             raise ValueError(f"it has no mask {file}") from None
         except UNREADABLE as error:
@@ -288,7 +313,7 @@ class Masks:
             raise ValueError(f"its mask {file} cannot be read: {error}") from None
         if values.dtype == bool:
             values = values.astype(np.uint8)
-        return values // GREYS.get(raw, 1)
+        return values // GREYS.get(raw, 1), own
 
     def _classes_of(self, values, file):
         """The classes uint8 [H, W] that values stand for.

@@ -6,7 +6,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from io import BytesIO
@@ -45,16 +45,14 @@ TURNS = {  # what EXIF's orientation asks for
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
+ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 274, 258, 262, 339  # tags of EXIF and TIFF
 LARGEST_16 = 2**16 - 1
+HEADERS = 5000  # photos, evenly spread, whose orientation is looked at when a split is opened; of all if one of them is to be turned
 MOST_MEMORY = 2**30  # bytes for one image; a file of some kilobytes may state any number of pixels
 PIXEL = {"RGB": 4, "1": 5, "L": 5, "P": 5, "I": 17, "F": 17}  # bytes that a pixel of a mode takes until it is RGB
-TOOLS = {  # folders and files that file managers, NAS, archivers and notebook servers leave; in lower case
-    "@eadir",
+TOOLS = {  # folders and files that file managers, archivers and notebook servers leave; in lower case
     "__macosx",
     "__pycache__",
-    "#recycle",
-    "@recycle",
     "$recycle.bin",
     "system volume information",
     "lost+found",
@@ -64,9 +62,14 @@ TOOLS = {  # folders and files that file managers, NAS, archivers and notebook s
 }
 
 
-def of_a_tool(name: str) -> bool:
-    """Whether a file or folder of that name is hidden or lies there for a program's sake, and so is neither data nor a class."""
-    return name.startswith(".") or name.lower() in TOOLS
+def of_a_tool(name: str, folder: bool = False) -> bool:
+    """Whether a file or folder of that name is hidden or lies there for a program's sake, and so is neither data nor a class.
+
+    Args:
+        name: without the folders it lies in.
+        folder: it is one; NAS begin the names of theirs with @ or #, as in @eaDir and #recycle.
+    """
+    return name.startswith((".", "@", "#") if folder else ".") or name.lower() in TOOLS
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -76,14 +79,14 @@ def class_folders(folder: Path) -> list[str]:
         OSError: there is no such folder.
     """
     found = sorted(entry.name for entry in Path(folder).iterdir() if entry.is_dir())
-    left_out = [name for name in found if of_a_tool(name) and any((Path(folder) / name).iterdir())]
+    left_out = [name for name in found if of_a_tool(name, True) and any((Path(folder) / name).iterdir())]
     if left_out:
         warnings.warn(
-            f"{folder}: {_some(left_out)} {'is' if len(left_out) == 1 else 'are'} no class: names that begin with a dot, and "
+            f"{folder}: {_some(left_out)} {'is' if len(left_out) == 1 else 'are'} no class: names that begin with ., @ or #, and "
             "those that tools give to their folders, are left out",
             stacklevel=2,
         )
-    return [name for name in found if not of_a_tool(name)]
+    return [name for name in found if not of_a_tool(name, True)]
 
 
 def files_in(folder: Path, suffixes: Collection[str], deep: bool = False) -> tuple[list[Path], list[Path]]:
@@ -94,9 +97,9 @@ def files_in(folder: Path, suffixes: Collection[str], deep: bool = False) -> tup
     """
     found, others, seen = [], [], set()
     for place, folders, names in sorted(os.walk(folder, followlinks=deep)) if deep else _flat(folder):
-        folders[:] = [name for name in folders if not of_a_tool(name)]
+        folders[:] = [name for name in folders if not of_a_tool(name, True)]
         real = os.path.realpath(place)
-        if real in seen or any(of_a_tool(part) for part in Path(place).relative_to(folder).parts):
+        if real in seen or any(of_a_tool(part, True) for part in Path(place).relative_to(folder).parts):
             continue
         seen.add(real)
         for name in sorted(names):
@@ -184,7 +187,8 @@ def check_memory(image: Image.Image, per_pixel: int):
 def stored_image(source: str | Path | BytesIO) -> tuple[Image.Image, int]:
     """An image in RGB as it lies in the file, and EXIF's orientation, 1 to 8: how it has to be turned to be upright.
 
-    More than 8 bits are scaled to 8, as are floating-point numbers, instead of cut off; transparency is left away.
+    More than 8 bits are scaled to 8, as are floating-point numbers and those with a sign, whose largest value is white, instead of
+    cut off; transparency is left away.
 
     Raises:
         ValueError: see `image_header`; or nobody can say which of its values is white, or some are no numbers.
@@ -192,9 +196,10 @@ def stored_image(source: str | Path | BytesIO) -> tuple[Image.Image, int]:
     """
     with image_header(source) as image:
         check_memory(image, PIXEL.get(image.mode, 11 if image.mode.startswith("I") else 8))
+        _check_largest(image)
         image.load()
         orientation = image_orientation(image)
-        if image.mode.startswith("I") or image.mode == "F":
+        if image.mode.startswith("I") or image.mode == "F" or image.mode == "L" and _signed(image):
             pixels = Image.fromarray(_eight_bits(image)).convert("RGB")
         else:
             known = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)  # premultiplied, of which Pillow makes no RGB
@@ -202,6 +207,27 @@ def stored_image(source: str | Path | BytesIO) -> tuple[Image.Image, int]:
             pixels = pixels if pixels.mode == "RGB" else pixels.convert("RGB")
     pixels.info = {}  # what was true of the file, such as its orientation, need not be of what is made of it
     return pixels, orientation
+
+
+def _check_largest(image):
+    """
+    Raises:
+        ValueError: a PPM file has values above the largest that it states, of which Pillow would make white.
+    """
+    if image.format != "PPM" or not image.tile or image.tile[0][0] != "ppm":
+        return
+    offset, largest = image.tile[0][2], image.tile[0][3][-1]
+    kind = np.dtype("u1" if largest < 256 else ">u2")
+    left, place = image.width * image.height * len(image.getbands()) * kind.itemsize, image.fp.tell()
+    image.fp.seek(offset)
+    while left and (part := image.fp.read(min(left, 2**20))):
+        left -= len(part)
+        found = np.frombuffer(part[: len(part) // kind.itemsize * kind.itemsize], kind).max(initial=0)
+        if found > largest:
+            raise ValueError(
+                f"it has the value {found}, but states {largest} as the largest; values of more than 8 bits have their higher byte first"
+            )
+    image.fp.seek(place)
 
 
 def upright_image(source: str | Path | BytesIO) -> Image.Image:
@@ -253,9 +279,75 @@ def image_orientation(image: Image.Image) -> int:
     return value if type(value) is int and value in TURNS else 1
 
 
+def header_orientation(source: str | Path | BytesIO) -> tuple[tuple[int, int], int]:
+    """Width and height of an image as it is stored and EXIF's orientation, 1 to 8, without reading its pixels.
+
+    Raises:
+        ValueError: see `image_header`.
+        OSError: see `image_header`.
+    """
+    with image_header(source) as image:
+        # Pillow turns TIFF files itself, and in PNG files that do not state EXIF before the pixels would read these
+        says = image.format != "TIFF" and (image.format != "PNG" or {"exif", "Raw profile type exif"} & image.info.keys())
+        return image.size, image_orientation(image) if says else 1
+
+
+def tells_nothing(orientation: int, width: int, height: int) -> bool:
+    """Whether annotations of a photo have the same size before and after it is turned as EXIF's orientation asks."""
+    return orientation in (2, 3, 4) or orientation in (5, 6, 7, 8) and width == height
+
+
+def drawn_as_stored(where: str | Path, photos: Sequence[Path], stated: Callable[[int], tuple[int, int] | None]) -> bool:
+    """Whether annotations whose size does not tell were drawn on the photos as they are stored, instead of upright.
+
+    The photos of the split whose annotations tell decide by their majority; without any it is no. A warning says for how many
+    photos this had to be decided, and how it was.
+
+    Args:
+        where: the folder or file of the annotations, for the message.
+        photos: of the split.
+        stated: the width and height of the annotations of photo i; None if they cannot be read or say how they are to be turned.
+    """
+    count = min(len(photos), HEADERS)
+    some = [place * len(photos) // count for place in range(count)]
+    found = [_how_drawn(photos[index], index, stated) for index in some]
+    if any(found) and count < len(photos):
+        found += [_how_drawn(photos[index], index, stated) for index in sorted({*range(len(photos))}.difference(some))]
+    unclear, stored, upright_ones = (found.count(kind) for kind in ("unclear", "as stored", "upright"))
+    if unclear:
+        way = "as it is stored" if stored > upright_ones else "turned upright"
+        why = f"as {max(stored, upright_ones):,} of the {stored + upright_ones:,} are whose size tells"
+        warnings.warn(
+            f"{where}: {unclear:,} photo{'s are' if unclear > 1 else ' is'} to be mirrored or turned (EXIF's orientation), and the size of "
+            f"the annotations does not tell whether they were drawn before or after; they are taken for drawn on the photo {way}, "
+            f"{why if stored + upright_ones else 'as most tools show it'}. If that is wrong, turn the photos' pixels and remove the orientation",
+            stacklevel=3,
+        )
+    return stored > upright_ones
+
+
+def _how_drawn(photo, index, stated):
+    try:
+        size, orientation = header_orientation(photo)
+        given = stated(index) if orientation != 1 else None
+    except UNREADABLE:  # whoever asks for it will see why
+        return None
+    if given is None or given not in (size, size[::-1]):
+        return None
+    if tells_nothing(orientation, *size):
+        return "unclear" if given == size else None
+    return "as stored" if given == size else "upright"
+
+
+def _signed(image):
+    return 2 in getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT, ())
+
+
 def _eight_bits(image):
-    """The pixels uint8 [H, W] of an image of mode I;16 (and its relatives), I or F."""
+    """The pixels uint8 [H, W] of an image of mode I;16 (and its relatives), I or F, or of L with a sign."""
     values = np.asarray(image)
+    if image.mode == "L":
+        values = values.view(np.int8)
     tags = getattr(image, "tag_v2", {})
     black, white = _range(image, values, tags)
     if tags.get(PHOTOMETRIC) == 0 and image.mode != "F":  # white is zero; Pillow turns only images of 8 bits
@@ -269,16 +361,14 @@ def _eight_bits(image):
 
 
 def _range(image, values, tags):
-    """The values that are black and white."""
+    """The values that are black and white, as the file says; a guess by an image's brightest pixel would change its brightness."""
+    bits = tags.get(BITS_PER_SAMPLE, (16,))
+    bits = bits[0] if isinstance(bits, tuple) and bits else 16
     if image.mode.startswith("I;16"):
-        bits = tags.get(BITS_PER_SAMPLE, (16,))
-        return 0, 2 ** (bits[0] if isinstance(bits, tuple) and bits else 16) - 1
+        return 0, 2**bits - 1
+    if image.mode == "I" and image.format == "PPM":  # Pillow scales PPM's to 16 bits
+        return 0, LARGEST_16
     low, high = values.min(), values.max()
-    if image.mode == "I" and low >= 0:
-        if image.format == "PPM" or 255 < high <= LARGEST_16:  # Pillow scales PPM's to 16 bits
-            return 0, LARGEST_16
-        if high <= 255:
-            return 0, 255
     if image.mode == "F":
         if broken := int((~np.isfinite(values)).sum()):
             raise ValueError(f"{broken:,} of its {values.size:,} pixels are no finite numbers (NaN or infinite)")
@@ -286,8 +376,10 @@ def _range(image, values, tags):
             return 0, 1
         if low >= 0 and 16 < high <= 255:  # between 1 and 16, both an image in 0..1 with highlights and a dark one are likely
             return 0, 255
-    kind = "32-bit numbers" if image.mode == "I" else "floating-point numbers"
+    elif bits <= 16 and _signed(image) and low >= 0:
+        return 0, 2 ** (bits - 1) - 1
+    kind = "floating-point numbers" if image.mode == "F" else f"{bits}-bit numbers"
     raise ValueError(
-        f"its pixels are {kind} from {low:g} to {high:g}, which do not say what is white; give 8 or 16 bits, or floating-point "
-        "numbers from 0 to 1"
+        f"its pixels are {kind} from {low:g} to {high:g}, which do not say what is white; give 8 or 16 bits without negative "
+        "values, or floating-point numbers from 0 to 1"
     )
