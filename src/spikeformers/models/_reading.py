@@ -113,7 +113,7 @@ def read_state_dict(path: str | os.PathLike) -> Mapping[str, object]:
     with path.open("rb") as file:
         start = file.read(512)
     safe = path.suffix == ".safetensors" or bool(re.match(rb".{6}\x00\x00\{\s*\"", start, re.DOTALL))
-    if reason := _no_checkpoint(path, start, safe):
+    if reason := no_checkpoint(path, start, safe):
         raise ValueError(f"{path} is {reason}")
     content = _read_safetensors(path) if safe else _read_pickle(path)
     if not isinstance(content, Mapping):
@@ -126,7 +126,7 @@ def read_state_dict(path: str | os.PathLike) -> Mapping[str, object]:
     return content
 
 
-def _no_checkpoint(path: Path, start: bytes, safe: bool) -> str | None:
+def no_checkpoint(path: Path, start: bytes, safe: bool) -> str | None:
     """What a file is that cannot be a checkpoint; None if it may be one."""
     if not start:
         return "empty: a download that did not begin, or a full disk"
@@ -202,7 +202,7 @@ def _read_parts(index: Path) -> dict[str, object]:
     content: dict[str, object] = {}
     for part in parts:
         start = (index.parent / part).open("rb").read(512)
-        if reason := _no_checkpoint(index.parent / part, start, part.endswith(".safetensors")):
+        if reason := no_checkpoint(index.parent / part, start, part.endswith(".safetensors")):
             raise ValueError(f"{index.parent / part} is {reason}")
         read = _read_safetensors if part.endswith(".safetensors") else _read_pickle
         content |= cast(Mapping[str, object], read(index.parent / part))
@@ -374,7 +374,7 @@ def header(path: Path) -> tuple[dict[str, list[int]], dict[str, str]]:
     try:
         with path.open("rb") as file:
             start = file.read(512)
-        if reason := _no_checkpoint(path, start, True):
+        if reason := no_checkpoint(path, start, True):
             raise ValueError(f"{path} is {reason}")
         with safetensors.safe_open(path, "pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
