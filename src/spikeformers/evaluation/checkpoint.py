@@ -79,11 +79,8 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
                 "published weights are read by `spikeformers import`"
             ) from None
         check_options(config, path)
-        if early_classifiers:
-            if not any(key.startswith("early.") for key in weights):
-                raise ValueError(
-                    f"{path} holds no early classifiers; train them with --training.early_classifiers true (or shared)"
-                )
+        if early_classifiers and not any(key.startswith("early.") for key in weights):
+            raise ValueError(f"{path} holds no early classifiers; train them with --training.early_classifiers true (or shared)")
 
         def prepare(model):
             if early_classifiers:

@@ -10,8 +10,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from .._arguments import Count, Positive, check_argument
+from .._arguments import Count, Positive, check_argument, shown
 from .._files import write_json
+from ..layers.hooks import all_changes
 from ._reading import bad_values, header, parse_json, read_json
 from .network import Configured
 
@@ -208,7 +209,7 @@ def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, st
 
     Raises:
         ValueError: the path does not end in .safetensors, the model carries no configuration, or is not what its configuration
-            makes: other layers, parametrised or pruned weights, values that are not finite. The message names what differs.
+            makes: other layers, constants or methods, hooks, parametrised or pruned weights, values that are not finite. The message names what differs.
     """
     from ._registry import create_model  # which needs this module
 
@@ -217,6 +218,8 @@ def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, st
         raise ValueError(f"the file must end in .safetensors, not {path.name!r}")
     if metadata is not None and not all(isinstance(text, str) for pair in metadata.items() for text in pair):
         raise ValueError("metadata of a .safetensors file are strings by strings; write other things as JSON")
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"a model is saved, made by create_model, not {shown(model)}")
     model = unwrapped(model)
     if not hasattr(model, "config"):
         raise ValueError(
@@ -233,7 +236,7 @@ def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, st
         expected = _on_paper(create_model, architecture, options, configuration_of(temporary), {}, len(state))
         words = f"this model is not the {architecture} that its configuration makes, so nobody could read it back"
         wrong = _differences({name: list(value.shape) for name, value in state.items()}, expected, "in the model", "in the configuration")
-        _must_fit(wrong + _other_kinds(model, expected), words, _hint(wrong, model))
+        _must_fit(wrong + _other_kinds(model, expected) + _hanging(model), words, _hint(wrong, model))
         _must_fit(bad_values(state, expected.state_dict()), "these values are no weights, and nothing was written")
         temporary.write_bytes(safetensors.torch.save(state, metadata))
         written = _read_values(temporary, state)
@@ -288,13 +291,29 @@ def _other_kinds(model: nn.Module, expected: nn.Module) -> list[str]:
         mine, other = own.get(name), wanted.get(name)
         if mine is None or other is None:
             lines.append(f"{name}: {_kind(mine)} in the model, {_kind(other)} in the configuration")
-        elif isinstance(mine, _BATCH_NORMS) and isinstance(other, _BATCH_NORMS):
-            continue
-        elif not isinstance(mine, type(other)):
+        elif isinstance(mine, _BATCH_NORMS) and isinstance(other, _BATCH_NORMS) and _same_norms(mine, other):
+            if mine.eps != other.eps:
+                lines.append(f"{name}: {_kind(mine)} with eps={mine.eps} in the model, eps={other.eps} in the configuration")
+        elif type(mine) is not type(other):
             lines.append(f"{name}: {_kind(mine)} in the model, {_kind(other)} in the configuration")
         elif not isinstance(mine, _TRAINING_ONLY) and not hasattr(mine, "rate") and mine.extra_repr() != other.extra_repr():
             lines.append(f"{name}: {_kind(mine)}({mine.extra_repr()}) in the model, ({other.extra_repr()}) in the configuration")
     return lines
+
+
+def _same_norms(mine: nn.Module, other: nn.Module) -> bool:
+    """Whether two batch norms compute the same outside training: those that share statistics between processes do."""
+    plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    synchronised = [type(norm) is nn.SyncBatchNorm or getattr(type(norm), "across_processes", False) for norm in (mine, other)]
+    known = all(shared or type(norm) in plain for norm, shared in zip((mine, other), synchronised, strict=True))
+    return type(mine) is type(other) or (known and any(synchronised))
+
+
+def _hanging(model: nn.Module) -> list[str]:
+    """One line for each hook or replaced method that may change what the model computes; those of wrappers aside."""
+    wrappers = {name for name, module in model.named_modules() if WRAPPERS & dict(module.named_children()).keys()}
+    changes = (change.partition(": ") for change in all_changes(model))
+    return [f"{_own_name(name)}: {what}" if what else name for name, _, what in changes if name not in wrappers and not name.startswith("early.")]
 
 
 def _kind(module: nn.Module | None) -> str:
