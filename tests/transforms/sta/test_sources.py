@@ -125,3 +125,11 @@ def test_a_small_file_that_stands_for_a_large_network_is_named(tmp_path, change,
         file.truncate(65 * 2**20)
     with pytest.raises(ValueError, match="no converted network"):
         load_converted(path)
+
+
+def test_networks_that_compute_their_widths_from_tensors_are_read_again(tmp_path):
+    model = torchvision.models.regnet_y_400mf(weights=None, num_classes=2)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    source = load_source("torchvision:regnet_y_400mf", {"num_classes": 2}, tmp_path / "weights.pth")
+    before, after = saved(source, torch.randn(2, 3, 32, 32), tmp_path)
+    assert_close(before, after, rtol=0, atol=0)

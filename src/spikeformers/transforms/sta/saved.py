@@ -5,6 +5,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ..._files import write_atomically, write_json
 from ...models._checkpoint import check_blocks
@@ -81,8 +82,7 @@ def load_converted(path: str | Path) -> Converted:
     shapes = {name.removeprefix("model."): shape for name, shape in shapes.items() if name.startswith("model.")}
     source, dtype = _described(config, path)
     check_blocks(source.kwargs, len(shapes), f"{path} describes a network that cannot be made")
-    with torch.device("meta"):  # where it takes no memory whatever the file says
-        planned = _made(source, path)
+    planned = _planned(source, path)
     own = {name: list(value.shape) for name, value in planned.state_dict().items()}
     if wrong := [name for name in sorted(shapes.keys() | own.keys()) if shapes.get(name) != own.get(name)]:
         lines = [f"{name}: {shapes.get(name, 'missing')} in the file, {own.get(name, 'missing')} in the network" for name in wrong[:10]]
@@ -111,6 +111,28 @@ def _described(config: dict, path: Path) -> tuple[NetworkSource, torch.dtype]:
     if not isinstance(dtype, torch.dtype) or not isinstance(source.kwargs, dict) or not isinstance(source.name, str):
         raise ValueError(f"{path} describes a network that cannot be made: its type, name or options are none")
     return source, dtype
+
+
+class _WeightsOnMeta(TorchFunctionMode):
+    """Tensors to be filled are made on the meta device, unlike the small ranges from which torchvision's RegNets compute their widths."""
+
+    filled = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func in self.filled and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def _planned(source: NetworkSource, path: Path) -> nn.Module:
+    """The network on the meta device, where it takes no memory whatever the file says."""
+    try:
+        with torch.device("meta"):
+            return _made(source, path)
+    except ValueError:
+        with _WeightsOnMeta():
+            return _made(source, path)
 
 
 def _made(source: NetworkSource, path: Path) -> nn.Module:
