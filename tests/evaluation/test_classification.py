@@ -64,6 +64,7 @@ def test_a_checkpoints_model_says_how_its_input_was_prepared(tmp_path):
         (lambda content: content["model_config"].update(checkpoint="/etc/x.safetensors"), "has the entries checkpoint, which are no options"),
         (lambda content: content["model_config"].update(pretrained=True), "has the entries pretrained, which are no options"),
         (lambda content: content["state_dict"]["model.head.weight"].fill_(math.nan), "head.weight has 48 values of 48 that are NaN"),
+        (lambda content: content["state_dict"].update({"model.head.weight": torch.zeros(1).expand(2**20, 2**10)}), "claims 1,073,741,824 values"),
         (lambda content: content["state_dict"].update({"model.head.weight": 3}), "is no checkpoint of `spikeformers train`"),
     ],
 )

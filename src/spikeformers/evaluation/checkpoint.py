@@ -14,7 +14,7 @@ from .._options import fitting
 from ..data import CocoData, EventData, ImageData, MaskData, data_type
 from ..models import create_model, save_model
 from ..models._checkpoint import check_options, check_values, describe, input_of_run, planned
-from ..models._reading import no_checkpoint
+from ..models._reading import is_hollow, no_checkpoint
 from ..models.shipped import find_shipped, shipped_file
 from ..transforms.sta import Converted, is_converted, load_converted, save_converted
 
@@ -79,6 +79,8 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
                 "published weights are read by `spikeformers import`"
             ) from None
         check_options(config, path)
+        if hollow := [name for name, value in weights.items() if is_hollow(value)]:
+            raise ValueError(f"{path} is damaged: {hollow[0]} claims {weights[hollow[0]].numel():,} values, of which it holds only a few")
         if early_classifiers and not any(key.startswith("early.") for key in weights):
             raise ValueError(f"{path} holds no early classifiers; train them with --training.early_classifiers true (or shared)")
 

@@ -291,7 +291,7 @@ def opened(
     if counted := [name for name in state if name.rpartition(".")[2] in _PROFILED and state[name].numel() == 1]:
         notes.append(f"{len(counted)} counters of a profiler, such as {counted[0]}, are left out")
         state = {name: value for name, value in state.items() if name not in counted}
-    hollow = [name for name, value in state.items() if _is_hollow(value)]
+    hollow = [name for name, value in state.items() if is_hollow(value)]
     if hollow:
         raise ValueError(f"{shown(hollow[0])} claims {state[hollow[0]].numel():,} values, of which the checkpoint holds only a few")
     if not state:
@@ -351,7 +351,7 @@ def _tensors(value: object) -> dict[str, Tensor]:
     return opened(cast(Mapping[str, object], value))[0]
 
 
-def _is_hollow(value: Tensor) -> bool:
+def is_hollow(value: Tensor) -> bool:
     """Whether a tensor repeats a few values so often that a few bytes of a file would become gigabytes."""
     if value.layout != torch.strided or value.is_meta:
         return False
