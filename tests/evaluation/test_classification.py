@@ -1,6 +1,7 @@
 """Samples that are not finite, and what checkpoints say of their input."""
 
 import math
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -53,3 +54,37 @@ def test_a_checkpoints_model_says_how_its_input_was_prepared(tmp_path):
             config = resolve_model_data_config(found)
             assert (config["input_size"], config["mean"]) == (size, mean)
             assert found.pretrained_cfg["label_names"] == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda content: content["model_config"].update(embed_dim=2**15), "its weights are not those of its model"),
+        (lambda content: content["model_config"].update(depth=100_000), "it says 100,000 blocks, and there are"),
+        (lambda content: content["model_config"].update(checkpoint="/etc/x.safetensors"), "has the entries checkpoint, which are no options"),
+        (lambda content: content["model_config"].update(pretrained=True), "has the entries pretrained, which are no options"),
+        (lambda content: content["state_dict"]["model.head.weight"].fill_(math.nan), "head.weight has 48 values of 48 that are NaN"),
+        (lambda content: content["state_dict"].update({"model.head.weight": torch.zeros(1).expand(2**20, 2**10)}), "claims 1,073,741,824 values"),
+        (lambda content: content["state_dict"].update({"model.head.weight": 3}), "is no checkpoint of `spikeformers train`"),
+    ],
+)
+def test_hostile_checkpoints_of_runs_are_named_before_they_take_memory(change, words, tmp_path):
+    model = spikeformers.create_model("spikingformer_cifar_2_256", embed_dim=16, depth=1, num_heads=2, num_classes=3)
+    state = {f"model.{name}": value.clone() for name, value in model.state_dict().items()}
+    content = {"model_config": dict(model.config), "known": {"data": None, "classes": None}, "state_dict": state}
+    change(content)
+    torch.save(content, tmp_path / "best.ckpt")
+    start = time.process_time()
+    with pytest.raises(ValueError, match=words):
+        load_trained(tmp_path / "best.ckpt")
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"<!DOCTYPE html><p>", "a web page"), (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"), (b"", "empty: a download")],
+)
+def test_runs_that_are_other_files_are_named(content, words, tmp_path):
+    (tmp_path / "best.ckpt").write_bytes(content)
+    with pytest.raises(ValueError, match=f"is no checkpoint of `spikeformers train`: it is .*{words}"):
+        load_trained(tmp_path)

@@ -22,6 +22,7 @@ from torch.testing import assert_close
 
 import spikeformers
 from spikeformers.models import import_checkpoint, load_published, save_model
+from spikeformers.training.parallel import synchronise_norms
 
 TINY = dict(embed_dim=16, depth=1, num_heads=2, num_classes=10)
 
@@ -98,6 +99,38 @@ def lost(model):
     model.head.weight.data[0, 0] = float("nan")
 
 
+def other_eps(model):
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 0.1
+
+
+def listened(model):
+    model.head.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+def replaced_forward(model):
+    model.head.forward = lambda x: x
+
+
+class Doubled(nn.Linear):
+    def forward(self, input):
+        return 2 * super().forward(input)
+
+
+class DoubledNorm(nn.BatchNorm2d):
+    def forward(self, input):
+        return 2 * super().forward(input)
+
+
+def other_linear(model):
+    model.head.__class__ = Doubled
+
+
+def other_norm(model):
+    next(module for module in model.modules() if type(module) is nn.BatchNorm2d).__class__ = DoubledNorm
+
+
 def fewer_stages(model):
     model.prune_intermediate_layers([0], prune_head=False)
 
@@ -113,6 +146,11 @@ def fewer_stages(model):
         (slower_neurons, r"tokenizer.0.lif: LIF\(tau=3.0.*\(tau=2.0"),
         (silent_head, "head_lif: ReLU in the model, Identity in the configuration"),
         (lost, "head.weight has 1 values of 160 that are NaN or infinite"),
+        (other_eps, "BatchNorm2d with eps=0.1 in the model, eps=1e-05 in the configuration"),
+        (listened, "head: forward hook .*lambda"),
+        (replaced_forward, "head: its forward method, which was replaced"),
+        (other_linear, "head: Doubled in the model, Linear in the configuration"),
+        (other_norm, "DoubledNorm in the model, BatchNorm2d in the configuration"),
         (fewer_stages, "stages.1.attention.*: missing in the model"),
     ],
 )
@@ -124,6 +162,19 @@ def test_a_model_that_nobody_could_read_back_is_not_written(change, message, tmp
     with pytest.raises(ValueError, match=f"(?s){message}"):
         save_model(model, tmp_path / "m.safetensors")
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_what_does_not_change_the_model_is_no_hindrance(tmp_path):
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(tiny())
+    model.compile(backend="eager")
+    for module in model.modules():
+        if isinstance(module, nn.SyncBatchNorm):
+            module.momentum = 0.5
+    save_model(model, tmp_path / "m.safetensors")
+    assert_close(spikeformers.create_model(checkpoint=tmp_path / "m.safetensors").state_dict(), model.state_dict(), rtol=0, atol=0)
+    save_model(synchronise_norms(tiny()), tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match="a model is saved, made by create_model, not"):
+        save_model(torch.relu, tmp_path / "m.safetensors")
 
 
 def test_what_methods_change_is_written(tmp_path):
@@ -240,8 +291,14 @@ def test_averaged_models_are_said():
         lambda raw, mean: {"state_dict": raw, "state_dict_ema": prefixed("module.", mean)},
         lambda raw, mean: {"net": raw, "ema": {"module": mean, "decay": 0.9}},
         lambda raw, mean: {"state_dict": {**prefixed("model.", raw), **prefixed("ema.module.", mean)}},
+        lambda raw, mean: {"model": raw, "ema": {"shadow": mean, "decay": torch.tensor(0.9)}},
+        lambda raw, mean: {"model_state": raw, "swa_model": {**prefixed("module.", mean), "n_averaged": torch.tensor(3)}},
+        lambda raw, mean: {"model": raw, "averaged_model": mean},
+        lambda raw, mean: {"model": raw, "ema_weights": mean},
+        lambda raw, mean: {"model": raw, "shadow_params": mean},
+        lambda raw, mean: {"student": raw, "teacher": prefixed("module.", mean)},
     ],
-    ids=["model_ema", "state_dict_ema", "ema.module", "names"],
+    ids=["model_ema", "state_dict_ema", "ema.module", "names", "shadow", "swa_model", "averaged_model", "ema_weights", "shadow_params", "teacher"],
 )
 def test_averaged_or_last_weights_can_be_chosen_and_are_said(build):
     raw, mean = theirs(), {name: value + 1 for name, value in theirs().items()}
@@ -253,6 +310,24 @@ def test_averaged_or_last_weights_can_be_chosen_and_are_said(build):
         assert_close(model.head.weight.detach(), want["head.weight"], rtol=0, atol=0)
     with pytest.raises(ValueError, match="no averaged weights, which ema=True asks for"):
         load_published(tiny(), {"model": raw}, ema=True)
+
+
+def test_averages_without_names_are_said():
+    content = {"model": theirs(), "ema": {"decay": 0.9, "shadow_params": list(theirs().values())}}
+    assert "not averaged: averages over training in it are a list" in str(load_published(tiny(), content))
+    with pytest.raises(ValueError, match="no averaged weights by name"):
+        load_published(tiny(), content, ema=True)
+
+
+def test_a_teacher_of_another_shape_is_not_taken():
+    report = load_published(tiny(), {"student": theirs(), "teacher": {"layer.weight": torch.ones(2, 2)}})
+    assert report.problems() == [] and "the student's; the teacher beside it is another network" in str(report)
+
+
+def test_counters_of_a_profiler_are_left_out():
+    counted = {f"{place}{name}": torch.zeros(1) for place in ("", "head.", "blocks.0.") for name in ("total_ops", "total_params")}
+    report = load_published(tiny(), {"model": {**prefixed("module.", theirs()), **prefixed("module.", counted)}})
+    assert report.problems() == [] and "6 counters of a profiler" in str(report)
 
 
 def test_a_trainers_own_weights_are_left_out_and_said():

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import safetensors
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .._options import fitting
 from ..data import CocoData, EventData, ImageData, MaskData, data_type
 from ..models import create_model, save_model
-from ..models._checkpoint import describe, input_of_run
+from ..models._checkpoint import check_options, check_values, describe, input_of_run, planned
+from ..models._reading import is_hollow, no_checkpoint
 from ..models.shipped import find_shipped, shipped_file
 from ..transforms.sta import Converted, is_converted, load_converted, save_converted
 
@@ -60,26 +61,40 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
             with safetensors.safe_open(path, "pt") as file:
                 known = json.loads((file.metadata() or {}).get("spikeformers", "{}"))
     else:
+        with path.open("rb") as file:
+            start = file.read(512)
+        if reason := no_checkpoint(path, start, False):
+            raise ValueError(f"{path} is no checkpoint of `spikeformers train`: it is {reason}; published weights are read by `spikeformers import`")
         try:
             content = read_checkpoint(path)
             config, known = dict(content["model_config"]), content["known"]
             architecture = config.pop("architecture")
             weights = trained_weights(content["state_dict"], early_classifiers)
+            if not isinstance(architecture, str) or not all(isinstance(value, Tensor) for value in weights.values()):
+                raise TypeError("an architecture has a name, and weights are tensors")
         except Exception as error:  # torch.load raises many kinds, and a stranger's file may hold anything
             why = f": {error}" if isinstance(error, zipfile.BadZipFile) else ""
             raise ValueError(
                 f"{path} is no checkpoint of `spikeformers train` ({type(error).__name__}{why}); "
                 "published weights are read by `spikeformers import`"
             ) from None
+        check_options(config, path)
+        if hollow := [name for name, value in weights.items() if is_hollow(value)]:
+            raise ValueError(f"{path} is damaged: {hollow[0]} claims {weights[hollow[0]].numel():,} values, of which it holds only a few")
+        if early_classifiers and not any(key.startswith("early.") for key in weights):
+            raise ValueError(f"{path} holds no early classifiers; train them with --training.early_classifiers true (or shared)")
+
+        def prepare(model):
+            if early_classifiers:
+                model.add_early_classifiers(shared="early.0.head.weight" not in weights)
+
         with fitting(f"{path} is damaged, or of another version"):
+            shapes = {name: list(value.shape) for name, value in weights.items()}
+            wrong = f"{path} is damaged: its weights are not those of its model"
+            own = planned(create_model, architecture, config, path, shapes, wrong, prepare=prepare).state_dict()
+            check_values(weights, own, path)
             model = create_model(architecture, **config)
-        if early_classifiers:
-            if not any(key.startswith("early.") for key in weights):
-                raise ValueError(
-                    f"{path} holds no early classifiers; train them with --training.early_classifiers true (or shared)"
-                )
-            model.add_early_classifiers(shared="early.0.head.weight" not in weights)
-        with fitting(f"{path} is damaged: its weights are not those of its model"):
+            prepare(model)
             model.load_state_dict(weights)
     data = known.get("data") if isinstance(known, dict) else known
     try:

@@ -10,8 +10,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from .._arguments import Count, Positive, check_argument
+from .._arguments import Count, Positive, check_argument, shown
 from .._files import write_json
+from ..layers.hooks import all_changes
 from ._reading import bad_values, header, parse_json, read_json
 from .network import Configured
 
@@ -60,9 +61,8 @@ def from_checkpoint(create, name: str | None, path: Path, given: dict) -> nn.Mod
     shapes, metadata = header(path)
     known |= known_input(metadata, path)
     options |= given
-    model = _on_paper(create, architecture, options, path, given, len(shapes))
-    _must_fit(_differences(shapes, model), f"{path} does not fit {architecture} with the options given")
-    own = model.state_dict()
+    wrong = f"{path} does not fit {architecture} with the options given"
+    own = planned(create, architecture, options, configuration_of(path), shapes, wrong, given).state_dict()
     state = _read_values(path, own)
     model = create(architecture, **options)
     model.load_state_dict(state)
@@ -85,24 +85,72 @@ def _read_configuration(path: Path) -> tuple[str, dict, dict]:
     architecture, known = config.pop("architecture", None), config.pop("pretrained_cfg", {})
     if not isinstance(architecture, str):
         raise ValueError(f"{file} names no architecture, so it is not a configuration of spikeformers")
-    for options in (config, config.get("backbone_kwargs")):
-        if isinstance(options, dict) and (strange := {"pretrained", "checkpoint", "pretrained_cfg"} & options.keys()):
-            raise ValueError(f"{file} has the entries {', '.join(sorted(strange))}, which are no options of a model")
+    check_options(config, file)
     return architecture, config, _checked_input(known, file)
 
 
-def _on_paper(create, architecture: str, options: dict, path: Path, given: Mapping, tensors: int) -> nn.Module:
+def check_options(options: Mapping, where: object) -> None:
+    """Refuses options from a file that would make `create_model` read other files.
+
+    Raises:
+        ValueError: there are some; the message names the file.
+    """
+    for each in (options, options.get("backbone_kwargs")):
+        if isinstance(each, Mapping) and (strange := {"pretrained", "checkpoint", "pretrained_cfg"} & each.keys()):
+            raise ValueError(f"{where} has the entries {', '.join(sorted(strange))}, which are no options of a model")
+
+
+def check_blocks(options: Mapping, tensors: int, words: str) -> None:
+    """Refuses more blocks than there are tensors, since making them takes time even without memory.
+
+    Args:
+        options: of a model, and under `backbone_kwargs` of its backbone.
+        tensors: in the file of its weights.
+        words: begin the message.
+
+    Raises:
+        ValueError: there are more.
+    """
+    for each in (options, options.get("backbone_kwargs")):
+        for key in ("depth", "depths", "layers", "num_layers", "num_hidden_layers"):
+            depths = each.get(key) if isinstance(each, Mapping) else None
+            blocks = sum(n for n in (depths if isinstance(depths, (list, tuple)) else [depths]) if isinstance(n, int))
+            if blocks > tensors:
+                raise ValueError(f"{words}: it says {blocks:,} blocks, and there are {tensors:,} tensors")
+
+
+def planned(create, architecture: str, options: dict, where: object, shapes: Mapping[str, list[int]], wrong: str, given: Mapping = {}, prepare=None) -> nn.Module:
+    """The model that a file describes, on the meta device, once its weights are known to fit it.
+
+    Args:
+        create: makes a model from an architecture's name and its options.
+        architecture: its name.
+        options: of it.
+        where: the file that says so.
+        shapes: of the weights by name.
+        wrong: begins the message where they do not fit.
+        given: options that are not the file's.
+        prepare: what else is done to the model.
+
+    Raises:
+        ValueError: no model can be made of these options, or the weights do not fit it.
+    """
+    model = _on_paper(create, architecture, options, where, given, len(shapes))
+    if prepare is not None:
+        with torch.device("meta"):
+            prepare(model)
+    _must_fit(_differences(shapes, model), wrong)
+    return model
+
+
+def _on_paper(create, architecture: str, options: dict, where: object, given: Mapping, tensors: int) -> nn.Module:
     """The model on the meta device, where it takes no memory whatever its sizes are.
 
     Raises:
         ValueError: no model can be made of these options.
     """
-    words = f"no model can be made of {configuration_of(path)}" + (f" with {', '.join(given)}" if given else "")
-    inside = options.get("backbone_kwargs")
-    for depths in (each.get(key) for each in (options, inside) if isinstance(each, Mapping) for key in ("depth", "depths")):
-        blocks = sum(n for n in (depths if isinstance(depths, (list, tuple)) else [depths]) if isinstance(n, int))
-        if blocks > tensors:
-            raise ValueError(f"{words}: it says {blocks:,} blocks, and there are {tensors:,} tensors")
+    words = f"no model can be made of {where}" + (f" with {', '.join(given)}" if given else "")
+    check_blocks(options, tensors, words)
     try:
         with torch.device("meta"):
             return create(architecture, **options)
@@ -133,8 +181,17 @@ def _read_values(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state = safetensors.torch.load_file(path)
     except Exception as error:
         raise ValueError(f"{path} is damaged ({error}); write it again with save_model") from None
-    _must_fit(bad_values(state, own), f"{path} holds values that are no weights")
+    check_values(state, own, path)
     return state
+
+
+def check_values(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses what no weights of a model with the state `own` are, such as values that are not finite.
+
+    Raises:
+        ValueError: there are some; the message names them.
+    """
+    _must_fit(bad_values(state, own), f"{path} holds values that are no weights")
 
 
 def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, str] | None = None) -> None:
@@ -152,7 +209,7 @@ def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, st
 
     Raises:
         ValueError: the path does not end in .safetensors, the model carries no configuration, or is not what its configuration
-            makes: other layers, parametrised or pruned weights, values that are not finite. The message names what differs.
+            makes: other layers, constants or methods, hooks, parametrised or pruned weights, values that are not finite. The message names what differs.
     """
     from ._registry import create_model  # which needs this module
 
@@ -161,6 +218,8 @@ def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, st
         raise ValueError(f"the file must end in .safetensors, not {path.name!r}")
     if metadata is not None and not all(isinstance(text, str) for pair in metadata.items() for text in pair):
         raise ValueError("metadata of a .safetensors file are strings by strings; write other things as JSON")
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"a model is saved, made by create_model, not {shown(model)}")
     model = unwrapped(model)
     if not hasattr(model, "config"):
         raise ValueError(
@@ -174,10 +233,10 @@ def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, st
         temporary = Path(folder) / path.name
         write_json(configuration_of(temporary), config)
         architecture, options, _ = _read_configuration(temporary)
-        expected = _on_paper(create_model, architecture, options, temporary, {}, len(state))
+        expected = _on_paper(create_model, architecture, options, configuration_of(temporary), {}, len(state))
         words = f"this model is not the {architecture} that its configuration makes, so nobody could read it back"
         wrong = _differences({name: list(value.shape) for name, value in state.items()}, expected, "in the model", "in the configuration")
-        _must_fit(wrong + _other_kinds(model, expected), words, _hint(wrong, model))
+        _must_fit(wrong + _other_kinds(model, expected) + _hanging(model), words, _hint(wrong, model))
         _must_fit(bad_values(state, expected.state_dict()), "these values are no weights, and nothing was written")
         temporary.write_bytes(safetensors.torch.save(state, metadata))
         written = _read_values(temporary, state)
@@ -232,13 +291,29 @@ def _other_kinds(model: nn.Module, expected: nn.Module) -> list[str]:
         mine, other = own.get(name), wanted.get(name)
         if mine is None or other is None:
             lines.append(f"{name}: {_kind(mine)} in the model, {_kind(other)} in the configuration")
-        elif isinstance(mine, _BATCH_NORMS) and isinstance(other, _BATCH_NORMS):
-            continue
-        elif not isinstance(mine, type(other)):
+        elif isinstance(mine, _BATCH_NORMS) and isinstance(other, _BATCH_NORMS) and _same_norms(mine, other):
+            if mine.eps != other.eps:
+                lines.append(f"{name}: {_kind(mine)} with eps={mine.eps} in the model, eps={other.eps} in the configuration")
+        elif type(mine) is not type(other):
             lines.append(f"{name}: {_kind(mine)} in the model, {_kind(other)} in the configuration")
         elif not isinstance(mine, _TRAINING_ONLY) and not hasattr(mine, "rate") and mine.extra_repr() != other.extra_repr():
             lines.append(f"{name}: {_kind(mine)}({mine.extra_repr()}) in the model, ({other.extra_repr()}) in the configuration")
     return lines
+
+
+def _same_norms(mine: nn.Module, other: nn.Module) -> bool:
+    """Whether two batch norms compute the same outside training: those that share statistics between processes do."""
+    plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    synchronised = [type(norm) is nn.SyncBatchNorm or getattr(type(norm), "across_processes", False) for norm in (mine, other)]
+    known = all(shared or type(norm) in plain for norm, shared in zip((mine, other), synchronised, strict=True))
+    return type(mine) is type(other) or (known and any(synchronised))
+
+
+def _hanging(model: nn.Module) -> list[str]:
+    """One line for each hook or replaced method that may change what the model computes; those of wrappers aside."""
+    wrappers = {name for name, module in model.named_modules() if WRAPPERS & dict(module.named_children()).keys()}
+    changes = (change.partition(": ") for change in all_changes(model))
+    return [f"{_own_name(name)}: {what}" if what else name for name, _, what in changes if name not in wrappers and not name.startswith("early.")]
 
 
 def _kind(module: nn.Module | None) -> str:

@@ -21,13 +21,17 @@ LARGEST_JSON = 64 * 2**20
 """Bytes of a JSON file or header that is read: enough for the names of a million classes."""
 
 # wrappers around a state dict; those of weights that were averaged over training, and then those of the weights themselves
-_AVERAGED = ("model_ema", "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema_model", "params_ema", "ema")
-_RAW = ("model", "state_dict", "model_state_dict", "module", "net", "network", "weights", "params")
+_AVERAGED = (
+    "model_ema", "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema_model", "params_ema", "ema", "swa_model", "averaged_model", "ema_weights", "ema_params",
+    "shadow", "shadow_params", "teacher",
+)
+_RAW = ("model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "weights", "params", "student")
 # wrappers around names: in front of all of them, of the averaged ones beside others, and anywhere inside
 _PREFIXES = ("module.", "model.", "levels.", "net.", "network.")
 _AVERAGED_PREFIXES = ("ema.module.", "model_ema.module.", "ema_model.module.", "model_ema.", "ema_model.", "averaged_model.", "ema.")
 _INSIDE = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _COUNTERS = ("n_averaged",)
+_PROFILED = {"total_ops", "total_params"}  # counters that thop hangs onto every module
 
 # what a file that is no checkpoint begins with, and what it is
 _OTHERS = [
@@ -113,7 +117,7 @@ def read_state_dict(path: str | os.PathLike) -> Mapping[str, object]:
     with path.open("rb") as file:
         start = file.read(512)
     safe = path.suffix == ".safetensors" or bool(re.match(rb".{6}\x00\x00\{\s*\"", start, re.DOTALL))
-    if reason := _no_checkpoint(path, start, safe):
+    if reason := no_checkpoint(path, start, safe):
         raise ValueError(f"{path} is {reason}")
     content = _read_safetensors(path) if safe else _read_pickle(path)
     if not isinstance(content, Mapping):
@@ -126,7 +130,7 @@ def read_state_dict(path: str | os.PathLike) -> Mapping[str, object]:
     return content
 
 
-def _no_checkpoint(path: Path, start: bytes, safe: bool) -> str | None:
+def no_checkpoint(path: Path, start: bytes, safe: bool) -> str | None:
     """What a file is that cannot be a checkpoint; None if it may be one."""
     if not start:
         return "empty: a download that did not begin, or a full disk"
@@ -202,7 +206,7 @@ def _read_parts(index: Path) -> dict[str, object]:
     content: dict[str, object] = {}
     for part in parts:
         start = (index.parent / part).open("rb").read(512)
-        if reason := _no_checkpoint(index.parent / part, start, part.endswith(".safetensors")):
+        if reason := no_checkpoint(index.parent / part, start, part.endswith(".safetensors")):
             raise ValueError(f"{index.parent / part} is {reason}")
         read = _read_safetensors if part.endswith(".safetensors") else _read_pickle
         content |= cast(Mapping[str, object], read(index.parent / part))
@@ -265,7 +269,9 @@ def opened(
         ValueError: there are no tensors, or not the weights that are asked for.
     """
     notes, averaged = [], None
+    content, unnamed = _without_strangers(content, notes), False
     for _ in range(8):  # wrappers in wrappers
+        unnamed |= any(_is_unnamed(content.get(key)) for key in _AVERAGED)
         inside = {kind: next((k for k in keys if _holds_tensors(content.get(k))), None) for kind, keys in (("ema", _AVERAGED), ("raw", _RAW))}
         if inside["ema"] and ema is not False:
             averaged = True
@@ -282,7 +288,10 @@ def opened(
         else:
             break
     state = {name: value for name, value in content.items() if isinstance(value, Tensor) and isinstance(name, str)}
-    hollow = [name for name, value in state.items() if _is_hollow(value)]
+    if counted := [name for name in state if name.rpartition(".")[2] in _PROFILED and state[name].numel() == 1]:
+        notes.append(f"{len(counted)} counters of a profiler, such as {counted[0]}, are left out")
+        state = {name: value for name, value in state.items() if name not in counted}
+    hollow = [name for name, value in state.items() if is_hollow(value)]
     if hollow:
         raise ValueError(f"{shown(hollow[0])} claims {state[hollow[0]].numel():,} values, of which the checkpoint holds only a few")
     if not state:
@@ -306,6 +315,11 @@ def opened(
                 raise ValueError(f"the checkpoint holds averaged weights only (of {int(state[counter])} models), and ema=False asks for others")
             notes.append(f"these weights are the average of {int(state.pop(counter))} models")
             averaged = True
+    if unnamed and not averaged:
+        lost = "averages over training in it are a list without names, which cannot be told apart"
+        if ema:
+            raise ValueError(f"the checkpoint holds no averaged weights by name, which ema=True asks for: {lost}; save them as a state dict")
+        notes.append(f"these weights are not averaged: {lost}")
     if ema and not averaged:
         raise ValueError(f"the checkpoint holds no averaged weights, which ema=True asks for; its names are like {', '.join(list(state)[:4])}")
     while prefix := _prefix(state, lenient):
@@ -314,7 +328,30 @@ def opened(
     return state, notes, left_out
 
 
-def _is_hollow(value: Tensor) -> bool:
+def _is_unnamed(value: object) -> bool:
+    """Whether an entry is a list of averaged tensors, as torch_ema writes, or holds one."""
+    if isinstance(value, Mapping):
+        return any(_is_unnamed(value.get(key)) for key in ("shadow_params", "shadow"))
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(item, Tensor) for item in value)
+
+
+def _without_strangers(content: Mapping[str, object], notes: list[str]) -> Mapping[str, object]:
+    """A checkpoint without a teacher that is another network than its student, as distillation has; one of the same shapes is its average."""
+    if not (_holds_tensors(content.get("teacher")) and _holds_tensors(content.get("student"))):
+        return content
+    teacher, student = ({name: value.shape for name, value in _tensors(content[key]).items()} for key in ("teacher", "student"))
+    if teacher == student:
+        return content
+    notes.append("these weights are the student's; the teacher beside it is another network")
+    return {key: value for key, value in content.items() if key != "teacher"}
+
+
+def _tensors(value: object) -> dict[str, Tensor]:
+    """The tensors of an entry that `_holds_tensors`, by their names in it."""
+    return opened(cast(Mapping[str, object], value))[0]
+
+
+def is_hollow(value: Tensor) -> bool:
     """Whether a tensor repeats a few values so often that a few bytes of a file would become gigabytes."""
     if value.layout != torch.strided or value.is_meta:
         return False
@@ -374,7 +411,7 @@ def header(path: Path) -> tuple[dict[str, list[int]], dict[str, str]]:
     try:
         with path.open("rb") as file:
             start = file.read(512)
-        if reason := _no_checkpoint(path, start, True):
+        if reason := no_checkpoint(path, start, True):
             raise ValueError(f"{path} is {reason}")
         with safetensors.safe_open(path, "pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118

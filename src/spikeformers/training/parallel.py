@@ -15,6 +15,9 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation over the samples of all processes, for devices that torch's own SyncBatchNorm does not serve, such as
     CPUs. With it several processes compute what one does on the whole batch."""
 
+    across_processes = True
+    """Whether it is a BatchNorm2d outside training, for `save_model`."""
+
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]; the processes' batches may differ in size."""
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import time
 
 import pytest
 import timm
@@ -97,3 +98,38 @@ def test_a_stranger_s_description_makes_nothing_else(tmp_path, change):
     path.write_text(json.dumps(config))
     with pytest.raises(ValueError, match="cannot be made"):
         load_converted(tmp_path / "made.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "vit_large_patch16_224", "kwargs": {"depth": 48}}, "it says 48 blocks, and there are"),
+        ({"name": "vit_large_patch16_224", "kwargs": {}}, "do not fit the network that it describes: blocks"),
+        ({"kwargs": {**SMALL, "embed_dim": 3 * 2**15}}, "do not fit the network that it describes"),
+        ({"kwargs": {**SMALL, "depth": 1_000_000}}, "it says 1,000,000 blocks"),
+        ({"kwargs": 3}, "describes a network that cannot be made"),
+    ],
+)
+def test_a_small_file_that_stands_for_a_large_network_is_named(tmp_path, change, words):
+    weights = tmp_path / "weights.pth"
+    torch.save(timm.create_model("vit_tiny_patch16_224", **SMALL).state_dict(), weights)
+    model, path = load_source("vit_tiny_patch16_224", SMALL, weights), tmp_path / "made.safetensors"
+    save_converted(convert(model, torch.randn(4, 3, 16, 16), 8), path)
+    config = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**config, "converted": {**config["converted"], **change}}))
+    start = time.process_time()
+    with pytest.raises(ValueError, match=words):
+        load_converted(path)
+    assert time.process_time() - start < 5
+    with path.with_suffix(".json").open("wb") as file:
+        file.truncate(65 * 2**20)
+    with pytest.raises(ValueError, match="no converted network"):
+        load_converted(path)
+
+
+def test_networks_that_compute_their_widths_from_tensors_are_read_again(tmp_path):
+    model = torchvision.models.regnet_y_400mf(weights=None, num_classes=2)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    source = load_source("torchvision:regnet_y_400mf", {"num_classes": 2}, tmp_path / "weights.pth")
+    before, after = saved(source, torch.randn(2, 3, 32, 32), tmp_path)
+    assert_close(before, after, rtol=0, atol=0)

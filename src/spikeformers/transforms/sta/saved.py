@@ -1,12 +1,15 @@
 """Converted networks on disk: weights and thresholds as safetensors, everything else as JSON."""
 
-import json
 from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ..._files import write_atomically, write_json
+from ...models._checkpoint import check_blocks
+from ...models._reading import header, read_json
 from .convert import Converted
 from .sources import NetworkSource
 
@@ -55,7 +58,7 @@ def is_converted(path: str | Path) -> bool:
     if not description.is_file():
         return False
     try:
-        return "converted" in json.loads(description.read_text(encoding="utf-8"))
+        return "converted" in read_json(description)
     except ValueError:
         return False
 
@@ -69,13 +72,22 @@ def load_converted(path: str | Path) -> Converted:
     path = Path(path)
     if not path.is_file() or not is_converted(path):
         raise ValueError(f"{path} is no converted network, which is a .safetensors file with its .json beside it")
-    config = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    config = read_json(path.with_suffix(".json"))
     if config.get("thresholds") != "shaped":
         raise ValueError(f"{path} was written by an earlier version, whose thresholds do not say which axis they belong to; convert again")
-    try:
-        model = NetworkSource(**config["converted"]).create().to(getattr(torch, config["dtype"]))
-    except Exception as error:  # whatever a library raises at words that it does not know
-        raise ValueError(f"{path} describes a network that cannot be made: {' '.join(str(error).split())}") from None
+    lost = [key for key in ("time_steps", "levels", "potential", "spiking", "ranges", "dtype") if key not in config]
+    if lost:
+        raise ValueError(f"{path.with_suffix('.json')} is damaged: it lacks {', '.join(lost)}")
+    shapes, _ = header(path)
+    shapes = {name.removeprefix("model."): shape for name, shape in shapes.items() if name.startswith("model.")}
+    source, dtype = _described(config, path)
+    check_blocks(source.kwargs, len(shapes), f"{path} describes a network that cannot be made")
+    planned = _planned(source, path)
+    own = {name: list(value.shape) for name, value in planned.state_dict().items()}
+    if wrong := [name for name in sorted(shapes.keys() | own.keys()) if shapes.get(name) != own.get(name)]:
+        lines = [f"{name}: {shapes.get(name, 'missing')} in the file, {own.get(name, 'missing')} in the network" for name in wrong[:10]]
+        raise ValueError(f"the weights of {path} do not fit the network that it describes: {'; '.join(lines)}")
+    model = _made(source, path).to(dtype)
     state, thresholds = {}, {}
     for key, value in safetensors.torch.load_file(path).items():
         kind, _, rest = key.partition(".")
@@ -89,3 +101,42 @@ def load_converted(path: str | Path) -> Converted:
     except RuntimeError as error:
         raise ValueError(f"the weights of {path} do not fit the network that it describes: {' '.join(str(error).split())}") from None
     return Converted(model, thresholds, *(config[key] for key in ("time_steps", "levels", "potential", "spiking", "ranges")))
+
+
+def _described(config: dict, path: Path) -> tuple[NetworkSource, torch.dtype]:
+    try:
+        source, dtype = NetworkSource(**config["converted"]), getattr(torch, config["dtype"])
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{path} describes a network that cannot be made: {error}") from None
+    if not isinstance(dtype, torch.dtype) or not isinstance(source.kwargs, dict) or not isinstance(source.name, str):
+        raise ValueError(f"{path} describes a network that cannot be made: its type, name or options are none")
+    return source, dtype
+
+
+class _WeightsOnMeta(TorchFunctionMode):
+    """Tensors to be filled are made on the meta device, unlike the small ranges from which torchvision's RegNets compute their widths."""
+
+    filled = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func in self.filled and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def _planned(source: NetworkSource, path: Path) -> nn.Module:
+    """The network on the meta device, where it takes no memory whatever the file says."""
+    try:
+        with torch.device("meta"):
+            return _made(source, path)
+    except ValueError:
+        with _WeightsOnMeta():
+            return _made(source, path)
+
+
+def _made(source: NetworkSource, path: Path) -> nn.Module:
+    try:
+        return source.create()
+    except Exception as error:  # whatever a library raises at words that it does not know
+        raise ValueError(f"{path} describes a network that cannot be made: {' '.join(str(error).split())}") from None
