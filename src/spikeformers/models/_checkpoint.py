@@ -188,6 +188,11 @@ def _read_values(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def check_values(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
     """Refuses what no weights of a model with the state `own` are, such as values that are not finite.
 
+    Args:
+        state: tensors [...] by name, from the file.
+        own: those of the model.
+        path: the file, for the message.
+
     Raises:
         ValueError: there are some; the message names them.
     """

@@ -131,7 +131,13 @@ def read_state_dict(path: str | os.PathLike) -> Mapping[str, object]:
 
 
 def no_checkpoint(path: Path, start: bytes, safe: bool) -> str | None:
-    """What a file is that cannot be a checkpoint; None if it may be one."""
+    """What a file is that cannot be a checkpoint; None if it may be one.
+
+    Args:
+        path: the file.
+        start: its first bytes.
+        safe: whether it is called .safetensors.
+    """
     if not start:
         return "empty: a download that did not begin, or a full disk"
     for pattern, what in _OTHERS:
@@ -352,7 +358,7 @@ def _tensors(value: object) -> dict[str, Tensor]:
 
 
 def is_hollow(value: Tensor) -> bool:
-    """Whether a tensor repeats a few values so often that a few bytes of a file would become gigabytes."""
+    """Whether a tensor [...] repeats a few values so often that a few bytes of a file would become gigabytes."""
     if value.layout != torch.strided or value.is_meta:
         return False
     return value.numel() > 2**16 and value.numel() * value.element_size() > value.untyped_storage().nbytes()
