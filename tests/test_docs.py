@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -20,8 +21,10 @@ def blocks(page: Path) -> list[str]:
 
 
 def readme(names: dict) -> None:
-    """What README takes for granted: a published file, a recording, images."""
+    """What README takes for granted: a picture, a published file, a recording."""
     import spikeformers
+
+    Image.new("RGB", (40, 32), "gray").save("cat.jpg")
 
     model = spikeformers.create_model("meta_spikeformer_55m", distillation=True, time_steps=4)
     torch.save(model.state_dict(), "55M_kd_T4.pth")

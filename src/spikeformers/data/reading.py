@@ -293,7 +293,12 @@ def header_orientation(source: str | Path | BytesIO) -> tuple[tuple[int, int], i
 
 
 def tells_nothing(orientation: int, width: int, height: int) -> bool:
-    """Whether annotations of a photo have the same size before and after it is turned as EXIF's orientation asks."""
+    """Whether annotations of a photo have the same size before and after it is turned as EXIF's orientation asks.
+
+    Args:
+        orientation: EXIF's, from 1 to 8.
+        width, height: of the photo in pixels.
+    """
     return orientation in (2, 3, 4) or orientation in (5, 6, 7, 8) and width == height
 
 
