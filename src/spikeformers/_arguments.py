@@ -14,11 +14,11 @@ import numpy as np
 from ._options import LARGEST_SIZE
 from ._ranges import Range
 
-MOST = 2**31 - 1
-"""Of whole numbers without another limit: what torch can count in one dimension."""
+MOST = LARGEST_SIZE
+"""Of whole numbers without another limit."""
 
 
-Count = typing.Annotated[int, Range(1, LARGEST_SIZE)]
+Count = typing.Annotated[int, Range(1)]
 Index = typing.Annotated[int, Range(0)]
 Steps = typing.Annotated[int, Range(1, 10_000)]
 Positive = typing.Annotated[float, Range(above=0)]

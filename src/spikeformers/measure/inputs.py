@@ -216,7 +216,7 @@ def _batches(item, model) -> Iterator[Batch]:
     else:
         batch = Batch((x,), {}, targets)
     shown = f"a mapping of {', '.join(map(str, x)) or 'nothing'}" if isinstance(x, Mapping) else _shown(x)
-    if not isinstance(batch.args[0] if batch.args else batch.x, Tensor):
+    if not isinstance(batch.args[0] if batch.args else first_tensor((), batch.kwargs), Tensor):
         hint = "; make it a tensor by torch.as_tensor(x)" if isinstance(x, np.ndarray) else ""
         raise ValueError(f"expected batches of inputs, not {shown}{hint}; give {FORMS}")
     x = batch.x
