@@ -117,9 +117,13 @@ def _as(kind: object, value: object) -> object:
     """The value as `kind` wants it; TypeError if it is none of them."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
-        value = _as(parts[0], value)
-        for limits in parts[1:]:
-            if isinstance(limits, Range) and (bound := limits.broken(value)):
+        limits = [part for part in parts[1:] if isinstance(part, Range)]
+        try:
+            value = _as(parts[0], value)
+        except _OutOfRange as error:  # its own bound may be a narrower one
+            raise _OutOfRange(next(filter(None, (each.broken(value) for each in limits)), str(error))) from None
+        for each in limits:
+            if bound := each.broken(value):
                 raise _OutOfRange(bound)
         return value
     if origin in (typing.Union, types.UnionType):
