@@ -9,7 +9,9 @@ import sys
 import pytest
 
 from spikeformers import _files
-from spikeformers._files import LOCK, owned, replacing, write_atomically
+from spikeformers._files import LOCK, owned, read_text, replacing, write_atomically
+from spikeformers.models._reading import read_json
+from spikeformers.profiling import read_profile
 
 HOLD = """
 import sys, time
@@ -120,3 +122,12 @@ def test_what_fails_to_be_written_leaves_the_old_file_alone(tmp_path, monkeypatc
     with replacing(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("read", [read_text, read_json, read_profile], ids=lambda read: read.__name__)
+def test_a_pipe_is_no_file_of_text(tmp_path, read):
+    """Whoever opens one to read waits until somebody writes."""
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(ValueError, match="pipe"):
+        read(tmp_path / "pipe.json")

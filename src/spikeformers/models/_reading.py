@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .._arguments import shown
+from .._files import read_text
 
 LARGEST_JSON = 64 * 2**20
 """Bytes of a JSON file or header that is read: enough for the names of a million classes."""
@@ -230,7 +231,7 @@ def read_json(path: Path) -> dict:
     """
     try:
         size = path.stat().st_size
-        text = path.read_text(encoding="utf-8") if size <= LARGEST_JSON else ""
+        text = read_text(path) if size <= LARGEST_JSON else ""
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged or cannot be read ({_one_line(error)})") from None
     if size > LARGEST_JSON:
