@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
+from .._notebook import Shown, Table
 from ..layers import RepConv
 from ..measure import Inputs, Recorder, record
 from ..measure.operation import Operation
@@ -62,8 +63,8 @@ class Finding:
         return f"{where}: {what} ({self.share:.3%}) {self.reason}" + f"; {self.remedy}" * bool(self.remedy)
 
 
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, repr=False)
+class Audit(Shown):
     """What `audit` found.
 
     Attributes:
@@ -108,6 +109,24 @@ class Audit:
     def __str__(self) -> str:
         groups = (("offending", self.offending), ("allowed", self.allowed))
         return "\n".join([self.verdict] + [f"  {name}: {finding}" for name, found in groups for finding in found])
+
+    def tables(self) -> list[Table]:
+        """For a notebook: the verdict, and what is not additions."""
+        rows = [
+            (
+                group,
+                finding.module or "(the model itself)",
+                finding.operation,
+                " x ".join(finding.operands),
+                f"{finding.share:.3%}",
+                finding.reason,
+                finding.remedy,
+            )
+            for group, found in (("offending", self.offending), ("allowed", self.allowed))
+            for finding in found
+        ]
+        header = ("", "module", "operation", "operands", "share of the work", "reason", "remedy")
+        return [Table(rows, header if rows else (), self.verdict)]
 
     def to_dict(self) -> dict:
         """For JSON."""

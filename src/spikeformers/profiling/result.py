@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from .._files import as_csv, write_atomically, write_json
+from .._notebook import Shown, Table, named_lines
 from ..measure import COLUMNS, Accuracy, Constants, Recorder, Tally
 from ..neurons import Neuron
 from ..transforms import average_timestep
@@ -25,8 +26,9 @@ from .stages import stage_of
 if TYPE_CHECKING:
     from .early_exit import EarlyExit
 
-@dataclass
-class Profile:
+
+@dataclass(repr=False)
+class Profile(Shown):
     """What `profile` measured, or `estimate` computed; one measurement, accounted for by any preset.
 
     Attributes:
@@ -157,6 +159,24 @@ class Profile:
         if self.event_driven:
             lines += self.event_driven.lines()
         return "\n".join(lines)
+
+    def tables(self) -> list[Table]:
+        """For a notebook: what `print` says, and the layers."""
+        title, *lines = str(self).split("\n")
+        rows = [
+            (
+                layer.name or "(the model itself)",
+                layer.type,
+                "x".join(map(str, layer.shape)),
+                "" if layer.rate is None else f"{layer.rate:.4f}",
+                f"{layer.ac:,.0f}",
+                f"{layer.mac:,.0f}",
+                f"{self.chosen.energy(layer):.4g}",
+            )
+            for layer in self.layers
+        ]
+        header = ("layer", "type", "output", "rate of its input", "additions", "multiplications", "energy (mJ)")
+        return [Table(named_lines(lines), title=title), Table(rows, header, f"{len(rows)} layers", folded=True)]
 
     @property
     def _bits(self) -> int:
