@@ -28,6 +28,7 @@ class Table:
     most: int = MOST_ROWS
 
     def html(self) -> str:
+        """The table as HTML; everything in its cells is text."""
         lines = [_row("th", self.header)] if self.header else []
         lines += [_row("td", cells) for cells in self.rows[: self.most]]
         if len(self.rows) > self.most:
