@@ -9,11 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from ..lif import Dynamics
 from . import native, reference
 from .packed import Packed, pack, unpack
 
 __all__ = [
-    "Fire",
     "Packed",
     "Weight",
     "call",
@@ -33,29 +33,6 @@ PRECISIONS = (torch.float32, torch.float64, torch.bfloat16, torch.int8)
 LANES, TILE = 16, 64
 MOST_ROWS = 65_535
 """Weight rows, that is taps times input channels: positions in lists have 16 bits."""
-
-
-@dataclass(frozen=True)
-class Fire:
-    """The neurons behind an operation: the constants of `kernels.lif.lif`, tau None for neurons without leak."""
-
-    tau: float | None = 2.0
-    v_threshold: float = 1.0
-    decay_input: bool = True
-    reset: str = "hard"
-
-    def __post_init__(self):
-        if self.tau is not None and not self.tau >= 1:
-            raise ValueError(f"tau must be at least 1 time step, or None for neurons without leak, not {self.tau}")
-        if not self.v_threshold > 0:
-            raise ValueError(f"v_threshold must be positive, not {self.v_threshold}")
-        if self.reset not in ("hard", "soft"):
-            raise ValueError(f"reset must be 'hard' or 'soft', not {self.reset!r}")
-
-    def dynamics(self) -> reference.Dynamics:
-        """The constants as `kernels.lif.reference` takes them; a surrogate is not needed here."""
-        integration = 2 if self.tau is None else 0 if self.decay_input else 1
-        return reference.Dynamics(integration, self.v_threshold, self.reset == "soft", 0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -232,7 +209,7 @@ def call(
     addends: tuple[Tensor | None, ...] = (),
     like: tuple[tuple[int, ...], torch.dtype] | None = None,
     out: Tensor | None = None,
-    neuron: Fire | None = None,
+    neuron: Dynamics | None = None,
     fired: Packed | None = None,
     v: Tensor | None = None,
     v_out: Tensor | None = None,
@@ -282,8 +259,7 @@ def call(
         given.addend[index] = native.values(addend)
     given.out = native.values(out)
     if neuron is not None and fired is not None:
-        dynamics = neuron.dynamics()
-        given.neuron = native.CNeuron(neuron.tau or 1.0, neuron.v_threshold, dynamics.integration, dynamics.soft_reset)
+        given.neuron = native.neurons(neuron)
         given.fired = fired.words.data_ptr()
     given.alive = spikes, weight, bias, addends, out, fired, v, v_out, count
     return given
@@ -307,7 +283,7 @@ def spike_conv(
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
     addends: tuple[Tensor, ...] = (),
-    neuron: Fire | None = None,
+    neuron: Dynamics | None = None,
     v: Tensor | None = None,
 ) -> tuple[Tensor, Packed | None, Tensor | None]:
     """Convolution of spikes, what is added to it, and the neurons behind it, in one pass over time.
@@ -336,8 +312,8 @@ def spike_conv(
         raise ValueError(
             f"v is {tuple(v.shape)} of {v.dtype}; expected [B, C, H, W] = {(shape[1], *shape[2:])} of {dtype}"
         )
-    library = native.load()[0]
-    if library is None or math.prod(shape) == 0:
+    known = neuron is None or native.knows(neuron)
+    if native.load()[0] is None or not known or math.prod(shape) == 0:
         x = reference.spike_conv(
             spikes,
             weight and weight.dense,
@@ -348,7 +324,7 @@ def spike_conv(
             list(addends),
         )
         x = channels_last(x)
-        return (x, *reference.fire(x, v, neuron.tau or 1.0, neuron.dynamics())) if neuron else (x, None, None)
+        return (x, *reference.fire(x, v, neuron)) if neuron else (x, None, None)
     x, fired, v_out = empty_map(*shape, dtype=dtype), None, None
     if neuron is not None:
         t, b, c, h, w = shape

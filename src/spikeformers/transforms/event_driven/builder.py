@@ -13,8 +13,8 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from ...kernels import spike_attention, spike_conv
-from ...kernels.lif.reference import INTEGRATIONS
-from ...kernels.spike_conv import Fire, Packed, Weight
+from ...kernels.lif import Dynamics
+from ...kernels.spike_conv import Packed, Weight
 from .graph import (
     ALIASES,
     LIF,
@@ -495,14 +495,13 @@ class Builder:
         return out
 
     def _constants_known(self, lif: fx.Node) -> bool:
-        _, v, tau, *_ = lif.args
-        return v is None and self._known(tau) and not lif.args[9]
+        """Whether the kernels can carry these neurons out: from rest, with constants that the graph has, and nobody asks for the potential."""
+        _, v, tau, *_, return_v = lif.args
+        return v is None and self._known(tau) and not return_v and spike_conv.native.knows(self._neuron(lif))
 
-    def _neuron(self, lif: fx.Node) -> Fire:
-        _, _, parameter, tau, integration, threshold, soft, *_ = lif.args
-        kind = INTEGRATIONS[integration]
-        tau = float(self.constants[parameter]) if parameter is not None else tau
-        return Fire(None if kind == "perfect" else tau, threshold, kind == "leaky", "soft" if soft else "hard")
+    def _neuron(self, lif: fx.Node) -> Dynamics:
+        _, _, tau, *constants, _ = lif.args
+        return Dynamics.restored((None if tau is None else self.constants[tau], *constants))
 
     def _lif(self, node: fx.Node) -> None:
         """Neurons that no convolution was fused with."""
