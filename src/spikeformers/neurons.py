@@ -28,7 +28,8 @@ class Neuron(nn.Module):
         integration: how it charges, one of `kernels.lif.INTEGRATIONS`.
         tau: membrane time constant in time steps, >= 1; for integrations with leak.
         reset: "hard" (to 0) or "soft" (by subtraction).
-        surrogate: "sigmoid", "atan", "rectangle" or "triangle".
+        surrogate: "sigmoid", "atan", "rectangle", "triangle", "erf", "softsign" or "exponential", or a function u -> slope of
+            u = alpha * (h - v_threshold); see `kernels.lif.register_surrogate`.
         alpha: sharpness of the surrogate; None means the customary one.
 
     Attributes:
@@ -46,7 +47,7 @@ class Neuron(nn.Module):
         integration: str = "leaky",
         tau: float = 1.0,
         reset: str = "hard",
-        surrogate: str = "sigmoid",
+        surrogate: str | Callable[[Tensor], Tensor] = "sigmoid",
         alpha: Positive | None = None,
     ):
         super().__init__()
@@ -72,7 +73,7 @@ class Neuron(nn.Module):
 
     @property
     def surrogate(self) -> str:
-        return self.constants.surrogate
+        return str(self.constants.surrogate)
 
     @property
     def alpha(self) -> float:

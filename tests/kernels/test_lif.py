@@ -76,7 +76,7 @@ def test_surrogate_gradients_match_reference(dtype, surrogate, alpha):
 def test_surrogate_is_a_bump_of_unit_area_with_its_peak_at_the_threshold(surrogate):
     z = torch.linspace(-200, 200, 4_000_001, dtype=torch.float64)
     slope = reference.surrogate_gradient(z, Dynamics(surrogate=surrogate, alpha=2.0))
-    assert torch.trapezoid(slope, z).item() == pytest.approx(1, abs=2e-3)
+    assert torch.trapezoid(slope, z).item() == pytest.approx(1, abs=3e-3)
     assert slope.argmax() == len(z) // 2 or slope[len(z) // 2] == slope.max()
     assert_close(slope, slope.flip(0))
 
@@ -347,7 +347,7 @@ def test_the_operation_itself_is_checked():
         (None, torch.tensor(0.0), rest),
         (None, None, (0.5, *rest[1:])),
         (None, None, (2.0, 3, *rest[2:])),
-        (None, None, (*rest[:4], 4, 4.0)),
+        (None, None, (*rest[:4], 999, 4.0)),
     ]:
         with pytest.raises(ValueError):
             torch.ops.spikeformers.lif(x, v, tau, *constants, True)

@@ -1,6 +1,6 @@
 """Leaky integrate-and-fire neurons over T time steps: the public operation, and which implementation serves which device."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -8,9 +8,10 @@ from torch._decomp import register_decomposition
 from torch.autograd import forward_ad
 
 from . import native, reference
-from .dynamics import ALPHA, FLAT, SURROGATES, Dynamics
+from .dynamics import FLAT, Dynamics
 from .integrations import INTEGRATIONS, Arithmetic, Integration
 from .reference import compute_dtype
+from .surrogates import SURROGATES, Surrogate, register_surrogate
 
 try:
     from . import triton
@@ -18,15 +19,16 @@ except ImportError:
     triton = None
 
 __all__ = [
-    "ALPHA",
     "INTEGRATIONS",
     "SURROGATES",
     "Arithmetic",
     "Dynamics",
     "Integration",
+    "Surrogate",
     "decompositions",
     "is_emitted",
     "lif",
+    "register_surrogate",
     "run",
     "status",
 ]
@@ -40,7 +42,7 @@ def lif(
     v_threshold: float = 1.0,
     decay_input: bool = True,
     reset: str = "hard",
-    surrogate: str = "sigmoid",
+    surrogate: str | Callable[[Tensor], Tensor] = "sigmoid",
     alpha: float | None = None,
     return_v: bool = True,
 ) -> tuple[Tensor, Tensor]:
@@ -64,8 +66,9 @@ def lif(
         v_threshold: firing threshold, > 0; reaching it exactly fires.
         decay_input: whether the leak divides the input as well.
         reset: "hard" (to 0) or "soft" (by subtraction); no gradient flows through either.
-        surrogate: "sigmoid", "atan", "rectangle" or "triangle": whose derivative, of unit area, replaces the step's.
-        alpha: sharpness of the surrogate; None means the customary one, ALPHA[surrogate].
+        surrogate: "sigmoid", "atan", "rectangle", "triangle", "erf", "softsign" or "exponential": whose derivative, of unit area, replaces
+            the step's. Or a function u -> slope of u = alpha * (h - v_threshold), see `register_surrogate`.
+        alpha: sharpness of the surrogate; None means the customary one, SURROGATES[surrogate].alpha.
         return_v: whether the potential after the last step is wanted; if not, an empty tensor stands in its place.
 
     Returns:
@@ -219,7 +222,7 @@ class _Reference:
 
 
 def _forward_with(choose):
-    """The kernel of `spikeformers::lif` for one device type; choose(x, dynamics) picks the implementation."""
+    """The kernel of `spikeformers::lif` for one device type; choose(x, dynamics, backward) picks the implementation."""
 
     def kernel(x, v, *call) -> tuple[Tensor, Tensor]:
         *flat, return_v = call
@@ -246,7 +249,7 @@ def _backward_with(choose):
         grad_x, grad_v0 = _empty(x), _empty_v(x, v is not None)
         grad_tau = x.new_zeros((), dtype=grad_v0.dtype)
         if x.numel():
-            choose(x, dynamics).backward(
+            choose(x, dynamics, backward=True).backward(
                 _laid_out_like(grad_spikes, x[0], x.dtype),
                 _laid_out_like(grad_v, x[0], grad_v0.dtype),
                 x,
@@ -261,16 +264,16 @@ def _backward_with(choose):
     return kernel
 
 
-def _any_device(x, dynamics):
+def _any_device(x, dynamics, backward=False):
     return _Reference
 
 
-def _cpu(x, dynamics):
-    return native if native.supports(x, dynamics) else _Reference
+def _cpu(x, dynamics, backward=False):
+    return native if native.supports(x, dynamics, backward) else _Reference
 
 
-def _cuda(x, dynamics):
-    return triton if triton is not None and triton.supports(x, dynamics) else _Reference
+def _cuda(x, dynamics, backward=False):
+    return triton if triton is not None and triton.supports(x, dynamics, backward) else _Reference
 
 
 _FORWARD = f"(Tensor x, Tensor? v, {FLAT}, bool return_v) -> (Tensor, Tensor)"

@@ -1,7 +1,7 @@
 """What a neuron does with its input, as one object: neurons hold it, and all implementations take it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from .integrations import INTEGRATIONS, Arithmetic, Integration
+from .surrogates import SURROGATES, name_of
 
-ALPHA = {"sigmoid": 4.0, "atan": 2.0, "rectangle": 1.0, "triangle": 1.0}
-"""The customary sharpness of each surrogate gradient."""
-SURROGATES = tuple(ALPHA)
 RESETS = ("hard", "soft")
 
 FLAT = "Tensor? tau_parameter, float tau, int integration, float v_threshold, bool soft_reset, int surrogate, float alpha"
@@ -28,7 +26,7 @@ class Dynamics:
         tau: membrane time constant in time steps, >= 1; a 0-d tensor where it is learnt; of neurons without leak nobody reads it.
         v_threshold: firing threshold, > 0; reaching it exactly fires.
         reset: "hard" (to 0) or "soft" (by subtraction); no gradient flows through either.
-        surrogate: name of one of SURROGATES, whose derivative, of unit area, replaces the step's.
+        surrogate: name of one of SURROGATES, whose slope stands in for the step's derivative; a function is registered, see `name_of`.
         alpha: its sharpness, to which its peak is proportional; None means the customary one.
 
     Raises:
@@ -39,18 +37,18 @@ class Dynamics:
     tau: float | Tensor = 2.0
     v_threshold: float = 1.0
     reset: str = "hard"
-    surrogate: str = "sigmoid"
+    surrogate: str | Callable[[Tensor], Tensor] = "sigmoid"
     alpha: float | None = None
 
     def __post_init__(self):
         for what, name, known in (
             ("integration", self.integration, INTEGRATIONS),
             ("reset", self.reset, RESETS),
-            ("surrogate", self.surrogate, SURROGATES),
         ):
             if name not in known:
                 choices = " or ".join(map(repr, RESETS)) if what == "reset" else f"one of {', '.join(known)}"
                 raise ValueError(f"{what} must be {choices}, not {name!r}")
+        object.__setattr__(self, "surrogate", name_of(self.surrogate))
         if isinstance(self.tau, Tensor):
             if self.tau.ndim or not self.tau.is_floating_point():
                 raise ValueError(
@@ -61,7 +59,7 @@ class Dynamics:
         if not self.v_threshold > 0:
             raise ValueError(f"v_threshold must be positive, not {self.v_threshold}")
         if self.alpha is None:
-            object.__setattr__(self, "alpha", ALPHA[self.surrogate])
+            object.__setattr__(self, "alpha", SURROGATES[self.surrogate].alpha)
         elif not self.alpha > 0 or self.alpha == math.inf:
             raise ValueError(f"alpha must be positive{' and finite' * (self.alpha == math.inf)}, not {self.alpha}")
 
@@ -129,7 +127,7 @@ class Dynamics:
             list(INTEGRATIONS).index(self.integration),
             float(self.v_threshold),
             self.soft_reset,
-            SURROGATES.index(self.surrogate),
+            list(SURROGATES).index(self.surrogate),
             float(self.alpha),
         )
 
@@ -148,6 +146,6 @@ class Dynamics:
             tau if tau_parameter is None else tau_parameter,
             v_threshold,
             RESETS[soft_reset],
-            SURROGATES[surrogate],
+            list(SURROGATES)[surrogate],
             alpha,
         )

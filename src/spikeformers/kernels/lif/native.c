@@ -26,7 +26,7 @@ typedef struct {
     int32_t integration, soft_reset, surrogate, dtype, threads;
 } LifCall;
 
-enum { SIGMOID, ATAN, RECTANGLE, TRIANGLE };                     /* dynamics.SURROGATES */
+enum { SIGMOID, ATAN, RECTANGLE, TRIANGLE, ERF, SOFTSIGN, EXPONENTIAL }; /* native.SURROGATES */
 
 /* Only where one rounding more or less does not matter: in the surrogate gradient. */
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
@@ -164,7 +164,7 @@ static int makes_sense(const LifCall *c, int backward) {
     int64_t values;
     if (!c || c->steps < 0 || c->n < 0 || __builtin_mul_overflow(c->steps, c->n, &values) || c->threads < 1) return 0;
     if (c->dtype < FLOAT32 || c->dtype > FLOAT16 || !KNOWN_INTEGRATION(c->integration)) return 0;
-    if (c->surrogate < SIGMOID || c->surrogate > TRIANGLE || (c->soft_reset & ~1)) return 0;
+    if (c->surrogate < SIGMOID || c->surrogate > EXPONENTIAL || (c->soft_reset & ~1)) return 0;
     return !values || (c->x && c->out && (!backward || c->grad_s));
 }
 

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from .._library import load_library
-from .dynamics import SURROGATES, Dynamics
+from .dynamics import Dynamics
 
 INTEGRATIONS = ("leaky", "leaky_full_input", "perfect")
 """Those that the C code of this and of other kernels knows, in the order of equation.h."""
+SURROGATES = ("sigmoid", "atan", "rectangle", "triangle", "erf", "softsign", "exponential")
+"""Those that native.c knows, in its order; only the backward pass needs one."""
 _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _REASONS = {1: "there is no memory for the pass", 2: "the kernel does not take such a call"}
 
@@ -36,16 +38,22 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     return library, sentence
 
 
-
 def _library() -> ctypes.CDLL:
     library = load()[0]
     assert library is not None, "who calls has asked `supports`"
     return library
 
 
-def supports(x: Tensor, dynamics: Dynamics) -> bool:
-    """Whether this implementation takes tensors like x [T, ...] for such neurons."""
-    return x.dtype in _DTYPES and dynamics.integration in INTEGRATIONS and load()[0] is not None
+def supports(x: Tensor, dynamics: Dynamics, backward: bool = False) -> bool:
+    """Whether this implementation takes tensors like x [T, ...] for such neurons.
+
+    Args:
+        x: input currents [T, ...].
+        dynamics: of the neurons.
+        backward: in the backward pass, which needs the surrogate as well.
+    """
+    known = dynamics.integration in INTEGRATIONS and (not backward or dynamics.surrogate in SURROGATES)
+    return known and x.dtype in _DTYPES and load()[0] is not None
 
 
 def _call(x: Tensor, v: Tensor | None, dynamics: Dynamics, **tensors: Tensor | None) -> _Call:
@@ -60,7 +68,7 @@ def _call(x: Tensor, v: Tensor | None, dynamics: Dynamics, **tensors: Tensor | N
         alpha=dynamics.alpha,
         integration=INTEGRATIONS.index(dynamics.integration),
         soft_reset=dynamics.soft_reset,
-        surrogate=SURROGATES.index(dynamics.surrogate),
+        surrogate=SURROGATES.index(dynamics.surrogate) if dynamics.surrogate in SURROGATES else 0,
         dtype=_DTYPES[x.dtype],
         threads=torch.get_num_threads(),
     )

@@ -83,6 +83,21 @@ static void NAME(surrogate)(int kind, REAL alpha, REAL threshold, const REAL *re
             const REAL z = alpha * (h[j] - threshold);
             out[j] = z < (REAL)0.5 && z > (REAL)-0.5 ? alpha : (REAL)0;
         }
+    else if (kind == ERF)
+        for (int64_t j = 0; j < count; j++) {
+            const REAL z = alpha * (h[j] - threshold), y = z * z;
+            out[j] = (REAL)(0.56418958354775628695 * (double)alpha) * (sizeof(REAL) == 4 ? exp_neg_f32(y) : exp_neg_f64(y));
+        }
+    else if (kind == SOFTSIGN)
+        for (int64_t j = 0; j < count; j++) {
+            const REAL z = alpha * (h[j] - threshold), y = 1 + (z < 0 ? -z : z);
+            out[j] = alpha / 2 / (y * y);
+        }
+    else if (kind == EXPONENTIAL)
+        for (int64_t j = 0; j < count; j++) {
+            const REAL z = alpha * (h[j] - threshold), y = z < 0 ? -z : z;
+            out[j] = alpha / 2 * (sizeof(REAL) == 4 ? exp_neg_f32(y) : exp_neg_f64(y));
+        }
     else
         for (int64_t j = 0; j < count; j++) {
             const REAL z = alpha * (h[j] - threshold), y = 1 - (z < 0 ? -z : z);

@@ -4,13 +4,13 @@ Shapes: x [T, ...] input current; v [...] membrane potential; T time steps on ax
 Half-precision inputs are integrated in float32, and the membrane potential of half-precision inputs is float32.
 """
 
-import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .dynamics import Dynamics
+from .surrogates import SURROGATES
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -20,18 +20,8 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def surrogate_gradient(z: Tensor, dynamics: Dynamics) -> Tensor:
     """The gradient used in place of the Heaviside step's, at z = h - v_threshold [...]."""
-    name, alpha = dynamics.surrogate, dynamics.alpha
-    assert alpha is not None, "it was set"
-    if name == "sigmoid":
-        # alpha * s * (1 - s) with s = sigmoid(alpha * z), written so that nothing cancels or overflows
-        e = torch.exp(-(alpha * z).abs())
-        return alpha * e / ((1 + e) * (1 + e))
-    if name == "atan":
-        y = (math.pi / 2 * alpha) * z
-        return (alpha / 2) / (1 + y * y)
-    if name == "rectangle":
-        return alpha * ((alpha * z).abs() < 0.5).to(z.dtype)
-    return alpha * (1 - (alpha * z).abs()).clamp(min=0)
+    assert dynamics.alpha is not None, "it was set"
+    return SURROGATES[dynamics.surrogate].slope(z, dynamics.alpha)
 
 
 def _fire(h: Tensor, threshold: Tensor, soft_reset: bool) -> tuple[Tensor, Tensor]:

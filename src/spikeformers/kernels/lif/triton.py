@@ -21,10 +21,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .dynamics import SURROGATES, Dynamics
+from .dynamics import Dynamics
 from .reference import compute_dtype
 
 INTEGRATIONS = ("leaky", "leaky_full_input", "perfect")  # those that `_charge` and what stands below it know, by their numbers there
+SURROGATES = ("sigmoid", "atan", "rectangle", "triangle", "erf", "softsign", "exponential")  # those that `_slope` knows
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _REAL = {torch.float32: tl.float32, torch.float64: tl.float64}
 _BLOCK = {torch.float32: 512, torch.float64: 256}  # neurons per program: 16 bytes of v for each of its 128 threads
@@ -97,9 +98,17 @@ def _slope(z, alpha, SURROGATE: tl.constexpr):
         return (a * 0.5) / (1 + y * y)
     elif SURROGATE == 2:
         return tl.where(tl.abs(a * z) < 0.5, a, 0.0)
-    else:
+    elif SURROGATE == 3:
         y = 1 - tl.abs(a * z)
         return a * tl.where(y < 0, 0.0, y)
+    elif SURROGATE == 4:
+        y = a * z
+        return tl.full((), 0.5641895835477563 * alpha, z.dtype) * tl.exp(-(y * y))
+    elif SURROGATE == 5:
+        y = 1 + tl.abs(a * z)
+        return (a * 0.5) / (y * y)
+    else:
+        return (a * 0.5) * tl.exp(-tl.abs(a * z))
 
 
 @triton.jit
@@ -263,9 +272,16 @@ def load(device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[bool
     return True, "interpreted" if _INTERPRETED else f"runs on {torch.cuda.get_device_name(device)}"
 
 
-def supports(x: Tensor, dynamics: Dynamics) -> bool:
-    """Whether this implementation takes tensors like x [T, ...] for such neurons."""
-    return x.dtype in _DTYPES and dynamics.integration in INTEGRATIONS and (x.is_cuda or _INTERPRETED) and load(x.device, x.dtype)[0]
+def supports(x: Tensor, dynamics: Dynamics, backward: bool = False) -> bool:
+    """Whether this implementation takes tensors like x [T, ...] for such neurons.
+
+    Args:
+        x: input currents [T, ...].
+        dynamics: of the neurons.
+        backward: in the backward pass, which needs the surrogate as well.
+    """
+    known = dynamics.integration in INTEGRATIONS and (not backward or dynamics.surrogate in SURROGATES)
+    return known and x.dtype in _DTYPES and (x.is_cuda or _INTERPRETED) and load(x.device, x.dtype)[0]
 
 
 def _arguments(x: Tensor, dynamics: Dynamics) -> dict:
