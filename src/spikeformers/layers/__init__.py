@@ -3,6 +3,7 @@
 from .attention import PerHead, SpikingSelfAttention, spike_attention
 from .conv import ChannelMixer, ConvBN, PerStep, RepConv
 from .memory import compact_spikes
+from .merging import Part
 from .residual import DropPath, Residual, per_step
 from .shrink import Redistributed, TimestepShrink, check_temporal, frames_of
 
@@ -10,6 +11,7 @@ __all__ = [
     "ChannelMixer",
     "ConvBN",
     "DropPath",
+    "Part",
     "PerHead",
     "PerStep",
     "Redistributed",
