@@ -5,13 +5,33 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial, reduce
-from typing import cast
+from typing import Generic, Self, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
 
 from ._arguments import Positive, checked
 from .kernels.lif import Arithmetic, Dynamics, run
+
+
+Value = TypeVar("Value")
+
+
+class _Constant(Generic[Value]):
+    """An attribute of a neuron that lies in its dynamics. It can be set, and is checked then."""
+
+    def __set_name__(self, owner: type, name: str):
+        self.name = name
+
+    @overload
+    def __get__(self, neuron: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, neuron: "Neuron", owner: type) -> Value: ...
+    def __get__(self, neuron: "Neuron | None", owner: type) -> Value | Self:
+        return self if neuron is None else getattr(neuron.constants, self.name)
+
+    def __set__(self, neuron: "Neuron", value: Value) -> None:
+        neuron.constants = replace(neuron.constants, **{self.name: value})
 
 
 class Neuron(nn.Module):
@@ -63,22 +83,10 @@ class Neuron(nn.Module):
         """tau in time steps, a number or, where it is learnt, a tensor []; None for neurons without leak."""
         return self.constants.time_constant
 
-    @property
-    def v_threshold(self) -> float:
-        return self.constants.v_threshold
-
-    @property
-    def reset(self) -> str:
-        return self.constants.reset
-
-    @property
-    def surrogate(self) -> str:
-        return str(self.constants.surrogate)
-
-    @property
-    def alpha(self) -> float:
-        assert self.constants.alpha is not None, "dynamics have one"
-        return self.constants.alpha
+    v_threshold = _Constant[float]()
+    reset = _Constant[str]()
+    surrogate = _Constant[str]()
+    alpha = _Constant[float]()
 
     @property
     def in_kernel(self) -> bool:
@@ -132,11 +140,7 @@ class LIF(Neuron):
     def __init__(self, tau: float = 2.0, v_threshold: float = 1.0, *, decay_input: bool = True, **kwargs):
         super().__init__(v_threshold, integration="leaky" if decay_input else "leaky_full_input", tau=tau, **kwargs)
 
-    @property
-    def tau(self) -> float:
-        tau = self.constants.tau
-        assert not isinstance(tau, Tensor), "constants hold numbers"
-        return tau
+    tau = _Constant[float]()
 
     @property
     def decay_input(self) -> bool:

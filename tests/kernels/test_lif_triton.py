@@ -20,8 +20,8 @@ from torch.testing import assert_close
 triton = pytest.importorskip("triton", reason="triton is not installed")
 package = importlib.import_module("spikeformers.kernels.lif")
 from spikeformers.kernels.lif import (  # noqa: E402
-    Dynamics,
     SURROGATES,
+    Dynamics,
     lif,
     reference,
     triton as kernels,  # noqa: E402

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 
 from ..layers.hooks import listening
+from ..models.network import Configured
 from .counting import all_reached, by_step, fan_out, met, reached
 from .inputs import Inputs, batches_of, device_of, first_tensor, is_mask, samples_of
 from .knowledge import Knowledge
@@ -74,9 +75,8 @@ class Recorder(TorchDispatchMode):
                 raise ValueError(
                     f"{name or 'the model'} is scripted, so it cannot be followed; give the module that it was made of"
                 )
-        # modules whose own operators are no layers: geometry of boxes, resizing of images (tasks' networks name them)
-        self.outside = frozenset(getattr(model, "outside", ()))
-        self.varied = hasattr(model, "outside")  # such networks take images of any size
+        self.outside = frozenset(model.outside if isinstance(model, Configured) else ())
+        self.varied = isinstance(model, Configured) and model.any_size
         self.names = {module: name for name, module in model.named_modules()}
         self.stepped = {module.model for module in self.names if isinstance(module, Stepped)}  # which run once for each time step
         self.done: dict[int, int] = {}  # how often each operation was in this pass

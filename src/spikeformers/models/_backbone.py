@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .._arguments import Count, Index, Share, Steps, check_argument, checked, shown
-from ..layers import ConvBN, PerStep, Redistributed, RepConv, TimestepShrink, check_temporal, compact_spikes
+from ..layers import ConvBN, Part, PerStep, Redistributed, RepConv, TimestepShrink, check_temporal, compact_spikes
+from ..layers.merging import MergeChoices, averaged
 from ..neurons import MLF, Neuron
-from .network import Network
+from .network import Network, reconfigure, unconfigure
 
 
 @contextmanager
@@ -170,6 +171,16 @@ class SpikingBackbone(Network):
         """The classifier, or both where there is one for distillation."""
         return (self.head, self.head_kd) if self.distillation else self.head
 
+    def merged(self, choices: MergeChoices) -> nn.Module:
+        """Of two classifiers one, and no early ones; no `config` describes the weights any more."""
+        unconfigure(self)
+        self.remove_early_classifiers()
+        if self.distillation and choices.free(self.head, self.head_kd):
+            if self.num_classes > 0:
+                self.head = averaged(cast(nn.Linear, self.head), cast(nn.Linear, self.head_kd))
+            self.remove_distillation_head()
+        return self
+
     def set_distilled_training(self, enable: bool = True) -> None:
         """timm's switch; in train mode both heads always answer.
 
@@ -226,8 +237,7 @@ class SpikingBackbone(Network):
             raise ValueError(f"time steps must be at least 1 and cannot grow, as in {schedule}; the stages are {stages}")
         like = next(self.parameters())
         self.schedule, self.time_steps = schedule, schedule[0]
-        if hasattr(self, "config"):  # what makes the same model again
-            self.config = {**self.config, "time_steps": schedule[0], "schedule": schedule, "temporal": temporal}
+        reconfigure(self, time_steps=schedule[0], schedule=schedule, temporal=temporal)
         self.shrinks = nn.ModuleDict(
             {str(i): TimestepShrink(schedule[i - 1], schedule[i], temporal) for i in range(1, len(schedule)) if schedule[i] < schedule[i - 1]}
         ).to(like.device, like.dtype)
@@ -320,7 +330,7 @@ class SpikingBackbone(Network):
         first = stage
         while type(first) is nn.Sequential and len(first):
             first = first[0]
-        once = isinstance(first, (ConvBN, PerStep)) or getattr(first, "takes_redistributed", False)
+        once = isinstance(first, Part) and first.takes_redistributed
         return self._stage(stage, self.shrinks[str(index)](x, made=not once))
 
     def _stage(self, stage: nn.Module, x: Tensor | Redistributed) -> Tensor:

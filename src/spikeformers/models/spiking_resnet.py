@@ -12,7 +12,7 @@ from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .._arguments import Count, Index, Share, Steps, checked
-from ..layers import ConvBN, DropPath, Redistributed, frames_of, per_step
+from ..layers import ConvBN, DropPath, Part, Redistributed, frames_of, per_step
 from ..neurons import LIF, maker
 from ._backbone import SpikingBackbone
 from ._registry import build, events_cfg, register_model
@@ -23,7 +23,7 @@ __all__ = ["SEWResNet", "SpikingResNet"]
 STEMS = ("small", "imagenet")
 
 
-class MSBlock(nn.Module):
+class MSBlock(Part):
     """U + BN(conv(LIF(BN(conv(LIF(U)))))): membrane potentials in and out.
 
     Where the size of the map changes the shortcut is a convolution 1x1 - BN on the potential, as published: it reads real
@@ -61,7 +61,7 @@ class MSBlock(nn.Module):
         return frames_of(self.shortcut(x)) + self.drop_path(self.conv2(self.lif2(inner)))
 
 
-class SEWBlock(nn.Module):
+class SEWBlock(Part):
     """s + LIF(BN(conv(LIF(BN(conv(s)))))): integers in and out, one more at most with every block.
 
     Where the size of the map changes the shortcut is a convolution 1x1 - BN - LIF, so the count begins again. In training drop_path

@@ -119,17 +119,11 @@ class Dynamics:
 
     def flat(self) -> tuple[Tensor | None, float, int, float, bool, int, float]:
         """As the arguments FLAT, all of them tensors and plain numbers."""
-        learnt = isinstance(self.tau, Tensor)
+        tau = self.tau
+        parameter, number = (tau, 1.0) if isinstance(tau, Tensor) else (None, float(tau))
+        integration, surrogate = [*INTEGRATIONS].index(self.integration), [*SURROGATES].index(self.surrogate)
         assert self.alpha is not None, "it was set"
-        return (
-            self.tau if learnt else None,
-            1.0 if learnt else float(self.tau),
-            list(INTEGRATIONS).index(self.integration),
-            float(self.v_threshold),
-            self.soft_reset,
-            list(SURROGATES).index(self.surrogate),
-            float(self.alpha),
-        )
+        return parameter, number, integration, float(self.v_threshold), self.soft_reset, surrogate, float(self.alpha)
 
     @classmethod
     def restored(cls, flat: Sequence[Any]) -> "Dynamics":

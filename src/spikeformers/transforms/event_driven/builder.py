@@ -15,6 +15,7 @@ from torch.nn import functional
 from ...kernels import spike_attention, spike_conv
 from ...kernels.lif import Dynamics
 from ...kernels.spike_conv import Packed, Weight
+from ...layers.merging import composed
 from .graph import (
     ALIASES,
     LIF,
@@ -353,19 +354,10 @@ class Builder:
 
     def _composed(self, chain: list[fx.Node]) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
         """Weight [C', C, kh, kw], bias and padding of the chain as one convolution."""
-        whole, padding = None, (0, 0)
-        for node in chain:
-            _, weight, bias, _, pads, _, groups = conv_args(node)
-            weight = self.constants[weight].double()
-            if tuple(pads) != (0, 0):
-                padding = tuple(pads)
-            if groups != 1:
-                weight = (
-                    torch.diag_embed(weight[:, 0].permute(1, 2, 0)).permute(2, 3, 0, 1) if whole is None else weight
-                )
-                whole = weight if whole is None else whole * weight
-            else:
-                whole = weight if whole is None else torch.einsum("om,mikl->oikl", weight[..., 0, 0], whole)
+        args = [conv_args(node) for node in chain]  # x, weight, bias, stride, padding, dilation, groups
+        whole = composed([(self.constants[weight], groups) for _, weight, *_, groups in args])
+        padding = next((tuple(pads) for *_, pads, _, _ in reversed(args) if tuple(pads) != (0, 0)), (0, 0))
+        bias = args[-1][2]
         like = self.constants[conv_args(chain[0])[1]]
         return whole.to(like.dtype).contiguous(), None if bias is None else self.constants[bias], padding
 
