@@ -89,7 +89,9 @@ def test_images_that_are_not_finite_are_named_and_count_as_wrong(where):
             return logits if where == "image" else torch.where(x.amax((1, 2, 3), keepdim=True) > 2, math.inf, logits)
 
     batches = [([image, broken], [found, found]), ([image, image], [None, found])]
-    with pytest.warns(UserWarning, match="1 samples hold or lead to numbers that are not finite .* count as wrong: 1.png"):
+    with pytest.warns(
+        UserWarning, match="1 samples hold or lead to numbers that are not finite .* count as wrong: 1.png"
+    ):
         result = evaluate_any(Careless(), Named("segmentation", batches))
     assert result.samples == 3 and result.scores["accuracy"] == pytest.approx(2 / 3)
     assert "not finite   1 samples" in result.as_text("masks")

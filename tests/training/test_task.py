@@ -233,7 +233,9 @@ def test_a_fourth_task_has_the_options_that_it_names(shades):
     shades["training"]["label_smoothing"] = 0.1
     assert Recipe.from_dict(shades).training.label_smoothing == 0.1
     for key, value in (("mixup", 0.2), ("head_lr", 2.0)):
-        with pytest.raises(ValueError, match=f"training.{key} is {value}, which says nothing about shade; leave it out"):
+        with pytest.raises(
+            ValueError, match=f"training.{key} is {value}, which says nothing about shade; leave it out"
+        ):
             Recipe.from_dict({**shades, "training": {key: value}})
 
 

@@ -53,7 +53,10 @@ class SegmentationScore:
                 found, counted = class_map(image, target.shape), target != IGNORED
                 undefined = ~image.isfinite().all(0)
                 if undefined.any():  # whose class nobody has said: wrong wherever they reach
-                    reached = F.interpolate(undefined[None, None].float(), size=tuple(target.shape), mode="bilinear")[0, 0] > 0
+                    reached = (
+                        F.interpolate(undefined[None, None].float(), size=tuple(target.shape), mode="bilinear")[0, 0]
+                        > 0
+                    )
                     found = torch.where(reached, (target + 1) % self.num_classes, found)
                 pairs = target[counted] * self.num_classes + found[counted]
                 self.counts += torch.bincount(pairs, minlength=self.num_classes**2).view_as(self.counts).cpu()

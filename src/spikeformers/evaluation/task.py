@@ -108,7 +108,9 @@ def test_samples(trained: Trained, data: Data) -> TestSet:
     """
     task = find_task(data.task)
     if trained.data is not None and find_task(trained.data.task) is not task:
-        raise ValueError(f"the checkpoint is for {trained.data.task} and data.name {data.name} for {task.name}; give data of the former")
+        raise ValueError(
+            f"the checkpoint is for {trained.data.task} and data.name {data.name} for {task.name}; give data of the former"
+        )
     samples = TestSet(data)
     if trained.classes not in (None, samples.classes):
         raise ValueError(f"the checkpoint knows the classes {trained.classes}, but the images have {samples.classes}")

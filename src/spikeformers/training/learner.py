@@ -25,8 +25,8 @@ LOSSES_LOST = 4
 
 
 class Learner(L.LightningModule):
-    """A model with the recipe's objective, optimiser and data. What its loss is and what tests count is the `objective`'s affair, and
-    what is shown that of the task's `learning`.
+    """A model with its optimiser, averaged weights and data. The `objective` computes its loss and counts what tests find; the task's
+    `learning` says how that is shown.
 
     Everything random in a step follows from (seed, epoch, batch, process), so a run that is continued at any step goes on
     exactly as one that never stopped. `sums` [counters] is what this process has counted in the epoch under way; its last
@@ -169,7 +169,7 @@ class Learner(L.LightningModule):
         return self.objective.test_metrics(self.total)
 
     def total(self, sums: Tensor) -> Tensor:
-        """The sum over all processes, all of which must call this."""
+        """The sum [...] over all processes, all of which must call this."""
         return self.trainer.strategy.reduce(sums, reduce_op="sum")
 
     @property

@@ -128,7 +128,9 @@ def find_learning(name: str) -> Learning:
         ValueError: nothing says how.
     """
     if name not in LEARNING:
-        raise ValueError(f"nothing says how {name!r} is learned; give data for {', '.join(LEARNING)}, or a `Learning` to `register_learning`")
+        raise ValueError(
+            f"nothing says how {name!r} is learned; give data for {', '.join(LEARNING)}, or a `Learning` to `register_learning`"
+        )
     return LEARNING[name]
 
 
