@@ -149,7 +149,7 @@ def evaluate(argv):
         raise ValueError("give the checkpoint first: spikeformers eval CKPT, then options such as --data.root FOLDER")
     trained = evaluation.load_trained(argv[0])
     data, options = _data_and_options(parser, argv, trained)
-    images = _test_set(trained, data)
+    images = evaluation.test_samples(trained, data)
     model, device = trained.model, evaluation.best_device()
     if options["event_driven"]:
         from .data import test_loader
@@ -168,9 +168,10 @@ EVENT_DRIVEN = "on the CPU, adding weights only where spikes are: float32, bfloa
 
 def _event_driven(model, data, precision, batches):
     """The model for event-driven inference, calibrated on the first of the batches."""
+    from .evaluation import find_task
     from .transforms import event_driven
 
-    if data.task != "classification":
+    if not find_task(data.task).event_driven:
         raise ValueError(f"--event_driven takes classifiers, and the data {data.name} are for {data.task}")
     return event_driven(model.cpu(), next(iter(batches))[0], precision=precision)
 
@@ -309,16 +310,11 @@ def predict(argv):
         raise ValueError(f"--threshold is {args.threshold:g}; scores are probabilities, give 0 to 1")
 
     from . import evaluation
-    from .evaluation import pictures
 
     trained = evaluation.load_trained(args.checkpoint)
-    if trained.data is not None and trained.data.task != "classification":
-        for line in pictures.predict(trained, args.images, args.out, args.threshold, evaluation.best_device()):
-            print(line, flush=True)
-        return
-    for path in args.images:
-        best = evaluation.predict(trained, path, args.top)
-        print(f"{path}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in best))
+    shown = evaluation.Shown(args.top, args.out, args.threshold, evaluation.best_device())
+    for line in evaluation.predict_any(trained, args.images, shown):
+        print(line, flush=True)
 
 
 def list_(argv):
@@ -562,21 +558,6 @@ def _data_and_options(parser, argv, trained):
     return data, options
 
 
-def _test_set(trained, data):
-    """The test samples, whose classes must be those of the model."""
-    from .data import TestSet
-
-    if trained.data is not None and trained.data.task != data.task:
-        raise ValueError(f"the checkpoint is for {trained.data.task} and data.name {data.name} for {data.task}; give data of the former")
-    samples = TestSet(data)
-    if trained.classes not in (None, samples.classes):
-        raise ValueError(f"the checkpoint knows the classes {trained.classes}, but the images have {samples.classes}")
-    known = trained.model.num_classes - (data.task == "detection")  # detectors count the background
-    if known != len(samples.classes):
-        raise ValueError(f"the model knows {known} classes, but the images have {len(samples.classes)}")
-    return samples
-
-
 def _profiling_parser(verb, help_):
     """The options of profile and compare, those of the data aside."""
     from jsonargparse import ArgumentParser
@@ -705,24 +686,15 @@ def _must_be_a_checkpoint(name):
 
 def _batches(trained, data, limit):
     """The test samples, and batches of up to `limit` of them, evenly spread since they lie class by class."""
-    from torch.utils.data import DataLoader, Subset
+    from torch.utils.data import Subset
 
-    from .data.loading import collate
+    from .evaluation import find_task, test_samples
 
-    samples = _test_set(trained, data)
+    samples = test_samples(trained, data)
     step = max(1, len(samples) // limit) if limit else 1
     places = list(range(0, len(samples), step)[: limit or None])
     random.Random(0).shuffle(places)  # so that the first batch, of which pictures are shown, holds several classes
-    chosen = Subset(samples, places)
-    if data.task != "classification":  # images one by one, since their sizes differ
-        return samples, DataLoader(chosen, 1, num_workers=data.workers, collate_fn=_only_image)
-    return samples, DataLoader(chosen, min(data.batch_size, 64), num_workers=data.workers, collate_fn=collate)
-
-
-def _only_image(batch):
-    """Of one sample ((image [C, H, W], target), label) the image [1, C, H, W]."""
-    ((image, _), _), = batch
-    return image[None]
+    return samples, find_task(data.task).batches(Subset(samples, places), data)
 
 
 def _model_to_estimate(name, time_steps, backbone=None):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ class Source(Protocol):
 class Measured:
     """What a configuration is to whoever measures a network on it, see `measure.batches_of`."""
 
+    classified: ClassVar[bool] = False
+
     def test_batches(self) -> DataLoader:
         """The test samples, as of `test_loader`."""
         return test_loader(TestSet(self))
@@ -58,8 +60,10 @@ class Measured:
 
 
 class Data(Protocol):
-    """What a configuration offers; the fields that all of them have."""
+    """What a configuration offers; the fields that all of them have. `task` is the name of what its samples are for, see
+    `evaluation.task`; `classified` says that a sample's label is its class, and nothing else is known of it."""
 
+    name: str
     batch_size: int
     workers: int
     strict: bool
@@ -68,13 +72,16 @@ class Data(Protocol):
     holdout: int
     repeats: int
     shape: tuple[int, ...]
-    task: str  # classification, detection or segmentation
+    task: str
+    classified: bool
 
     def source(self, training: bool) -> Source: ...
 
     def transform(self, training: bool): ...
 
     def collate(self, samples: Sequence[tuple[object, int]]) -> tuple: ...
+
+    def read(self, path: str | Path) -> torch.Tensor: ...
 
 
 def stable_seed(*key) -> int:
@@ -169,7 +176,7 @@ class _Samples(Dataset):
             (indices,) = np.nonzero(held_out_of(self.source.labels, data.holdout) == held_out)
             self.indices = indices.tolist()
         self.unreadable = torch.zeros(len(self.indices), dtype=torch.bool).share_memory_()
-        if data.task == "classification":
+        if data.classified:
             self._say_which_classes_are_missing()
 
     def _say_which_classes_are_missing(self):

@@ -69,6 +69,7 @@ class EventData(Measured):
     """
 
     task: ClassVar[str] = "classification"
+    classified: ClassVar[bool] = True
     collate = staticmethod(collate)
 
     name: Names = "nmnist"

@@ -13,11 +13,12 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from spikeformers.evaluation import load_trained
-from spikeformers.evaluation.dense import SegmentationScore
+from spikeformers.evaluation.segmentation import SegmentationScore
 from spikeformers.neurons import Neuron
+from spikeformers.training.learner import Learner
 from spikeformers.training.recipe import Recipe
 from spikeformers.training.run import _module, as_text, train
-from spikeformers.training.segmenter import Segmenter, pixel_loss
+from spikeformers.training.segmentation import pixel_loss
 
 BODY = {"dims": [8, 16, 24, 32], "depths": [1, 0, 1, 1, 0], "num_heads": 2}
 
@@ -106,7 +107,7 @@ def test_what_a_run_leaves(uninterrupted):
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(uninterrupted, config, tmp_path, monkeypatch):
     config["trainer"]["save_minutes"] = 1e-9  # after every step
-    recipe, step = Recipe.from_dict(config), Segmenter.training_step
+    recipe, step = Recipe.from_dict(config), Learner.training_step
 
     def interrupted(self, batch, index):
         if self.current_epoch == 1 and index == 2:
@@ -114,7 +115,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(uninterrupted, config
         return step(self, batch, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Segmenter, "training_step", interrupted)
+        patch.setattr(Learner, "training_step", interrupted)
         with pytest.raises(KeyboardInterrupt, match="1 of 2 epochs"):
             train(recipe, tmp_path)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["batches_done"] == 2

@@ -26,7 +26,7 @@ from spikeformers.data import TrainingSet
 from spikeformers.evaluation import load_trained
 from spikeformers.neurons import Neuron
 from spikeformers.tasks.detection import SpikingFasterRCNN, SpikingMaskRCNN
-from spikeformers.training.detector import Detector
+from spikeformers.training.learner import Learner
 from spikeformers.training.recipe import Recipe
 from spikeformers.training.run import _module, as_text, train
 
@@ -175,14 +175,14 @@ def test_what_a_run_leaves(uninterrupted, config):
 
 
 def interrupt(monkeypatch, epoch, batch):
-    step = Detector.training_step
+    step = Learner.training_step
 
     def interrupted(self, batch_, index):
         if self.current_epoch == epoch and index == batch:
             signal.raise_signal(signal.SIGINT)
         return step(self, batch_, index)
 
-    monkeypatch.setattr(Detector, "training_step", interrupted)
+    monkeypatch.setattr(Learner, "training_step", interrupted)
 
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(uninterrupted, config, tmp_path, monkeypatch):
@@ -305,14 +305,14 @@ def worker(rank, port, config, folder):
     from lightning.pytorch.utilities import rank_zero_only
 
     rank_zero_only.rank = rank  # torchrun sets the environment before Lightning is imported
-    end = Detector.on_train_epoch_end
+    end = Learner.on_train_epoch_end
 
     def keep(self):
         parameters = {name: p.detach() for name, p in self.model.named_parameters()}
         torch.save(parameters, Path(folder) / f"weights_{rank}.pt")
         end(self)
 
-    Detector.on_train_epoch_end = keep
+    Learner.on_train_epoch_end = keep
     see_squares(pytest.MonkeyPatch())
     train(Recipe.from_dict(config), folder)
 

@@ -13,15 +13,8 @@ from torch.testing import assert_close
 from spikeformers.data import TestSet, TrainingSet
 from spikeformers.evaluation import load_trained
 from spikeformers.models import create_model
-from spikeformers.training.classifier import (
-    Classifier,
-    classification_loss,
-    count,
-    distillation_loss,
-    mix,
-    one_hot,
-)
-from spikeformers.training.learner import lr_factor, peak_lr
+from spikeformers.training.classification import classification_loss, counted, distillation_loss, mix, one_hot
+from spikeformers.training.learner import Learner, lr_factor, peak_lr
 from spikeformers.training.recipe import Recipe, Training
 from spikeformers.training.run import train
 from spikeformers.training.teacher import teacher_of
@@ -63,7 +56,7 @@ def module_of(config, **training):
     config["training"] |= training
     recipe = Recipe.from_dict(config)
     model = create_model(recipe.model.name, in_chans=1, num_classes=2, **recipe.model.kwargs)
-    return Classifier(model, recipe, TrainingSet(recipe.data, 0), TestSet(recipe.data))
+    return Learner(model, recipe, TrainingSet(recipe.data, 0), TestSet(recipe.data))
 
 
 def test_layers_far_from_the_head_learn_more_slowly(config):
@@ -83,7 +76,7 @@ def test_early_classifiers_add_their_weighted_losses(config, weight):
     module.model.add_early_classifiers()
     torch.manual_seed(0)
     x, labels = torch.rand(4, 1, 16, 16), torch.tensor([0, 1, 1, 0])
-    module.mixup, module.train = None, module.model.train()
+    module.objective.mixup, module.train = None, module.model.train()
     loss = module.training_step((x, labels), 0)
     logits, early = module.model(x)
     targets = one_hot(labels, 2, module.recipe.training.label_smoothing)
@@ -107,7 +100,7 @@ def test_options_that_an_optimizer_does_not_take(config):
 
 def test_weight_decay_spares_biases_and_norms(recipe):
     model = create_model(recipe.model.name, in_chans=1, num_classes=2, **recipe.model.kwargs)
-    module = Classifier(model, recipe, TrainingSet(recipe.data, 0), TestSet(recipe.data))
+    module = Learner(model, recipe, TrainingSet(recipe.data, 0), TestSet(recipe.data))
     groups = module.configure_optimizers()["optimizer"].param_groups
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     assert {name: decays[id(p)] for name, p in model.named_parameters()} == {
@@ -116,9 +109,8 @@ def test_weight_decay_spares_biases_and_norms(recipe):
 
 
 def test_counting():
-    sums = torch.zeros(3)
-    count(sums, torch.tensor(0.5), torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]]), torch.tensor([0, 0, 0]))
-    count(sums, torch.tensor(2.0), torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
+    sums = counted(torch.tensor(0.5), torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]]), torch.tensor([0, 0, 0]))
+    sums += counted(torch.tensor(2.0), torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
     assert sums.tolist() == [3.5, 2.0, 4.0]
 
 
@@ -208,7 +200,7 @@ def test_a_student_learns_what_its_teacher_says(config, teacher, tmp_path):
 
 def test_mixing_ends_at_its_epoch(config, tmp_path, monkeypatch):
     mixed = []
-    monkeypatch.setattr("spikeformers.training.classifier.mix", lambda mixup, x, y: mixed.append(1) or mix(mixup, x, y))
+    monkeypatch.setattr("spikeformers.training.classification.mix", lambda mixup, x, y: mixed.append(1) or mix(mixup, x, y))
     config["training"] |= {"mixup": 0.5, "mixup_off_epoch": 1, "epochs": 2}
     train(Recipe.from_dict(config), tmp_path)
     assert len(mixed) == 5  # the steps of the first epoch
