@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ._arguments import Positive, checked
 from .kernels.lif import Arithmetic, Dynamics, run
 
-
 Value = TypeVar("Value")
 
 

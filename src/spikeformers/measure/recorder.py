@@ -15,8 +15,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
+from ..kernels.lif import Dynamics
 from ..layers.hooks import listening
 from ..models.network import Configured
+from ..neurons import Neuron
 from .counting import all_reached, by_step, fan_out, met, reached
 from .inputs import Inputs, batches_of, device_of, first_tensor, is_mask, samples_of
 from .knowledge import Knowledge
@@ -40,7 +42,7 @@ from .operators import (
     computes_after_all,
 )
 from .tally import Tally
-from .values import Operand, Values, forget, note
+from .values import Operand, Values
 
 LEAVING = {  # how values leave torch, or come in, without an operator
     Tensor.numpy: "numpy()",
@@ -77,6 +79,9 @@ class Recorder(TorchDispatchMode):
                 )
         self.outside = frozenset(model.outside if isinstance(model, Configured) else ())
         self.varied = isinstance(model, Configured) and model.any_size
+        # neurons with an equation of their own that say what they compute: their operators are part of them
+        self.whole = {x for x in model.modules() if isinstance(x, Neuron) and not x.in_kernel and x.arithmetic() is not None}
+        self.within = 0  # such neurons
         self.names = {module: name for name, module in model.named_modules()}
         self.stepped = {module.model for module in self.names if isinstance(module, Stepped)}  # which run once for each time step
         self.done: dict[int, int] = {}  # how often each operation was in this pass
@@ -124,19 +129,20 @@ class Recorder(TorchDispatchMode):
         self.done.clear()
         self.started.clear()
         self.known.written.clear()
+        self.within = 0
         self.stack[:] = [""]
         hooks = []
         for module, name in self.names.items():
             if module in self.stepped:
                 hooks.append(module.register_forward_pre_hook(self._begin_step))
-            hooks.append(module.register_forward_pre_hook(listening(lambda module, args, name=name: self.stack.append(name))))
+            hooks.append(module.register_forward_pre_hook(listening(lambda module, args, name=name: self._enter(module, name))))
             hooks.append(module.register_forward_hook(self._leave, always_call=True))
         for tensor in inputs:
             values = Values(True, length or 1)
             values.is_input = True
-            note(tensor, values)
+            self.known.note(tensor, values)
         for tensor in masks:
-            note(tensor, Values(False))
+            self.known.note(tensor, Values(False))
         try:
             with torch.inference_mode(False), torch.no_grad(), _Leaving(self), self:
                 yield self
@@ -145,7 +151,7 @@ class Recorder(TorchDispatchMode):
             for hook in hooks:
                 hook.remove()
             for tensor in (*inputs, *masks, *self.tensors):  # buffers may have been written into
-                forget(tensor)
+                self.known.forget(tensor)
 
     def run(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Follows one forward pass on these arguments, of which tensors are [B, ...] or [T, B, C, H, W]: what the model answers, or a network that runs
@@ -174,8 +180,21 @@ class Recorder(TorchDispatchMode):
         self.known.step += 1
         self.started.clear()
 
+    def _enter(self, module, name: str) -> None:
+        self.stack.append(name)
+        self.within += module in self.whole
+
+    @property
+    def _passed_over(self) -> bool:
+        """Whether the operators that run now are no layers, or part of a neuron that says itself what it computes."""
+        return self.within > 0 or self.stack[-1] in self.outside
+
     @listening
     def _leave(self, module, args, output):
+        if module in self.whole:
+            self.within -= 1
+            if not self.within and isinstance(output, Tensor) and self.known.values(output).data:
+                self._count_own_neurons(module, output)
         name = self.stack.pop()
         if isinstance(output, Tensor):
             values = self.known.values(output)
@@ -201,30 +220,29 @@ class Recorder(TorchDispatchMode):
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         for tensor in inputs:
             values = self.known.values(tensor)
-            if values.data is None and self.stack[-1] in self.outside:
+            if values.data is None and self._passed_over:
                 values.data = False  # anchors, sizes
             if values.data is None and name not in ("lift_fresh", "detach", "alias"):
                 self._escape("tensor made by Python or NumPy", tensor)
-            if values.potential and namespace == "aten":
+            if values.potential and namespace == "aten" and not self.within:
                 values.potential = False
                 self._finish(self._operation("membrane potential", "function", [tensor]), name, args, kwargs, tensor)
         data = any(self.known.values(tensor).data for tensor in inputs)
-        counted = data and (self.stack[-1] not in self.outside or name == "roi_align")  # which interpolates feature maps
+        counted = data and (not self._passed_over or name == "roi_align")  # which interpolates feature maps
         operation = self._begin(function, namespace, name, args, kwargs) if counted else None
         self.busy = True
         try:
             out = function(*args, **kwargs)
         finally:
             self.busy = False
-        module = self.stack[-1]
-        self.known.hand_on(namespace, name, args, inputs, out, data, module, module in self.outside)
+        self.known.hand_on(namespace, name, args, inputs, out, data, self.stack[-1], self._passed_over)
         if operation is not None:
             self._finish(operation, name, args, kwargs, out)
         return out
 
     def leaving(self, x: Tensor, how: str) -> None:
         """Values of x [...] leave torch past its operators, or come in."""
-        if not self.busy and self.known.values(x).data and self.stack[-1] not in self.outside:
+        if not self.busy and self.known.values(x).data and not self._passed_over:
             self._escape(f"values touched through {how}", x)
 
     # From operators to operations
@@ -234,7 +252,10 @@ class Recorder(TorchDispatchMode):
         plain = name.removesuffix("_")
         if namespace != "aten":
             if namespace == "spikeformers" and name in NEURONS:
-                return self._operation("neuron", "neuron", [])
+                operation = self._operation("neuron", "neuron", [])
+                if name == "lif":
+                    operation.arithmetic = Dynamics.restored(args[2:-1]).arithmetic
+                return operation
             return self._operation(f"{namespace}::{name}", "function", self._tensors(args, kwargs))
         if computes_after_all(function, plain, args, kwargs):
             return self._operation(plain.strip("_"), "function", self._tensors(args, kwargs))
@@ -313,7 +334,7 @@ class Recorder(TorchDispatchMode):
         operation.samples += self.known.batch
 
     def _escape(self, what: str, x: Tensor) -> None:
-        note(x, Values(True))
+        self.known.note(x, Values(True))
         with _disable_current_modes():
             operation = self._operation(what, "escape", [x])
         operation.samples += self.known.batch
@@ -372,6 +393,14 @@ class Recorder(TorchDispatchMode):
             self.neuron_shapes[name] = tuple(spikes.shape[1 if self.known.step else 2 :])
             if self.maps_of and spikes.ndim == 5 and not spikes.is_meta:
                 self.maps[name] = spikes[:, : self.maps_of].mean((0, 2), dtype=torch.float32).cpu()
+
+    def _count_own_neurons(self, module: Neuron, spikes: Tensor) -> None:
+        """Neurons whose operators were passed over, by what they emitted."""
+        self.known.note_emitted(spikes, place() or self.stack[-1])
+        with _disable_current_modes():
+            operation = self._operation("neuron", "neuron", [])
+            operation.arithmetic = module.arithmetic() or operation.arithmetic
+            self._finish(operation, "lif", (), {}, spikes)
 
     def _levels_of(self, sides: Sequence) -> int | None:
         """Which side of a product holds the spikes, if those may be several thresholds: the first of whole numbers, rather one that a

@@ -63,25 +63,6 @@ class Values:
         self.kind = self.active = self.levels = self.counts = self.version = None
 
 
-_NAME = "_spike_values"
-
-
-def known_of(x: Tensor) -> Values | None:
-    """What `note` has noted at a tensor [...]."""
-    return getattr(x, _NAME, None)
-
-
-def note(x: Tensor, values: Values) -> None:
-    """Notes at a tensor [...] what is known of its values."""
-    setattr(x, _NAME, values)
-
-
-def forget(x: Tensor) -> None:
-    """Takes off a tensor [...] what `note` has noted."""
-    if hasattr(x, _NAME):
-        delattr(x, _NAME)
-
-
 def version(x: Tensor) -> int:
     """How often a tensor [...] was written into; 0 of inference tensors, of which torch does not know."""
     return 0 if x.is_inference() else x._version

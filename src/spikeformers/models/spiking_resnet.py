@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .._arguments import Count, Index, Share, Steps, checked
 from ..layers import ConvBN, DropPath, Part, Redistributed, frames_of, per_step
-from ..neurons import LIF, maker
+from ..neurons import Neuron, maker
 from ._backbone import SpikingBackbone
 from ._registry import build, events_cfg, register_model
 from .shipped import shipped_cfgs
@@ -183,7 +183,7 @@ class ResNet(SpikingBackbone):
             reduction = 2**i * (4 if large else 1)
             self.feature_info.append({"num_chs": channels, "reduction": reduction, "module": f"stages.{i}"})
         self.last_lif = nn.Identity() if self.adds_spikes else make_neuron()
-        self.tau = next(module.tau for module in self.modules() if isinstance(module, LIF))
+        self.tau = next(module.constants.tau for module in self.modules() if isinstance(module, Neuron))
         self.build_head(dims[-1], num_classes, drop_rate, nn.Identity())
 
     def last_map(self, x: Tensor) -> Tensor:

@@ -270,6 +270,7 @@ class Profile(Shown):
                     "rate_per_step": self.rates_per_step.get(name, []),
                     "shape": list(self.counts.neuron_shapes[name]),
                     "description": _described(modules.get(name)),
+                    **self._updating(name),
                 }
                 for name, rate in self.counts.neuron_rates.items()
             ],
@@ -300,6 +301,12 @@ class Profile(Shown):
             ],
             "event_driven": self.event_driven and self.event_driven.to_dict(),
         }
+
+    def _updating(self, name: str) -> dict[str, float]:
+        """What a layer of neurons is charged for a sample, if its name is that of a module."""
+        found = [o for o in self.counts.operations if o.category == "neuron" and o.module == name]
+        costs = [[o.dense / o.samples * times for times in o.arithmetic] for o in found]
+        return dict(zip(("additions", "multiplications"), map(sum, zip(*costs, strict=True)), strict=False))
 
     def _tree(self) -> list[tuple[str, tuple[int, ...]]]:
         """Modules that ran, and those around them, in the model's order, with the shapes of their outputs."""

@@ -118,7 +118,7 @@ class Dynamics:
         return replace(self, v_threshold=self.v_threshold / factor, alpha=self.alpha * factor)
 
     def flat(self) -> tuple[Tensor | None, float, int, float, bool, int, float]:
-        """As the arguments FLAT, all of them tensors and plain numbers."""
+        """As the arguments FLAT: a learnt tau as a tensor [], everything else as plain numbers."""
         tau = self.tau
         parameter, number = (tau, 1.0) if isinstance(tau, Tensor) else (None, float(tau))
         integration, surrogate = [*INTEGRATIONS].index(self.integration), [*SURROGATES].index(self.surrogate)
