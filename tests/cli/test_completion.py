@@ -41,9 +41,17 @@ def offered(script: str, shell: str, verb: str) -> set[str]:
         return set(re.search(rf"^_shtab_spikeformers_{verb}_option_strings=\((.*)\)$", script, re.MULTILINE)[1].split())
     if shell == "zsh":
         block = re.search(rf"^_shtab_spikeformers_{verb}_options=\($(.*?)^\)$", script, re.MULTILINE | re.DOTALL)[1]
-        return {flag for line in block.splitlines() for flag in re.findall(r"(?<![\w.])--?[\w.]+\+?(?=[\[,}])", line.split(":")[0])}
+        return {
+            flag
+            for line in block.splitlines()
+            for flag in re.findall(r"(?<![\w.])--?[\w.]+\+?(?=[\[,}])", line.split(":")[0])
+        }
     lines = re.findall(rf"_using {verb}' (.*)$", script, re.MULTILINE)
-    return {"-" * len(dashes) * (2 if dashes == "l" else 1) + name for line in lines for dashes, name in re.findall(r"(?:^| )-([ls]) (\S+)", line)}
+    return {
+        "-" * len(dashes) * (2 if dashes == "l" else 1) + name
+        for line in lines
+        for dashes, name in re.findall(r"(?:^| )-([ls]) (\S+)", line)
+    }
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -75,7 +83,9 @@ LINES = [
 @pytest.mark.parametrize(("line", "answers"), LINES, ids=[line for line, _ in LINES])
 def test_bash(scripts, folder, line, answers):
     program = f'source {scripts["bash"]}; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _shtab_spikeformers; printf "%s\\n" "${{COMPREPLY[@]}}"'
-    done = subprocess.run(["bash", "--norc", "-c", program, "bash", "spikeformers", *line.split(" ")], capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "--norc", "-c", program, "bash", "spikeformers", *line.split(" ")], capture_output=True, text=True
+    )
     assert set(done.stdout.split()) == answers
 
 
@@ -103,10 +113,12 @@ def test_zsh(scripts, folder):
         assert re.search(until, seen), seen
 
     try:
-        answer("unsetopt zle_bracketed_paste; autoload -U compinit; compinit -u -D; echo read''y\r", "ready")
-        answer(f"source {scripts['zsh']}; echo source''d\r", "sourced")
+        answer(
+            "unsetopt zle_bracketed_paste list_ambiguous; autoload -U compinit; compinit -u -D; echo read''y\r", "ready"
+        )
+        answer(f"eval \"$(<{scripts['zsh']})\"; echo source''d\r", "sourced")
         for line, answers in LINES:
-            several = r"[\s\S]*".join(map(re.escape, sorted(answers)))
+            several = "".join(rf"(?=[\s\S]*{re.escape(answer)}\b)" for answer in answers)
             only = re.escape(f"spikeformers {line.rpartition(' ')[0]} {min(answers)}".replace("  ", " "))
             answer(f"spikeformers {line}\t", only if len(answers) == 1 else several)
             answer("\x15echo don''e\r", "done")

@@ -9,7 +9,7 @@ import pytest
 
 from spikeformers.cli import VERBS, main
 from spikeformers.cli._fields import DATA, data_kinds, fields_of
-from spikeformers.cli._parser import Call, parser_of, spelled
+from spikeformers.cli._parser import Call, options_of, parser_of, spelled
 from spikeformers.cli._values import typed_parser, values_of
 from spikeformers.data import KINDS, EventData, ImageData
 
@@ -41,22 +41,33 @@ def test_data_sets_are_known_without_being_imported():
 def test_both_passes_know_the_same_options(verb, kind, data):
     mine, typed = parser_of(verb, kind), typed_parser(verb, data)
     flags = [{flag for action in parser._actions for flag in action.option_strings} for parser in (mine, typed)]
-    assert flags[0] == flags[1] - {"--print_shtab", "--print_completion"}
+    assert flags[0] == flags[1] - {"--print_shtab", "--print_completion"} == set(options_of(verb, kind))
 
 
 def test_dashes_stand_for_underscores_in_names_of_options_only():
     assert spelled(["a-b", "--run-dir", "c-d", "--data.batch-size=e-f", "--", "--g-h"]) == [
         *("a-b", "--run_dir", "c-d", "--data.batch_size=e-f", "--", "--g-h"),
     ]
-    call = Call(VERBS["train"], ["--run-dir", "a-b", "--model.name", "x", "--model.kwargs.num-heads", "2", "--data.batch-size=3"])
+    call = Call(
+        VERBS["train"],
+        ["--run-dir", "a-b", "--model.name", "x", "--model.kwargs.num-heads", "2", "--data.batch-size=3"],
+    )
     values = values_of(call, ImageData)
-    assert values["run_dir"] == "a-b" and values["data"]["batch_size"] == 3 and values["model"]["kwargs"] == {"num_heads": 2}
+    assert (
+        values["run_dir"] == "a-b"
+        and values["data"]["batch_size"] == 3
+        and values["model"]["kwargs"] == {"num_heads": 2}
+    )
     assert main(["predict", "none.ckpt", "x.png", "--top=0"]) == 2
 
 
 def test_what_was_given_is_known_in_order_and_apart_from_defaults():
     call = Call(VERBS["eval"], ["a.ckpt", "--data.root", "x", "--data.root=y", "--event-driven", "int8"])
-    assert call.values("checkpoint") == ["a.ckpt"] and call.values("data.root") == ["x", "y"] and call.given("data") == {"root"}
+    assert (
+        call.values("checkpoint") == ["a.ckpt"]
+        and call.values("data.root") == ["x", "y"]
+        and call.given("data") == {"root"}
+    )
     assert "event_driven" in call and "data" not in call and call.kind is None
 
 

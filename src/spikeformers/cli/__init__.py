@@ -8,8 +8,8 @@ import sys
 import warnings
 
 from ._parser import Call
-from ._verb import Verb, meant
-from .completion import COMPLETION, HELP
+from ._verb import Verb
+from .completion import COMPLETION, HELP, unknown_verb
 from .convert import CONVERT
 from .doctor import DOCTOR
 from .eval_ import EVAL
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         if argv[0] not in VERBS:
-            raise ValueError(f"unknown verb {argv[0]!r}; {meant(argv[0], VERBS)}")
+            raise unknown_verb(argv[0], VERBS)
         with _plain_warnings():
             _run(VERBS[argv[0]], argv[1:])
         return 0
@@ -63,7 +63,10 @@ def main(argv: list[str] | None = None) -> int:
         if not _out_of_memory(error):
             raise
         reason = " ".join(str(error).split())[:200]
-        print(f"spikeformers: out of memory{': ' * bool(reason)}{reason}; give fewer or smaller samples at once", file=sys.stderr)
+        print(
+            f"spikeformers: out of memory{': ' * bool(reason)}{reason}; give fewer or smaller samples at once",
+            file=sys.stderr,
+        )
         return 2
 
 

@@ -96,7 +96,10 @@ def say_how_images_are_prepared(given, data, settings, said, weights=None):
     origin = [f"{', '.join(by_option)} as given"] * bool(by_option) + [f"{', '.join(rest)} {said}"] * bool(rest)
     text = f"images are prepared as {prepared_text(data)} ({'; '.join(origin)})"
     if weights is not None and {"mean", "std", "crop_pct", "img_size"} & set(rest) and "config.json" not in said:
-        warnings.warn(f"{text}: a guess, since {weights} does not say; give {', '.join(f'--data.{key}' for key in rest)}", stacklevel=2)
+        warnings.warn(
+            f"{text}: a guess, since {weights} does not say; give {', '.join(f'--data.{key}' for key in rest)}",
+            stacklevel=2,
+        )
     else:
         print(text, flush=True)
 
@@ -110,7 +113,9 @@ def test_set(trained, data):
     from ..data import TestSet
 
     if trained.data is not None and trained.data.task != data.task:
-        raise ValueError(f"the checkpoint is for {trained.data.task} and data.name {data.name} for {data.task}; give data of the former")
+        raise ValueError(
+            f"the checkpoint is for {trained.data.task} and data.name {data.name} for {data.task}; give data of the former"
+        )
     samples = TestSet(data)
     if trained.classes not in (None, samples.classes):
         raise ValueError(f"the checkpoint knows the classes {trained.classes}, but the images have {samples.classes}")

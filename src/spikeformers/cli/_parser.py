@@ -40,30 +40,69 @@ def parser_of(verb: Verb, kind: str | None = None, strict: bool = False, choices
         strict: whether words that must be there are asked for, as help shows them; otherwise `Verb.first` says it in the verb's words.
         choices: whether values are limited to those that completion offers.
     """
-    words = [argument.key.upper() + " ..." * bool(argument.nargs) for argument in verb.arguments if not argument.name.startswith("-")]
+    words = [
+        argument.key.upper() + " ..." * bool(argument.nargs)
+        for argument in verb.arguments
+        if not argument.name.startswith("-")
+    ]
     usage = " ".join([verb.prog, *words, "[--OPTION VALUE ...]"]) if verb.sections else None
-    parser = Parser(prog=verb.prog, usage=usage, description=verb.help, epilog=verb.free or None, add_help=False, allow_abbrev=False)
-    parser.add_argument("-h", "--help", action=_Help, verb=verb, default=argparse.SUPPRESS, help="show this help and end")
+    parser = Parser(
+        prog=verb.prog, usage=usage, description=verb.help, epilog=verb.free or None, add_help=False, allow_abbrev=False
+    )
+    parser.add_argument(
+        "-h", "--help", action=_Help, verb=verb, default=argparse.SUPPRESS, help="show this help and end"
+    )
     for argument in verb.arguments:
         _add(parser, argument, verb, strict, choices)
     if any(argument.action == "config" for argument in verb.arguments):
         help_ = "print the recipe with all values, and end"
-        _take(parser, ["--print_config"], nargs="?", const="", metavar="FLAGS", action="append", default=argparse.SUPPRESS, help=help_)
+        _take(
+            parser,
+            ["--print_config"],
+            nargs="?",
+            const="",
+            metavar="FLAGS",
+            action="append",
+            default=argparse.SUPPRESS,
+            help=help_,
+        )
     for section in verb.sections:
         group = parser.add_argument_group(section.name or "conversion")
         if section.name:
-            _take(group, [f"--{section.name}"], metavar="FILE", action="append", default=argparse.SUPPRESS, help="a YAML file of these options", values=FILE, choices=choices)
-        for option, field in section.fields(kind if kind in section.kinds and len(section.kinds) > 1 else None).items():
+            _take(
+                group,
+                [f"--{section.name}"],
+                metavar="FILE",
+                action="append",
+                default=argparse.SUPPRESS,
+                help="a YAML file of these options",
+                values=FILE,
+                choices=choices,
+            )
+        for option, field in section.fields(kind if kind in section.kinds else None).items():
             values = section.values.get(field.name, field.choices)
             metavar = "{" + ",".join(field.choices) + "}" if field.choices else field.name.upper()
-            known = [f"type: {field.kind}"] * (not field.choices) + [f"default: {field.default}"] * (field.default is not None)
-            options = {"metavar": metavar, "help": f"{field.help} ({', '.join(known)})".replace("%", "%%"), "values": values, "choices": choices}
+            known = [f"type: {field.kind}"] * (not field.choices) + [f"default: {field.default}"] * (
+                field.default is not None
+            )
+            options = {
+                "metavar": metavar,
+                "help": f"{field.help} ({', '.join(known)})".replace("%", "%%"),
+                "values": values,
+                "choices": choices,
+            }
             _take(group, _flags(f"--{option}", field.kind), action="append", default=argparse.SUPPRESS, **options)
     return parser
 
 
 def _add(parser, argument: Argument, verb, strict, choices):
-    options = {"help": argument.help.replace("%", "%%"), "values": argument.values, "choices": choices, "metavar": argument.metavar, "nargs": argument.nargs}
+    options = {
+        "help": argument.help.replace("%", "%%"),
+        "values": argument.values,
+        "choices": choices,
+        "metavar": argument.metavar,
+        "nargs": argument.nargs,
+    }
     if verb.sections:
         options["default"] = argparse.SUPPRESS
     if argument.action == "store_true":
@@ -101,7 +140,7 @@ class Call:
     does not know and the verb takes all the same, such as --model.kwargs.dims [8,8]; `recipes` the contents of what --config names; `kind`
     the kind of data that is meant, None where only a checkpoint can say; `known` the options that may be given.
 
-    Raises, when made:
+    Raises:
         ValueError: the words are none that the verb takes, or a recipe is missing or has keys that are no options.
     """
 
@@ -113,7 +152,7 @@ class Call:
             raise ValueError(verb.first)
         self.recipes = _recipes(self.args)
         self.kind = kind_of_data(verb, self.args, self.recipes.values())
-        self.known = [flag for action in parser_of(verb, self.kind)._actions for flag in action.option_strings]
+        self.known = options_of(verb, self.kind)
         self._check_names()
         for content in self.recipes.values():
             self._check_keys(content)
@@ -136,7 +175,12 @@ class Call:
 
     def takes(self, name: str) -> bool:
         """Whether the verb has the option --name, or it is an entry of one whose value is a dictionary."""
-        entries = (f"--{key}." for section in self.verb.sections for key, field in section.fields().items() if "dict[" in field.kind)
+        entries = (
+            f"--{key}."
+            for section in self.verb.sections
+            for key, field in section.fields().items()
+            if "dict[" in field.kind
+        )
         return name in self.known or name.startswith(tuple(entries))
 
     def _check_names(self):
@@ -152,15 +196,37 @@ class Call:
         unknown += [f"--data.{option}" for option in self.given("data") if f"--data.{option}" not in self.known]
         unknown += words[:1] if not names else []
         if unknown:
-            raise ValueError(f"unknown option {unknown[0]}; {meant(unknown[0], self.known)} ({verb.prog} --help explains)")
+            raise ValueError(
+                f"unknown option {unknown[0]}; {meant(unknown[0], self.known)} ({verb.prog} --help explains)"
+            )
 
     def _check_keys(self, content):
         """That a recipe holds no keys that are no options; whatever else is wrong with it is said where it is made."""
         for section, value in content.items() if isinstance(content, dict) else ():
-            inside = value if isinstance(value, dict) and section in [each.name for each in self.verb.sections] else None
+            inside = (
+                value if isinstance(value, dict) and section in [each.name for each in self.verb.sections] else None
+            )
             for key in [section] if inside is None else [f"{section}.{key}" for key in inside]:
                 if not self.takes(f"--{key}"):
-                    raise ValueError(f"unknown key {key}; {meant(f'--{key}', self.known)} ({self.verb.prog} --help explains)")
+                    raise ValueError(
+                        f"unknown key {key}; {meant(f'--{key}', self.known)} ({self.verb.prog} --help explains)"
+                    )
+
+
+def options_of(verb: Verb, kind: str | None = None) -> list[str]:
+    """All options as they are written; see `parser_of`."""
+    own = [
+        flag
+        for argument in verb.arguments
+        if argument.name.startswith("-")
+        for flag in _flags(argument.name, str(argument.type))
+    ]
+    own += ["--print_config"] * any(argument.action == "config" for argument in verb.arguments)
+    for section in verb.sections:
+        own += [f"--{section.name}"] * bool(section.name)
+        fields = section.fields(kind if kind in section.kinds else None)
+        own += [flag for option, field in fields.items() for flag in _flags(f"--{option}", field.kind)]
+    return ["-h", "--help", *own]
 
 
 def _recipes(args: dict) -> dict[Path, Any]:

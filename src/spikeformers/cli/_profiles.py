@@ -86,7 +86,9 @@ def must_be_a_checkpoint(name: str) -> None:
     from .. import list_models, list_tasks
 
     if name in [*list_models(), *list_tasks()]:
-        raise ValueError(f"{name} is a model without trained weights; give a checkpoint of it, or --rates 0.2 for an estimate")
+        raise ValueError(
+            f"{name} is a model without trained weights; give a checkpoint of it, or --rates 0.2 for an estimate"
+        )
     raise ValueError(f"there is no checkpoint {name}, and no model of that name (spikeformers list shows all)")
 
 
@@ -139,7 +141,11 @@ def _rates(text):
         from ..profiling import read_profile
 
         rates = read_profile(Path(text))
-        rows = [row for row in rates["layers"] if row["kind"] == "binary" and not row["type"].startswith(("SDSA", "matmul", "product"))]
+        rows = [
+            row
+            for row in rates["layers"]
+            if row["kind"] == "binary" and not row["type"].startswith(("SDSA", "matmul", "product"))
+        ]
         return {row["name"]: row["rate"] for row in [*rates["neurons"], *rows] if row["rate"] is not None}
     if found := misfit(rates, dict[str, float]):
         raise ValueError(f"{text} does not hold firing rates: rates{found}")
@@ -162,7 +168,9 @@ def _switches(text):
         try:
             switches[key.strip()] = yaml.safe_load(value)
         except (yaml.YAMLError, ValueError, RecursionError):
-            raise ValueError(f"--switches gives {key.strip()} the value {shown(value)}; write them as repconv=trained,strict=True") from None
+            raise ValueError(
+                f"--switches gives {key.strip()} the value {shown(value)}; write them as repconv=trained,strict=True"
+            ) from None
     return switches
 
 

@@ -18,7 +18,9 @@ def recipe_files(named: Iterable[str]) -> list[Path]:
     paths = [Path(name) for name in named]
     for path in paths:
         if not path.exists():
-            raise ValueError(f"option config: File does not exist: {str(path.absolute())!r} (spikeformers train --help explains)")
+            raise ValueError(
+                f"option config: File does not exist: {str(path.absolute())!r} (spikeformers train --help explains)"
+            )
     return paths
 
 

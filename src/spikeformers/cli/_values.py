@@ -39,7 +39,9 @@ def typed_parser(verb: Verb, data: type | None = None):
     for section in verb.sections:
         several = len(section.kinds) > 1
         if data is not None or not several:
-            parser.add_class_arguments(data if several else section.load(), section.name or None, skip=set(section.without))
+            parser.add_class_arguments(
+                data if several else section.load(), section.name or None, skip=set(section.without)
+            )
     return parser
 
 
@@ -50,7 +52,9 @@ def _parsed(parser, argv):
         message = str(error)
     except Exception as error:  # it only reads what was written, so whatever it raises is about that
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"the options cannot be read: {type(error).__name__}: {reason} ({parser.prog} --help explains)") from error
+        raise ValueError(
+            f"the options cannot be read: {type(error).__name__}: {reason} ({parser.prog} --help explains)"
+        ) from error
     known = [option for action in parser._actions for option in action.option_strings]
     help_ = f"({parser.prog} --help explains)"
     if found := re.match(r"unrecognized arguments: (\S+)", message):

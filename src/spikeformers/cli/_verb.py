@@ -81,7 +81,7 @@ class Section:
     def fields(self, kind: str | None = None) -> dict[str, Field]:
         """By option, such as "training.lr": those of one kind, or of all together."""
         found: dict[str, Field] = {}
-        for each in (field for kind in (self.kinds if kind is None else (kind,)) for field in fields_of(kind)):
+        for each in (one for kind in (self.kinds if kind is None else (kind,)) for one in fields_of(kind)):
             if each.name not in self.without:
                 found.setdefault(f"{self.name}.{each.name}".removeprefix("."), each)
         return found

@@ -44,7 +44,12 @@ def help_(call: Call):
     elif verb in VERBS:
         main([verb, "--help"])
     else:
-        raise ValueError(f"unknown verb {verb!r}; {meant(verb, VERBS)}")
+        raise unknown_verb(verb, VERBS)
+
+
+def unknown_verb(name: str, known) -> ValueError:
+    """What is said of a verb that there is not."""
+    return ValueError(f"unknown verb {name!r}; {meant(name, known)}")
 
 
 def _verbs():
@@ -56,6 +61,13 @@ def _verbs():
 COMPLETION = Verb(
     "completion",
     completion,
-    arguments=(Argument("shell", "; ".join(f"{shell}: {how}" for shell, how in SHELLS.items()), metavar="{bash,zsh,fish}", values=SHELLS),),
+    arguments=(
+        Argument(
+            "shell",
+            "; ".join(f"{shell}: {how}" for shell, how in SHELLS.items()),
+            metavar="{bash,zsh,fish}",
+            values=SHELLS,
+        ),
+    ),
 )
 HELP = Verb("help", help_, arguments=(Argument("verb", "the verb; all of them if left out", nargs="?", values=_verbs),))

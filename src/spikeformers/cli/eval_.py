@@ -22,7 +22,11 @@ def evaluate(call: Call):
         model, device = event_driven_model(model, data, options["event_driven"], test_loader(images)), "cpu"
     result = evaluation.evaluate_any(model, images, device)
     print(result.as_text(data.name))
-    how = f"event-driven, with {options['event_driven']} weights" if options["event_driven"] else f"in {evaluation.precision_of(model)}"
+    how = (
+        f"event-driven, with {options['event_driven']} weights"
+        if options["event_driven"]
+        else f"in {evaluation.precision_of(model)}"
+    )
     print(f"computed     {how}")
     if images.left_out:
         print(f"left out     {images.left_out}")

@@ -19,7 +19,9 @@ def import_(call: Call):
         raise ValueError(f"cannot read {shlex.join(call.rest)}; options of the model look like --time_steps 4")
     options = {key[2:]: _literal(value) for key, value in zip(keys, values, strict=True)}
     if taken := [key for key in options if key in ("checkpoint", "out", "model")]:
-        raise ValueError(f"--{taken[0]} is no option of a model; the files come first: spikeformers import CHECKPOINT OUT [--model NAME]")
+        raise ValueError(
+            f"--{taken[0]} is no option of a model; the files come first: spikeformers import CHECKPOINT OUT [--model NAME]"
+        )
     if not Path(checkpoint).exists():
         raise ValueError(f"there is no checkpoint {checkpoint}")
 
@@ -45,7 +47,9 @@ IMPORT = Verb(
     arguments=(
         Argument("checkpoint", "the published file", values=FILE),
         Argument("out", "the .safetensors file to write; its config goes beside it as .json", values=FILE),
-        Argument("--model", "the model's name (default: the only one that the weights fit)", metavar="NAME", values=models),
+        Argument(
+            "--model", "the model's name (default: the only one that the weights fit)", metavar="NAME", values=models
+        ),
     ),
     free="Further --KEY VALUE options go to the model's constructor, such as --time_steps 4.",
 )

@@ -25,9 +25,15 @@ def _shipped_table(pattern):
     """What ships, a line each."""
     from ..models.shipped import shipped
 
-    chosen = {key: entry for key, entry in shipped().items() if fnmatch.fnmatch(key, pattern) or fnmatch.fnmatch(key.partition(".")[0], pattern)}
+    chosen = {
+        key: entry
+        for key, entry in shipped().items()
+        if fnmatch.fnmatch(key, pattern) or fnmatch.fnmatch(key.partition(".")[0], pattern)
+    }
     if not shipped():
-        raise ValueError("no weights ship with this installation; train a model, or load a file with create_model(checkpoint=...)")
+        raise ValueError(
+            "no weights ship with this installation; train a model, or load a file with create_model(checkpoint=...)"
+        )
     if not chosen:
         raise ValueError(f"no weights that ship match {pattern!r}; spikeformers list --pretrained shows all")
     width = max(map(len, chosen))
@@ -38,7 +44,12 @@ def _shipped_table(pattern):
             f"{key:{width}}  {entry['data']:>9}  {entry['accuracy']:8.2%}  {entry['time_steps']}  {entry['parameters']:10,}  "
             f"{entry['firing_rate']:11.4f}  {f'{milliseconds:.2f}' if milliseconds else '-':>12}"
         )
-    return "\n".join([*lines, "accuracy of the official test samples; milliseconds: one image, one thread, see index.json beside the weights"])
+    return "\n".join(
+        [
+            *lines,
+            "accuracy of the official test samples; milliseconds: one image, one thread, see index.json beside the weights",
+        ]
+    )
 
 
 LIST = Verb(
@@ -46,6 +57,8 @@ LIST = Verb(
     list_,
     arguments=(
         Argument("pattern", "shell pattern (default: *)", nargs="?", default="*"),
-        Argument("--pretrained", "those whose trained weights ship with this library, and what they are", action="store_true"),
+        Argument(
+            "--pretrained", "those whose trained weights ship with this library, and what they are", action="store_true"
+        ),
     ),
 )

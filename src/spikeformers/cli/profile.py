@@ -93,7 +93,11 @@ PROFILE = Verb(
     "profile",
     profile,
     arguments=(
-        Argument("checkpoint", "best.ckpt, last.ckpt or a .safetensors file; with --rates a model's name", values=checkpoints_or_models),
+        Argument(
+            "checkpoint",
+            "best.ckpt, last.ckpt or a .safetensors file; with --rates a model's name",
+            values=checkpoints_or_models,
+        ),
         *OPTIONS,
         Argument(
             "--early_exit",
@@ -101,7 +105,12 @@ PROFILE = Verb(
             type=bool | list[float],
             default=False,
         ),
-        Argument("--event_driven", f"also measure the time {EVENT_DRIVEN}", type=str | None, values=("float32", "bfloat16", "int8")),
+        Argument(
+            "--event_driven",
+            f"also measure the time {EVENT_DRIVEN}",
+            type=str | None,
+            values=("float32", "bfloat16", "int8"),
+        ),
     ),
     sections=(data_section(in_checkpoint=True),),
     first=FIRST.format("profile"),
@@ -112,7 +121,12 @@ COMPARE = Verb(
     "compare",
     compare,
     arguments=(
-        Argument("checkpoint", "best.ckpt, last.ckpt or a .safetensors file, or folders that `profile --report` wrote", nargs="+", values=checkpoints_or_models),
+        Argument(
+            "checkpoint",
+            "best.ckpt, last.ckpt or a .safetensors file, or folders that `profile --report` wrote",
+            nargs="+",
+            values=checkpoints_or_models,
+        ),
         *OPTIONS,
     ),
     sections=(data_section(in_checkpoint=True),),

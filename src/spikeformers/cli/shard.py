@@ -23,7 +23,9 @@ SHARD = Verb(
     shard,
     arguments=(
         Argument("folder", "images in FOLDER/train/CLASS/* and FOLDER/val/CLASS/*", values=FOLDER),
-        Argument("out", "where the shards go; train on them with --data.name webdataset --data.root OUT", values=FOLDER),
+        Argument(
+            "out", "where the shards go; train on them with --data.name webdataset --data.root OUT", values=FOLDER
+        ),
         Argument("--images", "images per shard (default: 1000)", type=int, default=1000),
     ),
 )

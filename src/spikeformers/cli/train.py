@@ -20,7 +20,9 @@ def train(call: Call):
         read_recipe(path)
     options = values_of(call, data_class(call))
     options["data"]["strict"] |= options["strict"]
-    recipe = Recipe.from_dict({section: options[section] for section in ("model", "data", "training", "trainer", "seed")})
+    recipe = Recipe.from_dict(
+        {section: options[section] for section in ("model", "data", "training", "trainer", "seed")}
+    )
     name = Path(str(options["config"][-1])).stem if options["config"] else recipe.model.name
 
     from ..training.run import as_text, train as run
@@ -69,7 +71,9 @@ TRAIN = Verb(
     train,
     arguments=(
         Argument("--config", "the recipe, a YAML file such as recipes/digits.yaml", action="config", values=FILE),
-        Argument("--run_dir", "the run's folder (default: the next of runs/RECIPE/1, 2, ...)", type=str | None, values=FOLDER),
+        Argument(
+            "--run_dir", "the run's folder (default: the next of runs/RECIPE/1, 2, ...)", type=str | None, values=FOLDER
+        ),
         Argument("--resume", "continue the newest unfinished run, or that in --run_dir", action="store_true"),
         Argument("--strict", "stop at a sample that cannot be read; short for --data.strict true", action="store_true"),
         Argument("--seed", "decides everything random; the same seed gives the same result", type=int, default=0),
