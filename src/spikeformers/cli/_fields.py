@@ -29,7 +29,9 @@ def fields_of(reference: str) -> tuple[Field, ...]:
     """The fields of a class, named as "training.recipe:Training", in the order of its constructor."""
     module, _, name = reference.partition(":")
     source = PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
-    text = re.search(rf"^class {name}\b.*?(?=^\S|\Z)", source, re.MULTILINE | re.DOTALL)  # the whole file takes ten times as long
+    text = re.search(
+        rf"^class {name}\b.*?(?=^\S|\Z)", source, re.MULTILINE | re.DOTALL
+    )  # the whole file takes ten times as long
     (found,) = ast.parse(text[0]).body
     said = _said(ast.get_docstring(found) or "")
     return tuple(

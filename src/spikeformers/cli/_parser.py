@@ -7,7 +7,7 @@ from typing import Any
 
 from ._fields import IMAGES, data_kinds
 from ._recipes import read_yaml, recipe_files
-from ._verb import FILE, Argument, FilesOr, Verb, meant
+from ._verb import Argument, FilesOr, Verb, meant
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,97 +40,44 @@ def parser_of(verb: Verb, kind: str | None = None, strict: bool = False, choices
         strict: whether words that must be there are asked for, as help shows them; otherwise `Verb.first` says it in the verb's words.
         choices: whether values are limited to those that completion offers.
     """
-    words = [
-        argument.key.upper() + " ..." * bool(argument.nargs)
-        for argument in verb.arguments
-        if not argument.name.startswith("-")
-    ]
+    words = [each.key.upper() + " ..." * bool(each.nargs) for each in verb.arguments if not each.is_option]
     usage = " ".join([verb.prog, *words, "[--OPTION VALUE ...]"]) if verb.sections else None
-    parser = Parser(
-        prog=verb.prog, usage=usage, description=verb.help, epilog=verb.free or None, add_help=False, allow_abbrev=False
-    )
+    texts = {"prog": verb.prog, "usage": usage, "description": verb.help, "epilog": verb.free or None}
+    parser = Parser(**texts, add_help=False, allow_abbrev=False)
     parser.add_argument(
         "-h", "--help", action=_Help, verb=verb, default=argparse.SUPPRESS, help="show this help and end"
     )
-    for argument in verb.arguments:
-        _add(parser, argument, verb, strict, choices)
-    if any(argument.action == "config" for argument in verb.arguments):
-        help_ = "print the recipe with all values, and end"
-        _take(
-            parser,
-            ["--print_config"],
-            nargs="?",
-            const="",
-            metavar="FLAGS",
-            action="append",
-            default=argparse.SUPPRESS,
-            help=help_,
-        )
-    for section in verb.sections:
-        group = parser.add_argument_group(section.name or "conversion")
-        if section.name:
-            _take(
-                group,
-                [f"--{section.name}"],
-                metavar="FILE",
-                action="append",
-                default=argparse.SUPPRESS,
-                help="a YAML file of these options",
-                values=FILE,
-                choices=choices,
+    for title, arguments in verb.groups(kind):
+        group = parser.add_argument_group(title) if title else parser
+        for argument in arguments:
+            action = group.add_argument(
+                *argument.flags, **_options(argument, bool(verb.sections), bool(verb.first) and not strict)
             )
-        for option, field in section.fields(kind if kind in section.kinds else None).items():
-            values = section.values.get(field.name, field.choices)
-            metavar = "{" + ",".join(field.choices) + "}" if field.choices else field.name.upper()
-            known = [f"type: {field.kind}"] * (not field.choices) + [f"default: {field.default}"] * (
-                field.default is not None
-            )
-            options = {
-                "metavar": metavar,
-                "help": f"{field.help} ({', '.join(known)})".replace("%", "%%"),
-                "values": values,
-                "choices": choices,
-            }
-            _take(group, _flags(f"--{option}", field.kind), action="append", default=argparse.SUPPRESS, **options)
+            if choices:
+                _offer(action, argument.values() if callable(argument.values) else argument.values)
     return parser
 
 
-def _add(parser, argument: Argument, verb, strict, choices):
-    options = {
-        "help": argument.help.replace("%", "%%"),
-        "values": argument.values,
-        "choices": choices,
-        "metavar": argument.metavar,
-        "nargs": argument.nargs,
-    }
-    if verb.sections:
+def _options(argument: Argument, typed: bool, lenient: bool) -> dict:
+    """What argparse is told of an argument: of a verb whose values jsonargparse reads (typed), or of another; lenient if a word may be missing."""
+    options = {"help": argument.help.replace("%", "%%")}
+    if typed:
         options["default"] = argparse.SUPPRESS
     if argument.action == "store_true":
-        return _take(parser, [argument.name], action="store_true", **{**options, "metavar": None, "nargs": None})
-    if argument.name.startswith("-"):
-        if not verb.sections:
-            return _take(parser, [argument.name], type=argument.type, default=argument.default, **options)
-        return _take(parser, _flags(argument.name, str(argument.type)), action="append", **options)
-    if verb.first and not strict:  # what is missing is said by `Verb.first`
-        options["nargs"] = "*" if argument.nargs else "?"
-    if argument.nargs == "?":
-        options["default"] = argument.default
-    return _take(parser, [argument.name], **options)
+        return {**options, "action": "store_true"}
+    nargs = ("*" if argument.nargs else "?") if lenient and not argument.is_option else argument.nargs
+    options |= {key: value for key, value in (("metavar", argument.metavar), ("nargs", nargs)) if value is not None}
+    if not typed:
+        return {**options, "type": argument.type, "default": argument.default}
+    return {**options, "action": "append"} if argument.is_option else options
 
 
-def _flags(name, kind):
-    """An option, and how jsonargparse has a list lengthened."""
-    return [name, f"{name}+"] if "list[" in kind else [name]
-
-
-def _take(parser, flags, values=(), choices=False, **options):
-    action = parser.add_argument(*flags, **{key: value for key, value in options.items() if value is not None})
-    if choices:
-        values = values() if callable(values) else values
-        if isinstance(values, (str, FilesOr)):
-            action.complete = values if isinstance(values, str) else values.in_shells()
-        elif values:
-            action.choices = [str(value) for value in values]
+def _offer(action: argparse.Action, values):
+    """Tells shtab what completes the value of an option."""
+    if isinstance(values, (str, FilesOr)):
+        action.complete = values if isinstance(values, str) else values.in_shells()
+    elif values:
+        action.choices = [str(value) for value in values]
 
 
 class Call:
@@ -152,7 +99,11 @@ class Call:
             raise ValueError(verb.first)
         self.recipes = _recipes(self.args)
         self.kind = kind_of_data(verb, self.args, self.recipes.values())
-        self.known = options_of(verb, self.kind)
+        self.known = [
+            "-h",
+            "--help",
+            *(flag for argument in self._all() for flag in argument.flags if argument.is_option),
+        ]
         self._check_names()
         for content in self.recipes.values():
             self._check_keys(content)
@@ -175,13 +126,12 @@ class Call:
 
     def takes(self, name: str) -> bool:
         """Whether the verb has the option --name, or it is an entry of one whose value is a dictionary."""
-        entries = (
-            f"--{key}."
-            for section in self.verb.sections
-            for key, field in section.fields().items()
-            if "dict[" in field.kind
+        return name in self.known or name.startswith(
+            tuple(f"{each.name}." for each in self._all() if "dict[" in str(each.type))
         )
-        return name in self.known or name.startswith(tuple(entries))
+
+    def _all(self):
+        return [argument for _, arguments in self.verb.groups(self.kind) for argument in arguments]
 
     def _check_names(self):
         verb, words = self.verb, self.rest[: self.rest.index("--")] if "--" in self.rest else self.rest
@@ -211,22 +161,6 @@ class Call:
                     raise ValueError(
                         f"unknown key {key}; {meant(f'--{key}', self.known)} ({self.verb.prog} --help explains)"
                     )
-
-
-def options_of(verb: Verb, kind: str | None = None) -> list[str]:
-    """All options as they are written; see `parser_of`."""
-    own = [
-        flag
-        for argument in verb.arguments
-        if argument.name.startswith("-")
-        for flag in _flags(argument.name, str(argument.type))
-    ]
-    own += ["--print_config"] * any(argument.action == "config" for argument in verb.arguments)
-    for section in verb.sections:
-        own += [f"--{section.name}"] * bool(section.name)
-        fields = section.fields(kind if kind in section.kinds else None)
-        own += [flag for option, field in fields.items() for flag in _flags(f"--{option}", field.kind)]
-    return ["-h", "--help", *own]
 
 
 def _recipes(args: dict) -> dict[Path, Any]:

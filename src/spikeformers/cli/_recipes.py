@@ -24,20 +24,18 @@ def recipe_files(named: Iterable[str]) -> list[Path]:
     return paths
 
 
-def read_recipe(path: Path) -> dict:
-    """The content of a recipe's file: dicts of options.
-
+def must_be_recipes(contents: dict[Path, Any]) -> None:
+    """
     Raises:
-        ValueError: it is no recipe.
+        ValueError: what a file holds is no recipe.
     """
     from ..training.recipe import must_be_a_recipe
 
-    content = read_yaml(path)
-    try:
-        must_be_a_recipe({} if content is None else content)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return content or {}
+    for path, content in contents.items():
+        try:
+            must_be_a_recipe({} if content is None else content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
 
 def read_yaml(path: Path) -> Any:

@@ -37,7 +37,7 @@ class Argument:
     Args:
         name: as it is written, with underscores; dashes are taken for them.
         help: one line.
-        type: what the words become; of a verb with `sections` as jsonargparse reads it, otherwise as argparse does.
+        type: what the words become, or its text; of a verb with `sections` as jsonargparse reads it, otherwise as argparse does.
         default: if it is not given.
         nargs: as argparse has it.
         action: store_true for an option without a value, config for a recipe.
@@ -53,6 +53,16 @@ class Argument:
     action: str | None = None
     metavar: str | None = None
     values: str | Iterable[str] | Callable[[], Iterable[str] | FilesOr] = ()
+
+    @property
+    def is_option(self) -> bool:
+        """Otherwise it is a word in its place."""
+        return self.name.startswith("-")
+
+    @property
+    def flags(self) -> list[str]:
+        """The name, and how jsonargparse has a list lengthened."""
+        return [self.name, f"{self.name}+"] if "list[" in str(self.type) else [self.name]
 
     @property
     def key(self) -> str:
@@ -78,13 +88,29 @@ class Section:
     values: Mapping[str, Any] = field(default_factory=dict)
     in_checkpoint: bool = False
 
-    def fields(self, kind: str | None = None) -> dict[str, Field]:
-        """By option, such as "training.lr": those of one kind, or of all together."""
-        found: dict[str, Field] = {}
-        for each in (one for kind in (self.kinds if kind is None else (kind,)) for one in fields_of(kind)):
+    def arguments(self, kind: str | None = None) -> list[Argument]:
+        """The options of one kind, or of all together; their types are texts."""
+        found: dict[str, Argument] = {}
+        for each in (one for kind in ((kind,) if kind in self.kinds else self.kinds) for one in fields_of(kind)):
             if each.name not in self.without:
-                found.setdefault(f"{self.name}.{each.name}".removeprefix("."), each)
-        return found
+                found.setdefault(each.name, self._argument(each))
+        whole = (
+            [Argument(f"--{self.name}", "a YAML file of these options", metavar="FILE", values=FILE)]
+            if self.name
+            else []
+        )
+        return [*whole, *found.values()]
+
+    def _argument(self, each: Field) -> Argument:
+        known = [] if each.choices else [f"type: {each.kind}"]
+        known += [] if each.default is None else [f"default: {each.default}"]
+        return Argument(
+            f"--{self.name}.{each.name}" if self.name else f"--{each.name}",
+            f"{each.help} ({', '.join(known)})",
+            type=each.kind,
+            metavar="{" + ",".join(each.choices) + "}" if each.choices else each.name.upper(),
+            values=self.values.get(each.name, each.choices),
+        )
 
     def load(self, kind: str | None = None) -> type:
         """The class itself."""
@@ -127,6 +153,15 @@ class Verb:
     def prog(self) -> str:
         """What its messages call it."""
         return f"spikeformers {self.name}"
+
+    def groups(self, kind: str | None = None) -> list[tuple[str, list[Argument]]]:
+        """All arguments below their headings, those of data of one kind or of all."""
+        own = list(self.arguments)
+        if any(argument.action == "config" for argument in own):
+            own.append(
+                Argument("--print_config", "print the recipe with all values, and end", nargs="?", metavar="FLAGS")
+            )
+        return [("", own), *((section.name or "conversion", section.arguments(kind)) for section in self.sections)]
 
     @property
     def has_data(self) -> bool:

@@ -4,8 +4,9 @@ import shlex
 import signal
 from pathlib import Path
 
+from ._data import data_class
 from ._parser import Call
-from ._recipes import read_recipe
+from ._recipes import must_be_recipes
 from ._values import values_of
 from ._verb import FILE, FOLDER, Argument, Section, Verb, data_section
 
@@ -13,11 +14,9 @@ from ._verb import FILE, FOLDER, Argument, Section, Verb, data_section
 def train(call: Call):
     """Train a model from a recipe, or continue an interrupted run with --resume."""
     from ..training.recipe import Recipe
-    from ._data import data_class
 
     call = _with_recipe_of_the_run(call)
-    for path in call.recipes:
-        read_recipe(path)
+    must_be_recipes(call.recipes)
     options = values_of(call, data_class(call))
     options["data"]["strict"] |= options["strict"]
     recipe = Recipe.from_dict(
