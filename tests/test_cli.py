@@ -287,7 +287,7 @@ def test_doctor(capsys):
 
 
 def test_doctor_says_how_to_get_what_is_missing(capsys, monkeypatch):
-    monkeypatch.setattr("spikeformers.cli._installed", lambda name: name != "lightning")
+    monkeypatch.setattr("spikeformers.cli.doctor._installed", lambda name: name != "lightning")
     assert main(["doctor"]) == 0
     assert "pip install 'spikeformers[train]'" in capsys.readouterr().out
 
@@ -388,7 +388,8 @@ def test_warnings_are_one_line_for_people(tmp_path):
         [
             "import sys, warnings",
             "from spikeformers import cli",
-            r"cli.VERBS['list'] = lambda argv: warnings.warn('an odd\nfile')",
+            "from spikeformers.cli._verb import Verb",
+            r"cli.VERBS['list'] = Verb('list', lambda call: warnings.warn('an odd\nfile'))",
             "sys.exit(cli.main(['list']))",
         ]
     )

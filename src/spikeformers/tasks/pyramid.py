@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._arguments import check_argument, shown
+from .._arguments import check_argument
+from .._options import shown
 from .._ranges import Range
 from ..layers import Part, per_step
 from ..layers.merging import MergeChoices
