@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 import torch
 
 from spikeformers import audit, create_model, profile
-from spikeformers._notebook import MOST_ROWS, Shown, Table
+from spikeformers._notebook import MOST_ROWS, Tabular, Table
 
 
 class _Text(HTMLParser):
@@ -29,7 +29,7 @@ def test_tables_escape_and_end():
 
 
 def test_a_prompt_shows_the_text():
-    class Result(Shown):
+    class Result(Tabular):
         def __str__(self):
             return "result: 3"
 

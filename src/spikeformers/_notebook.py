@@ -39,7 +39,7 @@ class Table:
         return f"<p>{escape(self.title)}</p>{table}" if self.title else table
 
 
-class Shown(ABC):
+class Tabular(ABC):
     """A result whose text is what a prompt shows, and which is a few tables in a notebook."""
 
     @abstractmethod

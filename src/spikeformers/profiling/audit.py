@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
-from .._notebook import Shown, Table
+from .._notebook import Tabular, Table
 from ..layers import Part
 from ..measure import Inputs, Recorder, record
 from ..measure.operation import Operation
@@ -64,7 +64,7 @@ class Finding:
 
 
 @dataclass(frozen=True, repr=False)
-class Audit(Shown):
+class Audit(Tabular):
     """What `audit` found.
 
     Attributes:
