@@ -21,7 +21,7 @@ WAYS = {
     "spikeformers list": [COMMAND, "list"],
     "spikeformers doctor": [COMMAND, "doctor"],
 }
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[1] / "src" / "spikeformers" / "recipes"
 ERRORS = {
     "an unknown verb": ["traim"],
     "train: an unknown option": ["train", "--unknown"],

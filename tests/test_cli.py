@@ -19,7 +19,7 @@ from spikeformers.cli import main
 from spikeformers.data import ImageData
 from spikeformers.models import shipped as shipped_module
 
-RECIPE = str(Path(__file__).parents[1] / "recipes" / "digits.yaml")
+RECIPE = str(Path(__file__).parents[1] / "src/spikeformers/recipes/digits.yaml")
 QUICK = [
     *("--training.epochs", "1", "--training.warmup_epochs", "0", "--data.batch_size", "256"),
     *("--model.kwargs.dims", "[8,8,8,8]", "--model.kwargs.depths", "[0,0,0,1,0]", "--trainer.accelerator", "cpu"),
@@ -314,7 +314,7 @@ def test_train_without_its_extra(says, monkeypatch):
     ("argv", "message"),
     [
         (["trian"], "unknown verb 'trian'; did you mean train?"),
-        (["train"], "give a recipe, such as --config recipes/digits.yaml"),
+        (["train"], "give a recipe, such as --config digits"),
         (["train", "--config", "none.yaml"], "none.yaml"),
         (["train", "--config", RECIPE, "--epochs", "3"], "unknown option --epochs; did you mean --training.epochs?"),
         (["train", "--config", RECIPE, "--data.batch", "3"], "unknown option --data.batch; did you mean --data.batch_size"),

@@ -17,7 +17,7 @@ def fresh(code: str, *args: str) -> str:
     return done.stdout.strip()
 
 
-RECIPE = str(Path(__file__).parents[1] / "recipes" / "digits.yaml")
+RECIPE = str(Path(__file__).parents[1] / "src/spikeformers/recipes/digits.yaml")
 MISTAKES = [
     *(["traim"], ["help", "traim"], ["train", "--unknown"], ["train", "--config", RECIPE, "--epochs", "3"], ["train", "--config", "none.yaml"]),
     *(["train", "--data.name", "digit"], ["eval"], ["eval", "none.ckpt"], ["profile"], ["profile", "none.ckpt"], ["profile", "x", "--sampels", "1"]),

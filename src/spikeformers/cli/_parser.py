@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ._fields import IMAGES, data_kinds
-from ._recipes import read_yaml, recipe_files
+from ._recipes import read_yaml, recipe_file
 from ._verb import Argument, FilesOr, Verb, meant
 
 
@@ -116,6 +116,18 @@ class Call:
         given = self.args.get(option, [])
         return given if isinstance(given, list) else [given]
 
+    @property
+    def with_files(self) -> list[str]:
+        """All words, with the files of recipes that are given by name."""
+        words = list(self.argv)
+        for place, word in enumerate(words):
+            name, equals, value = word.partition("=")
+            if name == "--config" and equals:
+                words[place] = f"--config={recipe_file(value)}"
+            elif place and words[place - 1] == "--config":
+                words[place] = str(recipe_file(word))
+        return words
+
     def given(self, section: str) -> set[str]:
         """The options of a section that were given, without its name."""
         return {option.removeprefix(f"{section}.") for option in self.args if option.startswith(f"{section}.")}
@@ -165,7 +177,7 @@ class Call:
 
 def _recipes(args: dict) -> dict[Path, Any]:
     """What the files hold that --config names."""
-    return {path: read_yaml(path) for path in recipe_files(args.get("config", []))}
+    return {path: read_yaml(path) for path in map(recipe_file, args.get("config", []))}
 
 
 def kind_of_data(verb: Verb, args: dict, recipes: Iterable[Any] = ()) -> str | None:

@@ -1,27 +1,39 @@
 """Recipes as files: YAML of a size that recipes have."""
 
-from collections.abc import Iterable
+import difflib
 from pathlib import Path
 from typing import Any
 
 from .._files import read_text
+from ._fields import PACKAGE
 
 LARGEST_RECIPE = 2**20  # bytes
 
 
-def recipe_files(named: Iterable[str]) -> list[Path]:
-    """The files that --config names.
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that are installed with the library, by name."""
+    return {path.stem: path for path in sorted((PACKAGE / "recipes").glob("*.yaml"))}
+
+
+def recipe_file(named: str) -> Path:
+    """The file that --config names: a path, or the name of a recipe that ships, such as digits, which recipes/digits.yaml stands for too.
 
     Raises:
-        ValueError: one is not there.
+        ValueError: there is no such file.
     """
-    paths = [Path(name) for name in named]
-    for path in paths:
-        if not path.exists():
-            raise ValueError(
-                f"option config: File does not exist: {str(path.absolute())!r} (spikeformers train --help explains)"
-            )
-    return paths
+    path = Path(named)
+    if path.exists():
+        return path
+    if path.parent.name in ("", "recipes") and path.suffix in ("", ".yaml") and path.stem in shipped_recipes():
+        return shipped_recipes()[path.stem]
+    close = difflib.get_close_matches(path.stem, shipped_recipes(), 3)
+    hint = f"; did you mean the recipe {' or '.join(close)}?" if close else "; spikeformers list --recipes shows those that ship"
+    raise ValueError(f"option config: File does not exist: {str(path.absolute())!r}{hint}")
+
+
+def headline(path: Path) -> str:
+    """What a recipe says of itself in its first line."""
+    return read_text(path).partition("\n")[0].removeprefix("#").strip().rstrip(".:")
 
 
 def must_be_recipes(contents: dict[Path, Any]) -> None:
@@ -47,9 +59,9 @@ def read_yaml(path: Path) -> Any:
     import yaml
 
     if not path.is_file():
-        raise ValueError(f"{path} is no file; give a YAML file such as recipes/digits.yaml")
+        raise ValueError(f"{path} is no file; give a YAML file, or a recipe that ships, such as digits")
     if path.stat().st_size > LARGEST_RECIPE:
-        raise ValueError(f"{path} is larger than any recipe; give a YAML file such as recipes/digits.yaml")
+        raise ValueError(f"{path} is larger than any recipe; give a YAML file, or a recipe that ships, such as digits")
     try:
         content = yaml.safe_load(read_text(path))
         if _values(content) > 100_000:

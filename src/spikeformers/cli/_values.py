@@ -21,7 +21,7 @@ def values_of(call: Call, data: type | None = None, defaults: dict[str, Any] | N
     """
     parser = typed_parser(call.verb, data)
     parser.set_defaults(defaults or {})
-    return _parsed(parser, call.argv)
+    return _parsed(parser, call.with_files)
 
 
 def typed_parser(verb: Verb, data: type | None = None):
@@ -66,7 +66,7 @@ def _parsed(parser, argv):
         raise ValueError(f"unknown key {found[1]}; {meant('--' + found[1], known)} {help_}")
     if "required: model.name" in message:
         raise ValueError(
-            "which model? give a recipe, such as --config recipes/digits.yaml, or --model.name NAME; to continue a run "
+            "which model? give a recipe, such as --config digits, or --model.name NAME; to continue a run "
             "without naming its recipe, give --resume --run_dir FOLDER"
         )
     message = re.sub(r"<class '(\w+)'>", r"\1", message.replace("typing.", ""))

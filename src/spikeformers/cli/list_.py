@@ -3,6 +3,7 @@
 import fnmatch
 
 from ._parser import Call
+from ._recipes import headline, shipped_recipes
 from ._verb import Argument, Verb
 
 
@@ -11,6 +12,10 @@ def list_(call: Call):
     pattern = call.args["pattern"]
     if call.args["pretrained"]:
         print(_shipped_table(pattern))
+        return
+
+    if call.args["recipes"]:
+        print(_recipe_table(pattern))
         return
 
     from .. import list_models, list_tasks
@@ -52,6 +57,16 @@ def _shipped_table(pattern):
     )
 
 
+def _recipe_table(pattern):
+    """The recipes that are installed, a line each, and where they lie."""
+    chosen = {name: path for name, path in shipped_recipes().items() if fnmatch.fnmatch(name, pattern)}
+    if not chosen:
+        raise ValueError(f"no recipe matches {pattern!r}; spikeformers list --recipes shows all")
+    width = max(map(len, chosen))
+    lines = [f"{name:{width}}  {headline(path)}" for name, path in chosen.items()]
+    return "\n".join([*lines, f"train one with: spikeformers train --config NAME; files: {next(iter(chosen.values())).parent}"])
+
+
 LIST = Verb(
     "list",
     list_,
@@ -60,5 +75,6 @@ LIST = Verb(
         Argument(
             "--pretrained", "those whose trained weights ship with this library, and what they are", action="store_true"
         ),
+        Argument("--recipes", "the recipes that are installed with this library, for train --config", action="store_true"),
     ),
 )

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ._data import data_class
 from ._parser import Call
-from ._recipes import must_be_recipes
+from ._recipes import must_be_recipes, shipped_recipes
 from ._values import values_of
-from ._verb import FILE, FOLDER, Argument, Section, Verb, data_section
+from ._verb import FILE, FOLDER, Argument, FilesOr, Section, Verb, data_section
 
 
 def train(call: Call):
@@ -65,11 +65,16 @@ def models() -> list[str]:
     return [*list_models(), *list_tasks()]
 
 
+def recipes() -> FilesOr:
+    """What completion offers for a recipe."""
+    return FilesOr(tuple(shipped_recipes()))
+
+
 TRAIN = Verb(
     "train",
     train,
     arguments=(
-        Argument("--config", "the recipe, a YAML file such as recipes/digits.yaml", action="config", values=FILE),
+        Argument("--config", "the recipe: a YAML file, or the name of one that ships, such as digits", action="config", values=recipes),
         Argument(
             "--run_dir", "the run's folder (default: the next of runs/RECIPE/1, 2, ...)", type=str | None, values=FOLDER
         ),
