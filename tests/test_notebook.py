@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 import torch
 
 from spikeformers import audit, create_model, profile
-from spikeformers._notebook import MOST_ROWS, Tabular, Table
+from spikeformers._notebook import MOST_ROWS, Table, Tabular
 
 
 class _Text(HTMLParser):

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
-from .._notebook import Tabular, Table
+from .._notebook import Table, Tabular
 from ..layers import Part
 from ..measure import Inputs, Recorder, record
 from ..measure.operation import Operation

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from .._files import as_csv, write_atomically, write_json
-from .._notebook import Tabular, Table, named_lines
+from .._notebook import Table, Tabular, named_lines
 from ..measure import COLUMNS, Accuracy, Constants, Recorder, Tally
 from ..neurons import Neuron
 from ..transforms import average_timestep
