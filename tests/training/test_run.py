@@ -22,7 +22,7 @@ from spikeformers.training.classification import ClassificationObjective
 from spikeformers.training.learner import Learner
 from spikeformers.training.recipe import Machine, Recipe
 from spikeformers.training.report import table_columns
-from spikeformers.training.run import InPlace, _processes, as_text, train
+from spikeformers.training.run import InPlace, _processes, as_text, slow_precision, train
 
 
 def rows(folder):
@@ -410,3 +410,16 @@ def test_a_full_disk_costs_no_file(config, tmp_path, monkeypatch):
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["first_epoch"] == 1
     monkeypatch.undo()
     assert train(recipe, tmp_path, resume=True)["epochs"] == 2
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_half_precision_that_a_cpu_only_imitates_is_warned_of(monkeypatch, supported):
+    class Packet:
+        _is_mkldnn_bf16_supported = staticmethod(lambda: supported)
+        _is_mkldnn_fp16_supported = staticmethod(lambda: supported)
+
+    monkeypatch.setattr(torch.ops, "mkldnn", Packet)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [bool(slow_precision(each, cpu)) for each in ("bf16-mixed", "16-mixed", "32-true", "64-true")] == [not supported] * 2 + [False] * 2
+    assert not slow_precision("bf16-mixed", gpu)
+    assert supported or "--training.precision 32-true" in slow_precision("bf16-mixed", cpu)

@@ -93,6 +93,8 @@ def _train(recipe, folder, runs, resume, first, signals, until_the_end):
         folder = folder or _make(runs, until_the_end)
         _write_config(folder, recipe)
     report.folder = folder if first else None
+    if first and (slow := slow_precision(recipe.training.precision, trainer.strategy.root_device)):
+        warnings.warn(slow, stacklevel=2)
     try:
         with _quiet():
             trainer.fit(module, ckpt_path=last, weights_only=True)
@@ -444,6 +446,21 @@ def _settings(machine):
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
+
+
+def slow_precision(precision: str, device: torch.device) -> str:
+    """What is said before a run of half precision on a CPU that has no arithmetic for it; "" where there is nothing to say.
+
+    Args:
+        precision: Lightning's word.
+        device: where the run computes.
+    """
+    if device.type != "cpu" or not precision.startswith(("bf16", "16")):
+        return ""
+    kind, supported = ("bfloat16", "bf16") if precision.startswith("bf16") else ("float16", "fp16")
+    if getattr(torch.ops.mkldnn, f"_is_mkldnn_{supported}_supported")():
+        return ""
+    return f"this CPU has no arithmetic for {kind}, so that convolutions take some ten times as long; give --training.precision 32-true"
 
 
 @contextmanager
