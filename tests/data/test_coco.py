@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from spikeformers.data import CocoData, TestSet, TrainingSet, data_names, data_type, test_loader, train_loader
-from spikeformers.data.coco import CROP_SIDES, Outlines, uncompressed
+from spikeformers.data.coco.augment import CROP_SIDES
+from spikeformers.data.coco.outlines import Outlines, uncompressed
 from spikeformers.data.reading import upright_array
 
 MINIATURE = Path(__file__).parents[3] / "shared" / "data" / "coco_mini"
