@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from spikeformers.data import MaskData, TestSet, TrainingSet, data_names, data_type, test_loader, train_loader
-from spikeformers.data.masks import fitted
+from spikeformers.data.masks.augment import fitted
 from spikeformers.data.reading import upright_array
 
 IDENTITY = {"mean": (0, 0, 0), "std": (1, 1, 1)}
