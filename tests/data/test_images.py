@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from torchvision import transforms
 
 from spikeformers.data import ImageData, TestSet, TrainingSet, train_loader
-from spikeformers.data.images import Digits
+from spikeformers.data.images.digits import Digits
 from spikeformers.data.shards import write_shards
 
 GREY = {"channels": 1, "mean": (0.5,), "std": (0.25,)}
