@@ -14,7 +14,10 @@ import torch
 from PIL import Image
 
 from spikeformers.data import EventData, ImageData, TestSet, TrainingSet, data_type, test_loader, train_loader
-from spikeformers.data.loading import PADDING_LABEL, Shared, Shuffled, collate, fold_of, held_out_of
+from spikeformers.data.loading import collate
+from spikeformers.data.order import Shared, Shuffled
+from spikeformers.data.samples import PADDING_LABEL
+from spikeformers.data.splits import fold_of, held_out_of
 
 GREY = {"channels": 1, "mean": (0.5,), "std": (0.25,)}
 
