@@ -11,15 +11,8 @@ import spikeformers
 from spikeformers.measure import emissions
 from spikeformers.neurons import LIF
 from spikeformers.tasks import faster_rcnn, mask_rcnn, semantic_fpn
-from spikeformers.tasks.detection import (
-    SpikingBoxHead,
-    SpikingBoxPredictor,
-    SpikingMaskHead,
-    SpikingMaskPredictor,
-    SpikingRPNHead,
-    TemporalRoIAlign,
-    anchors_of,
-)
+from spikeformers.tasks.detection_heads import SpikingBoxHead, SpikingBoxPredictor, SpikingMaskHead, SpikingMaskPredictor, SpikingRPNHead
+from spikeformers.tasks.regions import TemporalRoIAlign, anchors_of
 
 STRIDES = (4, 8, 16, 16)
 
