@@ -11,7 +11,9 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeformers.transforms.sta import approximators as approximated, convert
-from spikeformers.transforms.sta.approximators import Approximator, activation, approximations, fit, mantissa, synthetic
+from spikeformers.transforms.sta.approximators import approximations
+from spikeformers.transforms.sta.approximators.elementary import activation, mantissa
+from spikeformers.transforms.sta.approximators.fitting import Approximator, fit, synthetic
 
 DTYPES = torch.float32, torch.float64
 SCALES = [1e-4, 1e-2, 1.0, 1e2, 1e4]
