@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spikeformers.profiling.page import count, energy, millijoules, page, percent
+from spikeformers.profiling.page import page
+from spikeformers.profiling.page.words import count, energy, millijoules, percent
 
 OFFENDING = {
     "module": "stages.0.blocks.0.branch.fc2",
