@@ -16,7 +16,9 @@ from torchvision.transforms.functional import to_tensor
 from spikeformers import data as data_sets
 from spikeformers.cli import main
 from spikeformers.data import ImageData, register_data, test_loader
-from spikeformers.data.loading import PADDING_LABEL, Measured, read_image
+from spikeformers.data.loading import Measured
+from spikeformers.data.reading import read_image
+from spikeformers.data.samples import PADDING_LABEL
 from spikeformers.evaluation import Task, evaluate_any, load_trained, register_task, task as tasks
 from spikeformers.evaluation.results import FiringRates
 from spikeformers.measure import Tally, emissions

@@ -9,7 +9,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import Data, TestSet, test_loader
-from ..data.loading import PADDING_LABEL, collate
+from ..data.loading import collate
+from ..data.samples import PADDING_LABEL
 from ..measure import Accuracy, Tally, answers_so_far, emissions
 from ..measure.accuracy import TOP
 from .checkpoint import Trained, data_of

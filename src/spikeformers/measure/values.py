@@ -59,12 +59,12 @@ class Values:
         self.forget()
 
     def forget(self) -> None:
-        """What was measured no longer holds."""
+        """Forgets what was measured."""
         self.kind = self.active = self.levels = self.counts = self.version = None
 
 
 def version(x: Tensor) -> int:
-    """How often a tensor [...] was written into; 0 of inference tensors, of which torch does not know."""
+    """How often a tensor [...] was written into; 0 for inference tensors, for which torch does not count."""
     return 0 if x.is_inference() else x._version
 
 
@@ -94,7 +94,7 @@ def widest(kinds: Sequence[str]) -> str:
 
 
 def turned(values: Values) -> Values:
-    """The same values in another arrangement: what is known of pixels is no longer."""
+    """The same values in another arrangement, so that counts of pixels no longer hold."""
     new = copy.copy(values)
     new.counts = None
     return new

@@ -1,4 +1,4 @@
-"""NumPy files as strangers may write them: what they state is compared with what they hold before memory is taken for it."""
+"""NumPy files from strangers: the sizes that they state are compared with their bytes before memory is taken for them."""
 
 import errno
 import math
@@ -65,7 +65,8 @@ def must_be_worth(size: int, path: Path):
 
 
 class Arrays:
-    """The arrays of an .npz or .npy file (the latter's name is empty): `held` says their types and shapes, of which none is read yet."""
+    """The arrays of an .npz or .npy file (the latter's name is empty): `held` has their types and shapes, known before any values
+    are read."""
 
     def __init__(self, path: str | Path):
         self.path, self.held, self.members = Path(path), {}, {}

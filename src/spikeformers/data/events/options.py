@@ -12,7 +12,9 @@ import torch
 from ..._options import PROBABILITY, check_options
 from ..._ranges import Range
 from ..images import ImageData
-from ..loading import Measured, Source, check_holdout, collate
+from ..loading import Measured, collate
+from ..protocols import Source
+from ..splits import check_holdout
 from .augment import EventAugment
 from .cache import FrameCache, open_cache
 from .datasets import DATASETS, EventDataset
@@ -138,7 +140,7 @@ class EventData(Measured):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of a sample: (T, 2, H, W). Where neither sensor nor img_size is known, as of `events`, the first training file says.
+        """(T, 2, H, W) of a sample. Where neither sensor nor img_size is known, as with the name `events`, the first training file tells.
 
         Raises:
             ValueError: that file does not say, or there is none.

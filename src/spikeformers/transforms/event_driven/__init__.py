@@ -17,7 +17,7 @@ from ...kernels import spike_attention, spike_conv
 from ...layers.hooks import all_changes, changes_everywhere
 from ...measure import Inputs, SelfCounting, Tally, batches_of
 from ..merge import merge
-from ..sta.convert import Converted
+from ..sta.converted import Converted
 from .builder import Builder
 from .calibration import Calibration, calibrate
 from .converted import EventDrivenConverted
@@ -129,7 +129,7 @@ class EventDriven(SelfCounting):
         return super()._apply(fn, recurse)
 
     def _forget(self, *_) -> None:
-        """Weights are about to change or have: plans and what was prepared for them are made again."""
+        """Forgets plans and what was prepared for them, since weights change."""
         self._plans.clear()
         self._weights.clear()
         self._last = None

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...models._reading import read_state_dict, unwrap
+from ...models._reading import read_state_dict
+from ...models._state_dict import unwrap
 from .zero_shot import PROMPTS, ZeroShot, zero_shot
 
 LIBRARIES = ("timm", "torchvision", "transformers")
@@ -20,7 +21,7 @@ INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # by
 
 @dataclass(frozen=True)
 class NetworkSource:
-    """What makes a network again, its weights aside.
+    """The names and options by which a network is made again, without its weights.
 
     Attributes:
         library: timm, torchvision or transformers.

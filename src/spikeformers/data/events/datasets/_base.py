@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from ...loading import Source
+from ...protocols import Source
 from .._events import Events
 from ..cache import FrameCache
 from ..download import Archive, fetch
@@ -38,7 +38,7 @@ class Options(Protocol):
     framing: Framing
 
     def frame_cache(self, kind: type[FrameCache] = FrameCache, **parameters) -> FrameCache | None:
-        """Where frames are kept; `parameters` are what decides them besides the options."""
+        """Where frames are kept, which depend on `parameters` besides the options."""
         ...
 
 
