@@ -1,7 +1,7 @@
 """What a neuron does with its input, as one object: neurons hold it, and all implementations take it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ class Dynamics:
         tau: membrane time constant in time steps, >= 1; a 0-d tensor where it is learnt; of neurons without leak nobody reads it.
         v_threshold: firing threshold, > 0; reaching it exactly fires.
         reset: "hard" (to 0) or "soft" (by subtraction); no gradient flows through either.
-        surrogate: name of one of SURROGATES, whose slope stands in for the step's derivative; a function is registered, see `name_of`.
+        surrogate: name of one of SURROGATES, whose slope stands in for the step's derivative.
         alpha: its sharpness, to which its peak is proportional; None means the customary one.
 
     Raises:
@@ -37,7 +37,7 @@ class Dynamics:
     tau: float | Tensor = 2.0
     v_threshold: float = 1.0
     reset: str = "hard"
-    surrogate: str | Callable[[Tensor], Tensor] = "sigmoid"
+    surrogate: str = "sigmoid"
     alpha: float | None = None
 
     def __post_init__(self):
@@ -48,7 +48,7 @@ class Dynamics:
             if name not in known:
                 choices = " or ".join(map(repr, RESETS)) if what == "reset" else f"one of {', '.join(known)}"
                 raise ValueError(f"{what} must be {choices}, not {name!r}")
-        object.__setattr__(self, "surrogate", name_of(self.surrogate))
+        name_of(self.surrogate)
         if isinstance(self.tau, Tensor):
             if self.tau.ndim or not self.tau.is_floating_point():
                 raise ValueError(
