@@ -73,7 +73,7 @@ def register_surrogate(name: str, function: Callable[[Tensor], Tensor], alpha: f
 
     Args:
         name: not yet taken, or by this same function.
-        function: u -> slope, of the same shape, where u = alpha * (h - v_threshold); the gradient is alpha times it.
+        function: u [...] -> slope [...], where u = alpha * (h - v_threshold); the gradient is alpha times it.
         alpha: the customary sharpness.
 
     Returns:
@@ -103,7 +103,7 @@ def name_of(surrogate: str | Callable[[Tensor], Tensor]) -> str:
     """The name of a surrogate that is given by name or as a function, which is registered by its own name when it is first seen.
 
     Args:
-        surrogate: one of SURROGATES, or a function as for `register_surrogate`.
+        surrogate: one of SURROGATES, or a function u [...] -> slope [...] as for `register_surrogate`.
 
     Raises:
         ValueError: there is none of this name, or as for `register_surrogate`.
