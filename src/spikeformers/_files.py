@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import json
+import math
 import os
 import re
 import socket
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 try:
     import fcntl
@@ -199,6 +200,15 @@ def _is(handle, path) -> bool:
 def write_json(path: Path, content: dict) -> None:
     """Writes indented JSON as `write_atomically` does."""
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def without_nan(content: Any) -> Any:
+    """Dicts and lists with None for numbers that are not finite, which JSON has no words for."""
+    if isinstance(content, dict):
+        return {key: without_nan(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def as_csv(rows: Iterable[dict]) -> str:

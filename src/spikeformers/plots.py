@@ -182,6 +182,17 @@ def save(drawn: "Axes | Figure", path: str | Path) -> None:
     write_atomically(Path(path), content.getvalue())
 
 
+def blank_axes(size: tuple[float, float] | None = None) -> "Axes":
+    """Axes of a figure that is in no list of pyplot's, and so is forgotten once nobody holds it.
+
+    Args:
+        size: in inches; matplotlib's usual one by default.
+    """
+    from matplotlib.figure import Figure
+
+    return Figure(size, layout="constrained").subplots()
+
+
 def _axes(ax, size=None):
     """The given axes, or those of a new figure of pyplot, which `plt.show()` and notebooks show."""
     if ax is not None:

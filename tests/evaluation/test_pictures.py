@@ -1,6 +1,7 @@
 """Pictures of what was found: colours, places of the texts, and files that do not overwrite each other."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from spikeformers.cli import main
 from spikeformers.data import CocoData, ImageData, MaskData
 from spikeformers.evaluation import Shown, Trained, predict_any, save_trained
 from spikeformers.evaluation.detection import run_lengths
-from spikeformers.evaluation.pictures import PictureFolder, colours, images_among, picture
+from spikeformers.evaluation.pictures import PictureFolder, colours, picture
+from spikeformers.evaluation.task import files_among
 
 NAMES = ["zebra", "bus", "traffic light"]
 
@@ -109,7 +111,7 @@ def test_run_lengths_are_those_of_coco():
 
     for mask in (torch.rand(5, 7) > 0.5, torch.ones(3, 2) > 0, torch.zeros(3, 2) > 0):
         ours = run_lengths(mask)
-        assert np.array_equal(rle.decode(rle.frPyObjects(ours, *mask.shape)), mask.numpy())
+        assert isinstance(ours["counts"], str) and np.array_equal(rle.decode(ours), mask.numpy())
 
 
 def test_no_file_is_written_twice(tmp_path):
@@ -124,9 +126,16 @@ def test_folders_stand_for_their_images(tmp_path):
     for name in ("b.png", "a.JPG", "notes.txt"):
         (tmp_path / name).touch()
     (tmp_path / "more").mkdir()
-    assert images_among([tmp_path, "c.png"]) == [tmp_path / "a.JPG", tmp_path / "b.png", *images_among(["c.png"])]
-    with pytest.raises(ValueError, match="no image in the folder .*more"):
-        images_among([tmp_path / "more"])
+    with pytest.warns(UserWarning, match="notes.txt"):
+        found = files_among([tmp_path, "c.png"], (".png", ".jpg"))
+    assert found == [tmp_path / "a.JPG", tmp_path / "b.png", Path("c.png")]
+    with pytest.raises(ValueError, match="no recording in the folder .*more"):
+        files_among([tmp_path / "more"], (".dat",), "recording")
+
+
+def area(segmentation):
+    rle = pytest.importorskip("pycocotools.mask")
+    return int(rle.area(segmentation))
 
 
 class Detector(nn.Module):
@@ -163,8 +172,8 @@ def photos(tmp_path):
 def test_predict_objects(photos, tmp_path):
     out = tmp_path / "out"
     trained = Trained(Detector(), CocoData(), NAMES)
-    lines = list(predict_any(trained, photos, Shown(out=out)))
-    assert lines == [
+    answers = list(predict_any(trained, photos, Shown(out=out)))
+    assert [str(answer) for answer in answers] == [
         f"{photos[0]}: 1 bus -> {out / 'photo.png'}",
         f"{photos[1]}: nothing reaches the score 0.5 (--threshold), the best is zebra with 0.250 -> {out / 'photo_2.png'}",
         f"{photos[2]}: nothing reaches the score 0.5 (--threshold), no object was found at all -> {out / 'black.png'}",
@@ -177,9 +186,12 @@ def test_predict_objects(photos, tmp_path):
     (bus,) = numbers["objects"]
     assert (numbers["image"], numbers["width"], numbers["height"]) == (str(photos[0]), 30, 20)
     assert (bus["class"], bus["label"], bus["score"], bus["box"]) == ("bus", 2, 0.75, [3, 2, 9, 8])
-    assert bus["segmentation"]["size"] == [20, 30] and sum(bus["segmentation"]["counts"][1::2]) == 36
+    assert bus["segmentation"]["size"] == [20, 30] and area(bus["segmentation"]) == 36
     assert json.loads((out / "photo_2.json").read_text())["objects"][0]["class"] == "zebra"  # below the threshold, too
-    assert "1 zebra" in list(predict_any(trained, photos[1:2], Shown(out=out, threshold=0.2)))[0]
+    assert "1 zebra" in str(next(predict_any(trained, photos[1:2], Shown(out=out, threshold=0.2))))
+    assert answers[0].record["objects"] == numbers["objects"] and answers[0].record["picture"] == str(out / "photo.png")
+    assert answers[0].rows == [{"file": str(photos[0]), "class": "bus", "score": 0.75, "x0": 3, "y0": 2, "x1": 9, "y1": 8}]
+    assert answers[2].rows == []
 
 
 def test_large_photos_are_drawn_as_the_detector_sees_them(tmp_path, monkeypatch):
@@ -187,13 +199,13 @@ def test_large_photos_are_drawn_as_the_detector_sees_them(tmp_path, monkeypatch)
     photo, out = tmp_path / "large.png", tmp_path / "out"
     Image.new("RGB", (150, 90), "white").save(photo)
     (line,) = predict_any(Trained(Detector(), CocoData(), NAMES), [photo], Shown(out=out))
-    assert line == f"{photo}: 1 bus -> {out / 'large.png'}, drawn 60x36"
+    assert str(line) == f"{photo}: 1 bus -> {out / 'large.png'}, drawn 60x36"
     numbers = json.loads((out / "large.json").read_text())
     (bus,) = numbers["objects"]
     assert Image.open(out / "large.png").size == (60, 36)
     assert (numbers["width"], numbers["height"], bus["box"]) == (150, 90, [7.5, 5, 22.5, 20])
     assert bus["segmentation"]["size"] == [90, 150]  # all numbers are those of the photo
-    assert sum(bus["segmentation"]["counts"][1::2]) == 15 * 15
+    assert area(bus["segmentation"]) == 15 * 15
 
 
 def test_only_what_is_drawn_is_read_from_the_masks():
@@ -264,7 +276,8 @@ def test_predict_class_maps(photos, tmp_path):
     classes = np.asarray(Image.open(out / "photo_classes.png"))
     share = (classes == 0).mean()
     assert classes.shape == (20, 30) and (classes[:, :10] == 2).all() and (classes[:, 20:] == 0).all()
-    assert line == f"{photos[0]}: zebra {share:.1%}, traffic light {1 - share:.1%} -> {out / 'photo.png'}"
+    assert line.record["shares"] == pytest.approx({"traffic light": 1 - share, "zebra": share}, abs=1e-6)
+    assert str(line) == f"{photos[0]}: zebra {share:.1%}, traffic light {1 - share:.1%} -> {out / 'photo.png'}"
     assert {path.name for path in out.iterdir()} == {
         "photo.png",
         "photo_classes.png",
@@ -278,6 +291,14 @@ def test_predict_names_what_it_cannot_read(tmp_path):
     with pytest.raises(ValueError, match="no image file .*missing.png"):
         list(predict_any(Trained(Detector(), CocoData(), NAMES), [tmp_path / "missing.png"], Shown(out=tmp_path / "out")))
     assert not (tmp_path / "out").exists()
+
+
+def test_one_broken_file_does_not_end_the_others(photos, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    trained = Trained(Detector(), CocoData(), NAMES)
+    answers = list(predict_any(trained, [photos[0], tmp_path / "broken.png", photos[1]], Shown(out=tmp_path / "out")))
+    assert [answer.broken for answer in answers] == [False, True, False]
+    assert "broken.png: left out: " in str(answers[1]) and answers[1].record["error"] and answers[1].rows == []
 
 
 SMALL = {

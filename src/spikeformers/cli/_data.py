@@ -1,6 +1,7 @@
 """The data that a command is about: named by its options, by their recipe or by a checkpoint."""
 
 import json
+import os
 import warnings
 from pathlib import Path
 
@@ -35,6 +36,25 @@ def must_be_there(checkpoint: str) -> None:
         raise ValueError(
             f"no checkpoint {Path(checkpoint)}; training leaves best.ckpt and last.ckpt in its run folder, conversion converted.safetensors"
         )
+
+
+def folder_for_files(call: Call, option: str) -> Path | None:
+    """The folder that an option names, None if it was not given; it need not be there yet.
+
+    Args:
+        call: the words.
+        option: without dashes.
+
+    Raises:
+        ValueError: files cannot be written there.
+    """
+    if option not in call:
+        return None
+    folder = Path(call.values(option)[-1])
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"--{option} {folder} cannot be written: {existing} is no folder that takes files")
+    return folder
 
 
 def data_class(call: Call, known: str | None = None) -> type:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-IMAGES = "data.images:ImageData"
+IMAGES = "data.images.options:ImageData"
 EVENTS = "data.events.options:EventData"
-DATA = (IMAGES, EVENTS, "data.coco:CocoData", "data.masks:MaskData")
+DATA = (IMAGES, EVENTS, "data.coco.options:CocoData", "data.masks.options:MaskData")
 """All kinds of data, as the configuration classes in `spikeformers.data`."""
 
 

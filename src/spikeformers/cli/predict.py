@@ -1,5 +1,9 @@
 """`spikeformers predict`."""
 
+import sys
+from pathlib import Path
+
+from .._files import as_csv, write_atomically, write_json
 from ._data import checkpoints, must_be_there
 from ._parser import Call
 from ._verb import FILE, FOLDER, Argument, Verb
@@ -20,8 +24,18 @@ def predict(call: Call):
 
     trained = evaluation.load_trained(checkpoint)
     shown = evaluation.Shown(top, out, threshold, evaluation.best_device())
-    for line in evaluation.predict_any(trained, images, shown):
-        print(line, flush=True)
+    answers = []
+    for answer in evaluation.predict_any(trained, images, shown):
+        print(answer, file=sys.stderr if answer.broken else sys.stdout, flush=True)
+        answers.append(answer)
+    if json_file := call.args["json"]:
+        write_json(Path(json_file), {"checkpoint": checkpoint, "answers": [answer.record for answer in answers]})
+        print(f"wrote {json_file}")
+    if csv_file := call.args["csv"]:
+        write_atomically(Path(csv_file), as_csv(row for answer in answers for row in answer.rows).encode())
+        print(f"wrote {csv_file}")
+    if broken := sum(answer.broken for answer in answers):
+        raise ValueError(f"{broken} of {len(answers)} files could not be read, the others are answered")
 
 
 PREDICT = Verb(
@@ -35,7 +49,7 @@ PREDICT = Verb(
         ),
         Argument(
             "image",
-            "an image file (or a folder of them for pictures), or a recording for models of events",
+            "an image file, or a recording for models of events, or a folder of them",
             nargs="+",
             values=FILE,
         ),
@@ -46,6 +60,8 @@ PREDICT = Verb(
             default="predictions",
             values=FOLDER,
         ),
+        Argument("--json", "file for the answers as JSON", values=FILE),
+        Argument("--csv", "file for the answers as a table", values=FILE),
         Argument("--threshold", "lowest score of objects that are drawn (default: 0.5)", type=float, default=0.5),
     ),
 )

@@ -1,9 +1,8 @@
 """`spikeformers profile` and `spikeformers compare`."""
 
-import os
 from pathlib import Path
 
-from ._data import EVENT_DRIVEN, shipped_names
+from ._data import EVENT_DRIVEN, folder_for_files, shipped_names
 from ._parser import Call
 from ._profiles import must_be_a_checkpoint, profiles
 from ._verb import FILE, FOLDER, Argument, FilesOr, Verb, data_section
@@ -15,7 +14,7 @@ def profile(call: Call):
     (name,) = call.values("checkpoint")
     if "rates" not in call:
         must_be_a_checkpoint(name)
-    folder = _report_folder(call)
+    folder = folder_for_files(call, "report")
     result, *others = profiles(call, name)
     if others:
         raise ValueError("profile takes one --time_steps; spikeformers compare takes several")
@@ -32,7 +31,7 @@ def compare(call: Call):
     for name in names:
         if "rates" not in call:
             must_be_a_checkpoint(name)
-    folder = _report_folder(call)
+    folder = folder_for_files(call, "report")
 
     from ..profiling import compare as write, read_profile
 
@@ -55,17 +54,6 @@ def compare(call: Call):
         print(f"wrote {Path(folder) / 'report.html'}, and comparison.csv and profiles.json beside it")
     else:
         print("add --report FOLDER for a page with all of them side by side")
-
-
-def _report_folder(call):
-    """What --report says, if files can be written there."""
-    if "report" not in call:
-        return None
-    folder = Path(call.values("report")[-1])
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise ValueError(f"--report {folder} cannot be written: {existing} is no folder that takes files")
-    return folder
 
 
 def checkpoints_or_models():

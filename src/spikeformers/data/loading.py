@@ -2,13 +2,14 @@
 # Shapes: T time steps, B batch, C channels, H W pixels.
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import torch
 from torch.utils.data import DataLoader, Subset
 
 from .order import Shared, Shuffled
+from .reading import image_suffixes
 from .samples import PADDING_LABEL, CalibrationSet, TestSet, TrainingSet
 
 
@@ -71,6 +72,13 @@ class Measured:
     """The batches that a configuration gives to measurements of a network, see `measure.batches_of`."""
 
     classified: ClassVar[bool] = False
+    samples_are: ClassVar[str] = "image"
+    """What a file of a sample is called, for messages."""
+
+    @property
+    def suffixes(self) -> Collection[str]:
+        """In what names of files end that `read` takes."""
+        return image_suffixes()
 
     def test_batches(self) -> DataLoader:
         """Batches of the test samples, see `test_loader`."""

@@ -1,7 +1,7 @@
 """What a configuration of data offers, and the source of samples behind it."""
 # Shapes: T time steps, C channels, H W pixels.
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +42,8 @@ class Data(Protocol):
     shape: tuple[int, ...]
     task: str
     classified: bool
+    samples_are: str
+    suffixes: Collection[str]
 
     def source(self, training: bool) -> Source: ...
 

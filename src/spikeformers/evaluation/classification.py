@@ -3,11 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from .. import plots
+from .._files import as_csv, without_nan, write_atomically, write_json
+from .._notebook import Table, Tabular, named_lines
 from ..data import Data, TestSet, test_loader
 from ..data.loading import collate
 from ..data.samples import PADDING_LABEL
@@ -15,20 +19,32 @@ from ..measure import Accuracy, Tally, answers_so_far, emissions
 from ..measure.accuracy import TOP
 from .checkpoint import Trained, data_of
 from .results import FiringRates, NotFinite, at_least_float32, must_have_read, not_finite_text
-from .task import Shown, Task, register_task
+from .task import Answer, Shown, Task, answers_to, files_among, register_task
 
+FEW_CLASSES = 12
+"""So many are all named in a line."""
 MEASURED_TOGETHER = 64
 """So many samples at most does a model see at once that is measured."""
 
 
-@dataclass
-class Evaluation(FiringRates):
+@dataclass(repr=False)
+class Evaluation(FiringRates, Tabular):
     """What a classifier's answers after 1, 2, ..., T steps are worth, the last being those of the logits averaged over time, and what
-    its neurons emitted. Samples that are `not_finite`, or whose logits are not, count as wrong, and in the loss not at all."""
+    its neurons emitted. Samples that are `not_finite`, or whose logits are not, count as wrong, and in the loss not at all.
+
+    Attributes:
+        answers: accuracy, top-5, losses, confusion.
+        tally: of the neurons.
+        not_finite: which samples are not finite, in words.
+        classes: names; numbers if they are not known.
+        data: the data set's name.
+    """
 
     answers: Accuracy
     tally: Tally
     not_finite: str = ""
+    classes: Sequence[str] = ()
+    data: str = ""
 
     @property
     def accuracy(self) -> float:
@@ -50,6 +66,29 @@ class Evaluation(FiringRates):
         """How many were tested."""
         return self.answers.labelled
 
+    @property
+    def names(self) -> list[str]:
+        """Of the classes."""
+        return list(self.classes) or [f"class {label}" for label in range(self.answers.classes)]
+
+    @property
+    def accuracy_per_class(self) -> dict[str, float | None]:
+        """Share of each class's samples that are recognised; None of a class without samples."""
+        return dict(zip(self.names, self.answers.per_class, strict=True))
+
+    def most_confused(self, count: int = 3) -> list[tuple[str, str, float]]:
+        """The likeliest mistakes: (class, answer, share of the class's samples), the largest share first.
+
+        Args:
+            count: how many at most.
+        """
+        confusion = self.answers.confusion.cpu().double()
+        there = (confusion.sum(1) + self.answers.undefined.cpu()).clamp(min=1)
+        shares = (confusion / there[:, None]).fill_diagonal_(0)
+        best = shares.flatten().topk(min(count, shares.numel()))
+        places = [divmod(place, len(shares)) for place in best.indices.tolist()]
+        return [(self.names[row], self.names[column], share) for (row, column), share in zip(places, best.values.tolist(), strict=True) if share]
+
     def as_text(self, data: str) -> str:
         """Lines for the terminal; `data` is the data set's name."""
         lines = [
@@ -59,7 +98,72 @@ class Evaluation(FiringRates):
         ]
         if self.answers.classes > TOP:
             lines.insert(1, f"top {TOP}        {self.answers.top5:.2%}")
+        known = sorted(((share, name) for name, share in self.accuracy_per_class.items() if share is not None))
+        if len(known) > 1:
+            shown = [f"{name} {share:.1%}" for share, name in (known if len(known) <= FEW_CLASSES else known[:TOP])]
+            lines.append(f"by class     {', '.join(shown)}" + f", ... of {len(known)}" * (len(known) > FEW_CLASSES))
+        if mistakes := self.most_confused():
+            lines.append("confused     " + ", ".join(f"{name} as {answer} {share:.1%}" for name, answer, share in mistakes))
         return "\n".join([*lines, self.firing_text(), *not_finite_text(self.not_finite)])
+
+    def __str__(self) -> str:
+        return self.as_text(self.data or "no name")
+
+    def tables(self) -> list[Table]:
+        """For a notebook: what `print` says, the classes, and which were confused."""
+        classes = [
+            (name, "no samples" if share is None else f"{share:.2%}") for name, share in self.accuracy_per_class.items()
+        ]
+        mistakes = [(name, answer, f"{share:.2%}") for name, answer, share in self.most_confused(20)]
+        return [
+            Table(named_lines(str(self).split("\n"))),
+            Table(classes, ("class", "accuracy"), f"{len(classes)} classes", folded=True),
+            Table(mistakes, ("class", "taken for", "share of the class"), "mistakes", folded=True),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: numbers in words, and under `answers` all counts, which `Accuracy.from_dict` reads."""
+        return {
+            "data": self.data,
+            "samples": self.samples,
+            "accuracy": self.accuracy,
+            "top5": self.answers.top5,
+            "loss": self.loss,
+            "accuracy_per_step": self.accuracy_per_step,
+            "accuracy_per_class": self.accuracy_per_class,
+            "firing_rate": self.firing_rate,
+            "firing_rates": self.firing_rates,
+            "not_finite": self.not_finite,
+            "classes": self.names,
+            "answers": self.answers.to_dict(),
+        }
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Writes evaluation.json, classes.csv (accuracy and number of samples), confusion.csv (classes as rows, answers as columns) and
+        confusion.png.
+
+        Args:
+            folder: made if it is not there.
+
+        Returns:
+            The files.
+        """
+        folder, confusion = Path(folder), self.answers.confusion.tolist()
+        undefined = self.answers.undefined.tolist()
+        written = [folder / name for name in ("evaluation.json", "classes.csv", "confusion.csv", "confusion.png")]
+        write_json(written[0], without_nan(self.to_dict()))
+        classes = [
+            {"class": name, "samples": sum(counts) + broken, "accuracy": share}
+            for (name, share), counts, broken in zip(self.accuracy_per_class.items(), confusion, undefined, strict=True)
+        ]
+        write_atomically(written[1], as_csv(classes).encode())
+        rows = [
+            {"class": name, **dict(zip(self.names, counts, strict=True))}
+            for name, counts in zip(self.names, confusion, strict=True)
+        ]
+        write_atomically(written[2], as_csv(rows).encode())
+        plots.save(plots.confusion_matrix(self.answers, self.names, plots.blank_axes((8, 8))), written[3])
+        return written
 
 
 def step_logits(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -96,7 +200,7 @@ def evaluate(model: nn.Module, samples: TestSet, device: str | torch.device = "c
             broken.add((finite.cpu() | (labels == PADDING_LABEL)).tolist())
             answers.update(answers_so_far(logits), labels, finite)
     must_have_read(answers.labelled)
-    return Evaluation(answers, tally(answers.samples), broken.text())
+    return Evaluation(answers, tally(answers.samples), broken.text(), samples.classes, samples.data.name)
 
 
 def per_step(accuracies: list[float]) -> str:
@@ -127,10 +231,16 @@ def predict(trained: Trained, path: str | Path, top: int = 5) -> list[tuple[str,
     return [(classes[index] if classes else f"class {index}", value) for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
 
-def _predicted(trained: Trained, paths: Sequence[str | Path], shown: Shown) -> Iterator[str]:
-    for path in paths:
+def _predicted(trained: Trained, paths: Sequence[str | Path], shown: Shown) -> Iterator[Answer]:
+    def answer(path):
         best = predict(trained, path, shown.top)
-        yield f"{path}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in best)
+        text = f"{path}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in best)
+        found = [{"class": name, "probability": probability} for name, probability in best]
+        rows = [{"file": str(path), "rank": rank, **each} for rank, each in enumerate(found, 1)]
+        return Answer(str(path), text, {"file": str(path), "classes": found}, rows)
+
+    data = data_of(trained)
+    yield from answers_to(files_among(paths, data.suffixes, data.samples_are), answer)
 
 
 def _batches(samples: Dataset, data: Data) -> DataLoader:

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
-from .._files import write_json
+from .._files import without_nan, write_json
 from ..data import TestSet, test_loader
+from ..data.reading import image_suffixes, read_image
 from ..measure import Tally, emissions
 from .checkpoint import Trained
-from .pictures import PictureFolder, above, name_of, photos, picture, write_picture
+from .pictures import PictureFolder, above, name_of, picture, write_picture
 from .results import (
     FiringRates,
     NotFinite,
@@ -30,7 +31,7 @@ from .results import (
     one_by_one,
     percent,
 )
-from .task import Shown, Task, register_task
+from .task import Answer, Shown, Task, answers_to, files_among, register_task
 
 LARGE_PHOTO = 2**21  # pixels
 BACKGROUND = 1
@@ -145,6 +146,20 @@ class DetectionEvaluation(FiringRates):
         lines += [*absent_text(self.absent, "an object"), self.firing_text(), *not_finite_text(self.not_finite)]
         return "\n".join(lines)
 
+    def write(self, folder: str | Path) -> list[Path]:
+        """Writes evaluation.json: the scores in [0, 1], null for what cannot be said, and firing rates.
+
+        Args:
+            folder: made if it is not there.
+
+        Returns:
+            The file.
+        """
+        file = Path(folder) / "evaluation.json"
+        content = {"samples": self.samples, **self.scores, "absent": list(self.absent), "not_finite": self.not_finite}
+        write_json(file, without_nan({**content, "firing_rate": self.firing_rate, "firing_rates": self.firing_rates}))
+        return [file]
+
 
 @torch.no_grad()
 def evaluate_detection(model: nn.Module, samples: TestSet, device: str | torch.device = "cpu") -> DetectionEvaluation:
@@ -254,12 +269,12 @@ def write_detection(
     classes: Sequence[str] | None,
     threshold: float,
     size: tuple[int, int],
-) -> str:
-    """Writes NAME.png and NAME.json; returns a line that says what was found.
+) -> Answer:
+    """Writes NAME.png and NAME.json, and says what was found.
 
     The picture is of the image as `detect` gives it, which of large photos is a smaller one. NAME.json lists all objects, whatever
-    their score, with class, label (from 1 on), score, box (x0, y0, x1, y1) and, where masks are found, COCO's run lengths of
-    them, all in the photo's pixels.
+    their score, with class, label (from 1 on), score, box (x0, y0, x1, y1) and, where masks are found, COCO's
+    compressed run lengths of them, all in the photo's pixels.
 
     Args:
         folder: where.
@@ -284,7 +299,8 @@ def write_detection(
         objects.append({"class": name, "label": label, "score": scores[place], "box": boxes[place]})
         if "masks" in result:
             objects[-1]["segmentation"] = run_lengths(enlarged(result["masks"][place], (height, width)))
-    write_json(numbers, {"image": str(path), "height": height, "width": width, "objects": objects})
+    record = {"image": str(path), "height": height, "width": width, "objects": objects}
+    write_json(numbers, record)
     counts = {}
     for place in above(result, threshold):
         counts[labels[place]] = counts.get(labels[place], 0) + 1
@@ -299,20 +315,39 @@ def write_detection(
         )
         found = f"nothing reaches the score {threshold:g} (--threshold), {best}"
     smaller = f", drawn {image.shape[2]}x{image.shape[1]}" * (image.shape[2] < width)
-    return f"{path}: {found} -> {drawn}{smaller}"
+    rows = [
+        {"file": str(path), "class": each["class"], "score": each["score"], **dict(zip(("x0", "y0", "x1", "y1"), each["box"], strict=True))}
+        for each in objects
+    ]
+    record = {"file": str(path), "picture": str(drawn), **record}
+    return Answer(str(path), f"{path}: {found} -> {drawn}{smaller}", record, rows)
 
 
 def run_lengths(mask: Tensor) -> dict:
-    """COCO's uncompressed run lengths of a mask [H, W]: pixels outside, inside, outside, ... down the columns."""
-    flat = mask.t().flatten().numpy()
-    changes = np.flatnonzero(np.diff(flat, prepend=False, append=~flat[-1:]))
-    return {"size": list(mask.shape), "counts": np.diff(changes, prepend=0).tolist()}
+    """COCO's compressed run lengths of a mask [H, W]: the counts are a text, as pycocotools and its like read it.
+
+    Raises:
+        ValueError: faster_coco_eval, which compresses, is not installed.
+    """
+    try:
+        from faster_coco_eval.core.mask import encode
+    except ImportError as error:
+        raise ValueError(f"run lengths of masks need {error.name}: pip install 'spikeformers[dense]'") from None
+    found = encode(np.asfortranarray(mask.numpy().astype(np.uint8)))
+    counts = found["counts"]
+    return {"size": list(mask.shape), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
 
 
-def _predicted(trained: Trained, paths: Sequence[str | Path], shown: Shown) -> Iterator[str]:
-    for folder, path, image in photos(paths, shown.out):
+def _predicted(trained: Trained, paths: Sequence[str | Path], shown: Shown) -> Iterator[Answer]:
+    files = files_among(paths, image_suffixes())
+    folder = PictureFolder(shown.out, files)
+
+    def answer(path):
+        image = read_image(path)
         seen, result = detect(trained.model, image, shown.device)
-        yield write_detection(folder, path, seen, result, trained.classes, shown.threshold, image.size)
+        return write_detection(folder, path, seen, result, trained.classes, shown.threshold, image.size)
+
+    yield from answers_to(files, answer)
 
 
 register_task(Task("detection", evaluate_detection, _predicted, one_by_one, classes_beside=BACKGROUND))

@@ -3,7 +3,7 @@
 
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,8 +16,6 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from .._files import write_atomically
-from ..data.listing import files_in, tell_left_out
-from ..data.reading import image_suffixes, read_image
 
 ALPHA = 0.5  # how much of a mask's colour covers the image
 
@@ -201,42 +199,6 @@ def _with_legend(image, entries):
         draw.rectangle((x, middle - size // 2, x + size - 1, middle - size // 2 + size - 1), fill=fill, outline="black")
         draw.text((x + size + gap, middle), text, fill="black", font=font, anchor="lm")
     return result
-
-
-def photos(paths: Iterable[str | Path], out: str | Path) -> Iterator[tuple["PictureFolder", Path, Image.Image]]:
-    """Image files, or those in folders, one by one: the folder for pictures of all of them, the file and what it shows, upright as the
-    camera says.
-
-    Args:
-        paths: image files, or folders of them.
-        out: the folder to write into; no image is written over.
-
-    Raises:
-        ValueError: a file is missing or no image, or a folder has none.
-    """
-    files = images_among(paths)
-    folder = PictureFolder(out, files)
-    for path in files:
-        yield folder, path, read_image(path)
-
-
-def images_among(paths: Iterable[str | Path]) -> list[Path]:
-    """The paths, and in place of a folder the image files in it (not in folders below it) by name.
-
-    Raises:
-        ValueError: a folder without images.
-    """
-    files = []
-    for path in map(Path, paths):
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside, others = files_in(path, image_suffixes())
-        tell_left_out(path, others, image_suffixes())
-        if not inside:
-            raise ValueError(f"there is no image in the folder {path}; give image files or a folder that holds some")
-        files += inside
-    return files
 
 
 class PictureFolder:

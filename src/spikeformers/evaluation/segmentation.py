@@ -12,11 +12,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .._files import as_csv, without_nan, write_atomically, write_json
 from ..data import TestSet, test_loader
 from ..data.masks import IGNORED
+from ..data.reading import image_suffixes, read_image
 from ..measure import Tally, emissions
 from .checkpoint import Trained
-from .pictures import PictureFolder, colours, name_of, photos, picture, write_picture
+from .pictures import PictureFolder, colours, name_of, picture, write_picture
 from .results import (
     FiringRates,
     NotFinite,
@@ -27,7 +29,7 @@ from .results import (
     one_by_one,
     percent,
 )
-from .task import Shown, Task, register_task
+from .task import Answer, Shown, Task, answers_to, files_among, register_task
 
 PIXELS_AT_ONCE = 4 * 512**2
 """Of images that a segmenter sees together in a test: at 150 classes their logits take 600 MiB."""
@@ -125,6 +127,22 @@ class SegmentationEvaluation(FiringRates):
             lines.append(f"  {name:{width}}  {percent(iou):>7}" + "  absent" * (not pixels))
         return "\n".join(lines)
 
+    def write(self, folder: str | Path) -> list[Path]:
+        """Writes evaluation.json, the scores in [0, 1] and firing rates, and classes.csv, each class's IoU and number of pixels.
+
+        Args:
+            folder: made if it is not there.
+
+        Returns:
+            The files.
+        """
+        numbers, classes = Path(folder) / "evaluation.json", Path(folder) / "classes.csv"
+        content = {"samples": self.samples, "classes": self.classes, **self.scores, "not_finite": self.not_finite}
+        write_json(numbers, without_nan({**content, "firing_rate": self.firing_rate, "firing_rates": self.firing_rates}))
+        rows = zip(self.classes, self.scores["ious"], self.scores["pixels"], strict=True)
+        write_atomically(classes, as_csv({"class": name, "iou": iou, "pixels": pixels} for name, iou, pixels in rows).encode())
+        return [numbers, classes]
+
 
 @torch.no_grad()
 def evaluate_segmentation(
@@ -190,8 +208,8 @@ def segment(trained: Trained, image: Image.Image, device: str | torch.device = "
 
 def write_segmentation(
     folder: PictureFolder, path: Path, image: Image.Image, found: Tensor, classes: Sequence[str] | None
-) -> str:
-    """Writes NAME.png and NAME_classes.png, whose pixels are the classes' numbers, found [H, W]; returns a line with the three largest.
+) -> Answer:
+    """Writes NAME.png and NAME_classes.png, whose pixels are the classes' numbers, found [H, W]; the line names the three largest.
 
     Args:
         folder: where they go.
@@ -210,12 +228,25 @@ def write_segmentation(
     text = ", ".join(
         f"{name_of(classes, index)} {share:.1%}" for share, index in zip(*map(Tensor.tolist, best), strict=True)
     )
-    return f"{path}: {text} -> {drawn}"
+    rows = [
+        {"file": str(path), "class": name_of(classes, index), "share": share}
+        for index, share in enumerate(shares.tolist())
+        if share
+    ]
+    named = {row["class"]: row["share"] for row in rows}
+    record = {"file": str(path), "picture": str(drawn), "classes": str(numbers), "shares": named}
+    return Answer(str(path), f"{path}: {text} -> {drawn}", record, rows)
 
 
-def _predicted(trained: Trained, paths: Sequence[str | Path], shown: Shown) -> Iterator[str]:
-    for folder, path, image in photos(paths, shown.out):
-        yield write_segmentation(folder, path, image, segment(trained, image, shown.device), trained.classes)
+def _predicted(trained: Trained, paths: Sequence[str | Path], shown: Shown) -> Iterator[Answer]:
+    files = files_among(paths, image_suffixes())
+    folder = PictureFolder(shown.out, files)
+
+    def answer(path):
+        image = read_image(path)
+        return write_segmentation(folder, path, image, segment(trained, image, shown.device), trained.classes)
+
+    yield from answers_to(files, answer)
 
 
 register_task(Task("segmentation", evaluate_segmentation, _predicted, one_by_one))

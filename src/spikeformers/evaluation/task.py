@@ -1,7 +1,7 @@
 """Tasks: what a network is asked, how its answers are tested and shown. The other half, how a task is learned, is `training.task.Learning`."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import Data, TestSet
+from ..data.listing import files_in, tell_left_out
 from .checkpoint import Trained, data_of
 
 
@@ -31,6 +32,75 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a model finds in a file.
+
+    Attributes:
+        path: of the file.
+        text: a line for people, which is its `str`.
+        record: the same and more, for JSON; its `file` is the path, and its `error` says why a file was not read.
+        rows: for CSV, a dict for each thing that was found.
+    """
+
+    path: str
+    text: str
+    record: dict[str, Any]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def broken(self) -> bool:
+        """Whether the file could not be read, or the answer is no finite number."""
+        return "error" in self.record
+
+
+def answers_to(files: Sequence[Path], answer: Callable[[Path], Answer]) -> Iterator[Answer]:
+    """One file after the other. Where there are several, one that cannot be read has its place, and does not end the rest.
+
+    Args:
+        files: to look at.
+        answer: looks at one.
+
+    Raises:
+        ValueError: the only file is broken.
+    """
+    for path in files:
+        try:
+            yield answer(path)
+        except (ValueError, OSError) as error:
+            if len(files) == 1:
+                raise
+            why = " ".join(str(error).split())
+            yield Answer(str(path), f"{path}: left out: {why}", {"file": str(path), "error": why})
+
+
+def files_among(paths: Iterable[str | Path], suffixes: Collection[str], what: str = "image") -> list[Path]:
+    """The paths, and in place of a folder the files in it (not in folders below it) whose names end so, by name.
+
+    Args:
+        paths: of files and folders.
+        suffixes: in small letters.
+        what: such files are called, for the message.
+
+    Raises:
+        ValueError: a folder without such files.
+    """
+    files = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside, others = files_in(path, suffixes)
+        tell_left_out(path, others, suffixes)
+        if not inside:
+            raise ValueError(f"there is no {what} in the folder {path}; give {what} files or a folder that holds some")
+        files += inside
+    return files
+
+
+@dataclass(frozen=True)
 class Task:
     """What everybody but training knows of a task.
 
@@ -38,7 +108,7 @@ class Task:
         name: the `task` of its configurations of data.
         evaluate: tests a model in eval mode on every test sample once, on a device where it is left. The result has `as_text(data)`,
             lines for the terminal in which the data set is named, and what `training.task.Learning.summary` asks of it.
-        predict: for each of some files a line that says what the model finds there, once that is drawn if it is a picture.
+        predict: what the model finds in each of some files, in folders too, once that is drawn if it is a picture.
         batches: of samples for whoever measures a model on them: what it takes, with or without labels.
         classes_beside: so many classes does a model count that the data have no name for, such as the background.
         event_driven: whether `transforms.event_driven` takes its models.
@@ -46,7 +116,7 @@ class Task:
 
     name: str
     evaluate: Callable[[nn.Module, TestSet, str | torch.device], Any]
-    predict: Callable[[Trained, Sequence[str | Path], Shown], Iterator[str]]
+    predict: Callable[[Trained, Sequence[str | Path], Shown], Iterator[Answer]]
     batches: Callable[[Dataset, Data], DataLoader]
     classes_beside: int = 0
     event_driven: bool = False
@@ -85,17 +155,18 @@ def evaluate_any(model: nn.Module, samples: TestSet, device: str | torch.device 
     return find_task(samples.data.task).evaluate(model, samples, device)
 
 
-def predict_any(trained: Trained, paths: Sequence[str | Path], shown: Shown | None = None) -> Iterator[str]:
-    """What a model finds in files, in a line for each: the likeliest classes of images and recordings, or what is drawn of objects and
-    of the classes of pixels, for which folders of images are files too.
+def predict_any(trained: Trained, paths: Sequence[str | Path], shown: Shown | None = None) -> Iterator[Answer]:
+    """What a model finds in files, one after the other: the likeliest classes of images and recordings, or what is drawn of objects and
+    of the classes of pixels.
 
     Args:
         trained: the model with what its checkpoint says.
-        paths: the files.
+        paths: files, or folders of them.
         shown: how; by default as `Shown` says.
 
     Raises:
-        ValueError: a file is missing or cannot be read, or the checkpoint does not say how images are prepared.
+        ValueError: a folder holds no such file, the only file is missing or cannot be read (of several the `Answer` says so), or the
+            checkpoint does not say how images are prepared.
     """
     return find_task(data_of(trained).task).predict(trained, paths, shown or Shown())
 

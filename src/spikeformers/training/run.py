@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import math
 import os
 import signal
 import statistics
@@ -23,7 +22,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from .._files import LOCK, owned, read_text, write_atomically, write_json
+from .._files import LOCK, owned, read_text, without_nan, write_atomically, write_json
 from .._options import fitting, shown
 from .._signals import listening
 from ..data import TestSet, TrainingSet, train_loader
@@ -211,18 +210,9 @@ def summarize(folder: Path, report: Report, test_set: TestSet, device: torch.dev
     }
     if test_set.data.holdout:
         summary |= {"held_out": test_set.data.holdout, "best_accuracy": report.best["val_accuracy"]}
-    summary = _without_nan(summary)
+    summary = without_nan(summary)
     write_json(folder / "summary.json", summary)
     return summary
-
-
-def _without_nan(content):
-    """Dicts and lists with None for numbers that are not finite, which JSON has no words for."""
-    if isinstance(content, dict):
-        return {key: _without_nan(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def as_text(summary: dict) -> str:

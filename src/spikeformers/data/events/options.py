@@ -1,7 +1,7 @@
 """The options of event data sets: which recordings, how they become frames, how these are augmented."""
 # Shapes: T time steps (frames per recording), H W pixels; channel 0 counts OFF events, channel 1 ON events.
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args, get_type_hints
@@ -72,6 +72,7 @@ class EventData(Measured):
 
     task: ClassVar[str] = "classification"
     classified: ClassVar[bool] = True
+    samples_are: ClassVar[str] = "recording"
     collate = staticmethod(collate)
 
     name: Names = "nmnist"
@@ -191,6 +192,11 @@ class EventData(Measured):
             framing.must_be_countable(self.size)
         augment = EventAugment(self.hflip, self.roll, self.rotate, self.shear, self.cutout, self.augment_one)
         return AugmentedFrames(framing, augment) if training else framing.tensor
+
+    @property
+    def suffixes(self) -> Collection[str]:
+        """In what names of files end that `read` takes."""
+        return self.dataset.suffixes
 
     def read(self, path: str | Path) -> torch.Tensor:
         """An event file, or for cifar10_saccades an image file, as a test sample [T, 2, H, W].

@@ -1,6 +1,6 @@
 """What all event data sets have: a name, a sensor, classes, a layout on disk, a split, and what can be fetched."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -9,7 +9,7 @@ from .._events import Events
 from ..cache import FrameCache
 from ..download import Archive, fetch
 from ..framing import Framing
-from ..readers import read_events
+from ..readers import SUFFIXES, read_events
 from ..recordings import Recording, Recordings
 
 DATASETS: dict[str, type["EventDataset"]] = {}
@@ -54,9 +54,11 @@ class EventDataset:
         layout: where the files lie and how one gets them, for people; {root} stands for the folder.
         archives: what the publisher lets everybody fetch.
         classes: the classes' names, in the order of their labels.
+        suffixes: in what names of files end that `read` takes.
     """
 
     name: str
+    suffixes: Collection[str] = SUFFIXES
     sensor: tuple[int, int] | None = None
     layout: str
     archives: Sequence[Archive] = ()

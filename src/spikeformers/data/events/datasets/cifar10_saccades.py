@@ -6,7 +6,7 @@ Source: the images are those of `ImageData`, with their licences; the camera and
 from dataclasses import asdict
 
 from ...images import ImageData
-from ...reading import UNREADABLE, upright_image
+from ...reading import UNREADABLE, image_suffixes, upright_image
 from ..cache import FrameCache, ImageFrameCache
 from ..framing import Framing
 from ..readers import SUFFIXES
@@ -21,6 +21,7 @@ class CIFAR10Saccades(EventDataset):
 
     sensor = (48, 48)
     layout = "the images lie in {root}, of a kind that data.images names (cifar10: fetch it with torchvision)"
+    suffixes = (*SUFFIXES, *image_suffixes())
 
     @property
     def camera(self) -> Saccades:
