@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from spikeformers.transforms.sta import adapts, convert
-from spikeformers.transforms.sta.rates import ADAPTERS
+from spikeformers.transforms.sta.rates.extensions import ADAPTERS
 
 SHIPPED = dict(ADAPTERS)
 

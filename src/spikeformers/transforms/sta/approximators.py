@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import _disable_current_modes
 
 from . import functions
-from .rates import _words
+from .rates.words import words
 
 CELLS = 1 << 12  # equal parts of a fit's interval, with knots in between: a value's piece is looked up, not searched
 GRID = 4 * CELLS + 1  # points to fit and to measure on
@@ -533,7 +533,7 @@ def _affine(x, weight, bias):
 
 # the table of a run
 
-_UNUSED = _words("inplace _stacklevel out")  # keywords that say how torch should do it
+_UNUSED = words("inplace _stacklevel out")  # keywords that say how torch should do it
 _COMPOSED = {
     "softmax": softmax,
     "layer_norm": layer_norm,
@@ -556,7 +556,7 @@ _COMPOSED = {
     "relu_squared": functions.relu_squared,
 }
 FITTED = {"gelu": gelu, "quick_gelu": quick_gelu, "silu": silu, "sigmoid": sigmoid, "tanh": tanh}
-COMPARISONS = _words(
+COMPARISONS = words(
     "relu relu6 hardtanh hardsigmoid leaky_relu prelu abs clamp clamp_min clamp_max clip max min amax amin maximum minimum max_pool1d "
     "max_pool2d max_pool3d adaptive_max_pool2d"
 )

@@ -15,7 +15,7 @@ from ...measure import Inputs, Stepped, Tally, batches_of, device_of
 from . import adapters  # noqa: F401 - registers its handlers
 from .approximators import FITTED, approximations, tables
 from .neurons import fit_threshold
-from .rates import _RUN, Rate, Run, adapt, any_call, plain
+from .rates import RUNNING, Rate, Run, adapt, any_call, plain
 
 MODES = ("full", "hybrid")
 SAMPLES = 1 << 16  # activations kept of every neuron's site and batch, at least so many of each channel:
@@ -434,7 +434,7 @@ def _varies(x):
 def _entering(name):
     @listening
     def hook(module, args):
-        if run := _RUN.get(None):
+        if run := RUNNING.get(None):
             run.path.append(name)
 
     return hook
@@ -442,5 +442,5 @@ def _entering(name):
 
 @listening
 def _left(module, args, output):
-    if run := _RUN.get(None):
+    if run := RUNNING.get(None):
         run.path.pop()

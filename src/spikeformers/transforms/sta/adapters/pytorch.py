@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..attention import tcsa
-from ..rates import Rate, Run, handles, plain
+from ..rates import Rate, Run, handles, multiplied, plain
 
 
 @handles(F.scaled_dot_product_attention)
@@ -43,7 +43,7 @@ def attention(run: Run, func, args: tuple, kwargs: dict) -> Rate:
             return run.mean(f"{place}/total", weights.sum(-1, keepdim=True))
 
         def multiply(name: str, a: Tensor, b: Tensor) -> Tensor:
-            return run.multiplied(f"{place}/{name}", a, b, matrices=True)
+            return multiplied(run, f"{place}/{name}", a, b, matrices=True)
 
         functions = run.approximation("exp", place, torch.exp), run.approximation("div", f"{place}/total", torch.div)
         output = tcsa(*sides, encode, mask, causal, scale, *functions, multiply, add_up)

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from spikeformers import convert
-from spikeformers.transforms.sta.rates import Kind, Rate, _differing, _numbered
+from spikeformers.transforms.sta.rates import Kind, Rate
+from spikeformers.transforms.sta.rates.channels import differing, numbered
 
 HEADS, WIDTH, TOKENS, SAMPLES = 2, 8, 6, 5
 
@@ -153,11 +154,11 @@ def test_channels_are_followed_through_moves():
         for whole in (False, True):
             if move(x).is_contiguous() or not whole:
                 try:
-                    numbers = move(_numbered(rate, whole))
+                    numbers = move(numbered(rate, whole))
                 except RuntimeError:
                     assert not whole
                     continue
-                assert _differing(numbers) == axes
+                assert differing(numbers) == axes
 
 
 def test_batches_of_other_channels_are_refused():
