@@ -10,7 +10,7 @@ The packages are only searched for files of weights, their code is not run. FOLD
 - for minilm (the sentence encoder all-MiniLM-L6-v2): text/sst2_train.tsv and sst2_dev.tsv, or text/trec6_train.tsv, the end of which is
   held out; lines are LABEL<TAB>TEXT. A linear probe is fitted to exact embeddings of training sentences.
 - for vit (a ViT-S/14 after DINOv2, extracted from an ONNX graph, with which it is compared): cifar10/, mosaics as in
-  `spikeformers.data.images.Mosaics`. The classes of the nearest training images' exact features are the answer.
+  `spikeformers.data.images.mosaics.Mosaics`. The classes of the nearest training images' exact features are the answer.
 - for efficientnet (EfficientNet-Lite0, ImageNet): coco_mini/{train,val}/*.jpg, or any photographs in the folder --images.
 
 Thresholds are fitted for --fit steps; one run gives the answers after 1, 2, 4, ... steps. Cosines are those of the embedding, the class
