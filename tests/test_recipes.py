@@ -9,7 +9,7 @@ import torch
 import yaml
 from PIL import Image
 
-from spikeformers.data.loading import drawing_from
+from spikeformers.data.randomness import drawing_from
 from spikeformers.models import create_model
 from spikeformers.training.learner import peak_lr
 from spikeformers.training.recipe import Recipe

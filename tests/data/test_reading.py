@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from spikeformers.data import ImageData, TestSet
-from spikeformers.data.loading import read_image
 from spikeformers.data.reading import (
     FORMATS,
     class_folders,
     files_in,
     of_a_tool,
+    read_image,
     regular_file,
     stored_image,
     upright,

@@ -15,7 +15,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from spikeformers.data import shards as module
-from spikeformers.data.loading import UNREADABLE, Shuffled
+from spikeformers.data.order import Shuffled
+from spikeformers.data.reading import UNREADABLE
 from spikeformers.data.shards import ShardImages, write_shards
 
 

@@ -10,7 +10,7 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 import spikeformers
-from spikeformers.data.loading import PADDING_LABEL
+from spikeformers.data.samples import PADDING_LABEL
 from spikeformers.evaluation import evaluate, load_trained, save_trained
 
 

@@ -5,8 +5,9 @@ from typing import get_args, get_type_hints
 from .coco import CocoData
 from .events import EventData
 from .images import ImageData
-from .loading import TestSet, TrainingSet, test_loader, train_loader
+from .loading import test_loader, train_loader
 from .masks import MaskData
+from .samples import TestSet, TrainingSet
 
 __all__ = [
     "CocoData",

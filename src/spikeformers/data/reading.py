@@ -236,6 +236,22 @@ def upright_image(source: str | Path | BytesIO) -> Image.Image:
     return upright(image, orientation)
 
 
+def read_image(path: str | Path) -> Image.Image:
+    """An image file in RGB, upright as the camera says (EXIF), see `stored_image`.
+
+    Raises:
+        ValueError: the file is missing or is no image.
+    """
+    try:
+        return upright_image(path)
+    except FileNotFoundError:
+        raise ValueError(f"no image file {path}; check the path") from None
+    except UNREADABLE as error:
+        if str(error) == NO_IMAGE:
+            raise ValueError(f"{path} is not an image that Pillow can read; give a PNG, JPEG, WebP or the like") from None
+        raise ValueError(f"cannot read the image {path} ({error}); check that it is a complete image file") from None
+
+
 def upright(image: Image.Image, orientation: int) -> Image.Image:
     """An image turned as EXIF's orientation asks."""
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image

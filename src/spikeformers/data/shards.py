@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from .._files import umask, write_atomically
-from .loading import Source
+from .protocols import Source
 from .reading import UNREADABLE, of_a_tool, regular_file, upright_image
 
 __all__ = ["ShardImages", "write_shards"]

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from ..data import TestSet, test_loader
-from ..data.loading import PADDING_LABEL, collate
+from ..data.loading import collate
+from ..data.samples import PADDING_LABEL
 from ..measure import Accuracy, Tally, answers_so_far, emissions
 from ..measure.accuracy import TOP
 from .checkpoint import Trained

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..data import TestSet, TrainingSet, test_loader, train_loader
-from ..data.loading import stable_seed
+from ..data.randomness import stable_seed
 from ..models._backbone import spiking_backbone
 from .parallel import shard, share_buffers
 from .recipe import Recipe, Training

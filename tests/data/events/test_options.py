@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spikeformers.data.events import EventData, integrate
-from spikeformers.data.loading import TestSet, TrainingSet
+from spikeformers.data.samples import TestSet, TrainingSet
 
 
 def test_a_file_as_a_test_sample(tmp_path, made):

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from spikeformers.data.events import EventData, Events, recordings, write_events
-from spikeformers.data.loading import PADDING_LABEL, TestSet, TrainingSet, train_loader
+from spikeformers.data.loading import train_loader
+from spikeformers.data.samples import PADDING_LABEL, TestSet, TrainingSet
 
 
 def test_sensors_of_several_sizes_need_one_size(tmp_path, made):

@@ -10,7 +10,8 @@ from torchvision.transforms.v2 import functional as F
 
 from ..._options import PROBABILITY, check_options
 from ..._ranges import Range
-from ..loading import Measured, collate_dense, read_image
+from ..loading import Measured, collate_dense
+from ..reading import read_image
 from .augment import CocoAugment, in_unit_range
 from .split import Coco
 

@@ -12,7 +12,9 @@ import torch
 from ..._options import PROBABILITY, check_options
 from ..._ranges import Range
 from ..images import ImageData
-from ..loading import Measured, Source, check_holdout, collate
+from ..loading import Measured, collate
+from ..protocols import Source
+from ..splits import check_holdout
 from .augment import EventAugment
 from .cache import FrameCache, open_cache
 from .datasets import DATASETS, EventDataset

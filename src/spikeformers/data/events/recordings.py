@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..loading import UNREADABLE, Source
+from ..protocols import Source
+from ..reading import UNREADABLE
 from ._events import Events
 from ._ranks import earlier
 from .cache import FrameCache

@@ -9,7 +9,9 @@ import torch
 
 from ..._options import POSITIVE, PROBABILITY, check_options
 from ..._ranges import Range
-from ..loading import Measured, check_holdout, collate, read_image
+from ..loading import Measured, collate
+from ..reading import read_image
+from ..splits import check_holdout
 from .augment import augmentation, preparation
 from .digits import Digits
 from .folders import ImageFolders
@@ -128,7 +130,7 @@ class ImageData(Measured):
         return "L" if self.channels == 1 else "RGB"
 
     def source(self, training: bool):
-        """The training or test split as (Pillow image, label) pairs, see `loading.Source`.
+        """The training or test split as (Pillow image, label) pairs, see `protocols.Source`.
 
         Raises:
             ValueError: the data are not where `root` says.

@@ -9,7 +9,8 @@ import torch
 
 from ..._options import POSITIVE, PROBABILITY, check_options
 from ..._ranges import Range
-from ..loading import Measured, collate_dense, read_image
+from ..loading import Measured, collate_dense
+from ..reading import read_image
 from .augment import MaskAugment, Resize
 from .meaning import LARGEST_VALUE
 from .split import Masks

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from spikeformers.data.events import EventData, Saccades, integrate, write_events
-from spikeformers.data.loading import TestSet, TrainingSet, train_loader
+from spikeformers.data.loading import train_loader
+from spikeformers.data.samples import TestSet, TrainingSet
 
 
 def painted(root, splits=("train", "val"), classes=("bars", "columns")):

@@ -3,7 +3,7 @@
 import pytest
 
 from spikeformers.data.events import EventData
-from spikeformers.data.loading import TestSet, TrainingSet
+from spikeformers.data.samples import TestSet, TrainingSet
 
 
 def test_folders_of_ones_own_take_the_size_that_the_files_state(tmp_path, made):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from spikeformers.data.events import EventData, integrate
-from spikeformers.data.loading import TestSet, TrainingSet, test_loader, train_loader
+from spikeformers.data.loading import test_loader, train_loader
+from spikeformers.data.samples import TestSet, TrainingSet
 
 PACKED = Path(__file__).parents[5] / "shared" / "data" / "nmnist"
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from ...loading import Source
+from ...protocols import Source
 from .._events import Events
 from ..cache import FrameCache
 from ..download import Archive, fetch

@@ -6,8 +6,7 @@ Source: the images are those of `ImageData`, with their licences; the camera and
 from dataclasses import asdict
 
 from ...images import ImageData
-from ...loading import UNREADABLE
-from ...reading import upright_image
+from ...reading import UNREADABLE, upright_image
 from ..cache import FrameCache, ImageFrameCache
 from ..framing import Framing
 from ..readers import SUFFIXES
