@@ -1,3 +1,5 @@
+"""Detectors: training, answers, profiles, files, and what does not fit."""
+
 import copy
 import inspect
 import json
@@ -5,23 +7,10 @@ import json
 import pytest
 import torch
 from torch.testing import assert_close
-from torchvision.ops import roi_align
 
 import spikeformers
 from spikeformers.measure import emissions
-from spikeformers.neurons import LIF
 from spikeformers.tasks import faster_rcnn, mask_rcnn, semantic_fpn
-from spikeformers.tasks.detection import (
-    SpikingBoxHead,
-    SpikingBoxPredictor,
-    SpikingMaskHead,
-    SpikingMaskPredictor,
-    SpikingRPNHead,
-    TemporalRoIAlign,
-    anchors_of,
-)
-
-STRIDES = (4, 8, 16, 16)
 
 
 def fired(module, *inputs):
@@ -206,111 +195,6 @@ def test_inputs_that_do_not_fit(network, images, labels, message):
         network("mask_rcnn").train()(images, [target] * len(images))
 
 
-def test_heads_average_over_time_what_each_step_answers():
-    torch.manual_seed(0)
-    maps = 2 * torch.randn(3, 2, 8, 6, 5)
-    head = SpikingRPNHead(8, 3, LIF)
-    (logits,), (deltas,) = head([maps])
-    assert logits.shape == (2, 3, 6, 5) and deltas.shape == (2, 12, 6, 5)
-    lif, conv = LIF(), head.conv.layer
-    hidden = lif(torch.stack([conv(x) for x in lif(maps)]))
-    assert hidden.any()
-    assert_close(logits, torch.stack([head.cls_logits(x) for x in hidden]).mean(0))
-    assert_close(deltas, torch.stack([head.bbox_pred(x) for x in hidden]).mean(0))
-
-    regions = 2 * torch.randn(3, 5, 8, 14, 14)
-    mask_head, predictor = SpikingMaskHead(8, LIF), SpikingMaskPredictor(8, 4, LIF)
-    x = regions
-    for layer in mask_head.convs:
-        x = x + torch.stack([layer.layer(s) for s in lif(x)])
-    assert_close(mask_head(regions), x)
-    x = lif(torch.stack([predictor.upsample.layer(s) for s in lif(x)]))
-    assert_close(predictor(mask_head(regions)), torch.stack([predictor.mask_logits(s) for s in x]).mean(0))
-
-
-def test_last_layers_of_the_box_head_read_potentials_as_published():
-    torch.manual_seed(0)
-    head, predictor = SpikingBoxHead(8, LIF, width=16), SpikingBoxPredictor(16, 4)
-    x = 2 * torch.randn(2, 5, 8, 7, 7)
-    lif = LIF()
-    hidden = head.fc7.layer(lif(head.fc6.layer(lif(x.flatten(2)))))
-    logits, deltas = predictor(head(x))
-    assert_close(logits, predictor.cls_score(hidden).mean(0))
-    assert_close(deltas, predictor.bbox_pred(hidden).mean(0))
-
-
-@pytest.mark.parametrize("tau", [1.0, 2.0])
-def test_fresh_heads_keep_firing_through_all_their_layers(tau):
-    torch.manual_seed(0)
-
-    def neuron():
-        return LIF(tau)
-
-    x = tau * torch.randn(1, 6, 64, 14, 14)
-    mask = torch.nn.Sequential(SpikingMaskHead(64, neuron), SpikingMaskPredictor(64, 3, neuron))
-    rates = [*fired(mask, x).values(), *fired(SpikingBoxHead(64, neuron, 14, 256), x).values()]
-    rates += fired(SpikingRPNHead(64, 3, neuron), [x]).values()
-    assert len(rates) == 6 + 2 + 2
-    assert all(0.05 < rate < 0.5 for rate in rates), rates
-
-
-def test_regions_read_the_map_that_fits_their_size_at_its_true_stride():
-    side = 512
-    align = TemporalRoIAlign(STRIDES, 7)
-    # every map holds its own number and the horizontal place of its pixels' centres in the image
-    maps = {}
-    for level, stride in enumerate(STRIDES):
-        places = (torch.arange(side // stride) * stride).float()
-        maps[str(level)] = torch.stack(
-            [torch.full((side // stride, side // stride), float(level)), places.expand(side // stride, -1)]
-        )[None, None]
-    sides = torch.tensor([40.0, 111.0, 113.0, 223.0, 225.0, 447.0, 449.0])
-    boxes = torch.stack([torch.full((7,), 20.0), torch.full((7,), 20.0), 20 + sides, 20 + sides], dim=1)
-    found = align(maps, [boxes], [(side, side)])
-    assert found.shape == (1, 7, 2, 7, 7)
-    assert found[0, :, 0].mean((1, 2)).tolist() == [0, 0, 1, 1, 2, 2, 3]
-    assert_close(found[0, :, 1].mean((1, 2)), 20 + sides / 2, atol=1.0, rtol=0)
-
-
-def test_regions_are_aligned_at_every_time_step():
-    torch.manual_seed(0)
-    maps = {str(i): torch.randn(3, 2, 4, 64 // stride, 64 // stride) for i, stride in enumerate(STRIDES)}
-    boxes = [torch.tensor([[3.0, 4.0, 30.0, 40.0]]), torch.tensor([[1.0, 1.0, 50.0, 60.0], [5.0, 9.0, 44.0, 20.0]])]
-    found = TemporalRoIAlign(STRIDES, 7)(maps, boxes, [(64, 64)] * 2)
-    assert found.shape == (3, 3, 4, 7, 7)
-    for step in range(3):
-        want = roi_align(maps["0"][step], boxes, 7, 1 / 4, sampling_ratio=2)
-        assert_close(found[step], want)
-
-
-def test_anchors_stand_at_the_strides_of_the_maps(network):
-    model = network("faster_rcnn")
-    x = torch.rand(1, 3, 64, 128)
-    maps = model.backbone(x)
-    images = model.transform([x[0]])[0]
-    anchors = model.rpn.anchor_generator(images, list(maps.values()))[0]
-    places = [(64 // stride) * (128 // stride) for stride in (4, 8, 16, 16, 32)]
-    assert len(anchors) == 3 * sum(places)
-    for level, stride in enumerate((4, 8, 16, 16, 32)):
-        own = anchors[3 * sum(places[:level]) : 3 * sum(places[: level + 1])]
-        centres = (own[:, :2] + own[:, 2:]) / 2
-        assert centres.unique(dim=0)[:, 0].unique().diff().unique().tolist() == [stride], level
-        assert_close((own[:3, 2:] - own[:3, :2]).prod(1).sqrt(), torch.full((3,), 32.0 * 2**level), rtol=0.05, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("levels", "want"),
-    [
-        (1, ((32, 64, 128, 256, 512),)),
-        (2, ((32, 64, 128), (128, 256, 512))),
-        (4, ((32, 64), (64, 128), (128, 256), (256, 512))),
-        (5, ((32,), (64,), (128,), (256,), (512,))),
-    ],
-)
-def test_all_levels_have_as_many_anchors_and_every_size_is_there(levels, want):
-    assert anchors_of(levels, (32, 64, 128, 256, 512)) == want
-
-
 def test_float_heads_are_torchvisions_behind_the_mean_over_time(network, targets):
     model = network("mask_rcnn", heads="float")
     assert not [name for name in fired(model, targets[0]) if ".body." not in name]
@@ -460,37 +344,3 @@ def test_profiles_and_estimates_cover_the_heads(network):
     layer = next(layer for layer in estimated.layers if layer.name == "roi_heads.box_head.fc6.layer")
     assert layer.dense == 2 * 50 * 16 * 49 * 1024
     assert measured.energy > 0
-
-
-@pytest.mark.parametrize("shape", [(3, 8, 2000), (3, 1, 500), (3, 700, 2)])
-def test_strips_keep_a_pixel(network, shape):
-    """max_size 128 would leave none of their width."""
-    model = network("mask_rcnn")
-    with torch.no_grad():
-        (result,) = model([torch.rand(shape)])
-    assert result["masks"].shape[2:] == shape[1:]
-    assert (result["boxes"].amax(0, keepdim=True) <= torch.tensor([shape[2], shape[1]] * 2)).all()
-    box = torch.tensor([[0.0, 0.0, shape[2], shape[1]]])
-    target = {"boxes": box, "labels": torch.tensor([1]), "masks": torch.ones(1, *shape[1:], dtype=torch.uint8)}
-    resized, scaled = model.transform.resize(torch.rand(shape), target)
-    assert max(resized.shape[1:]) == 128 and min(resized.shape[1:]) == 1
-    assert scaled["boxes"].tolist() == [[0, 0, *resized.shape[:0:-1]]] and scaled["masks"].shape[1:] == resized.shape[1:]
-    assert torch.equal(target["boxes"], box)
-    losses = model.train()([torch.rand(shape)], [target])
-    assert all(loss.isfinite() for loss in losses.values())
-
-
-def test_other_images_are_resized_as_torchvision_does(network):
-    from torchvision.models.detection.transform import GeneralizedRCNNTransform
-
-    ours = network("faster_rcnn", image_mean=[0.1, 0.2, 0.3], image_std=[1.0, 2.0, 3.0]).transform
-    theirs = GeneralizedRCNNTransform(ours.min_size, ours.max_size, [0.1, 0.2, 0.3], [1.0, 2.0, 3.0], ours.size_divisible).eval()
-    images = [torch.rand(3, 40, 90), torch.rand(3, 300, 20)]
-    got, want = ours([*images]), theirs([*images])
-    assert torch.equal(got[0].tensors, want[0].tensors) and got[0].image_sizes == want[0].image_sizes
-    assert str(ours).partition("(")[2] == str(theirs).partition("(")[2]
-
-
-def test_an_image_without_pixels_is_named(network):
-    with pytest.raises(ValueError, match="an image of 0x8 pixels"):
-        network("faster_rcnn")([torch.rand(3, 8, 0)])

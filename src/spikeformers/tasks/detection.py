@@ -16,21 +16,25 @@ from typing import Annotated
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 from torchvision.models.detection import FasterRCNN, MaskRCNN
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.rpn import RPNHead
-from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
+from torchvision.ops import FeaturePyramidNetwork, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
-from torchvision.ops.poolers import LevelMapper
 
 from .._arguments import Count, Positive, check_argument, checked
 from .._ranges import Range
 from ..models._backbone import SpikingBackbone
 from ..models._registry import register_task
+from .detection_heads import (
+    FloatBoxPredictor,
+    FloatRPNHead,
+    SpikingBoxHead,
+    SpikingBoxPredictor,
+    SpikingMaskHead,
+    SpikingMaskPredictor,
+    SpikingRPNHead,
+)
 from .pyramid import (
     DenseModel,
     Maps,
@@ -39,195 +43,16 @@ from .pyramid import (
     check_heads,
     check_stages,
     check_whole,
-    drawn,
     last_of_each_stride,
     neuron_of,
-    spike_layer,
 )
+from .regions import SIZES, Anchors, Resizing, TemporalRoIAlign, anchors_of
 
-SIZES = (32, 64, 128, 256, 512)
-"""Sides of the anchors in pixels, from the first level of the pyramid to the last; those of the papers."""
-
-OURS = (
-    *(
-        "backbone",
-        "num_classes",
-        "kwargs",
-        "rpn_anchor_generator",
-        "rpn_head",
-        "box_roi_pool",
-        "box_head",
-        "box_predictor",
-    ),
-    *("mask_roi_pool", "mask_head", "mask_predictor"),
-)
+OURS = {
+    "backbone", "num_classes", "kwargs", "rpn_anchor_generator", "rpn_head", "box_roi_pool", "box_head", "box_predictor", "mask_roi_pool",
+    "mask_head", "mask_predictor",
+}  # fmt: skip
 """Arguments of torchvision's detectors that are made here."""
-
-
-class SpikingRPNHead(nn.Module):
-    """Region proposal network: LIF - 3x3 convolution, then LIF and one 1x1 convolution each for objectness and box, averaged over time.
-
-    Args:
-        channels: of the pyramid's maps.
-        num_anchors: A, per place.
-        neuron: makes the spiking neurons.
-    """
-
-    def __init__(self, channels: int, num_anchors: int, neuron):
-        super().__init__()
-        self.conv = spike_layer(nn.Conv2d(channels, channels, 3, padding=1), neuron)
-        self.lif = neuron()
-        self.cls_logits = drawn(nn.Conv2d(channels, num_anchors, 1), 0.3)
-        self.bbox_pred = drawn(nn.Conv2d(channels, 4 * num_anchors, 1), 0.1)
-
-    def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Maps [T, B, C, H_i, W_i] -> logits of objectness [B, A, H_i, W_i] and box deltas [B, 4 A, H_i, W_i]."""
-        logits, deltas = [], []
-        for x in maps:
-            spikes = self.lif(self.conv(x))
-            logits.append(_averaged(self.cls_logits, spikes))
-            deltas.append(_averaged(self.bbox_pred, spikes))
-        return logits, deltas
-
-
-class TemporalRoIAlign(MultiScaleRoIAlign):
-    """RoIAlign at every time step, with strides that are given, not guessed from sizes.
-
-    Regions of side s go to the level floor(log2(s / (14 * first stride))), limited to those that there are: with strides 4, 8, 16, 16
-    to the levels of 56, 112, 224 and 448 pixels, as is usual for strides 4 to 32 (Lin et al., CVPR 2017, Eq. 1).
-
-    Args:
-        strides: of the maps, in pixels of the image; the maps are called "0", "1", ...
-        output_size: height and width of a region.
-    """
-
-    def __init__(self, strides: Sequence[int], output_size: int):
-        super().__init__([str(i) for i in range(len(strides))], output_size, sampling_ratio=2)
-        self.strides = list(strides)
-        self.scales = [1 / stride for stride in strides]
-        self.map_levels = LevelMapper(0, len(strides) - 1, canonical_scale=14 * strides[0], canonical_level=0)
-
-    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
-        """Maps [T, B, C, H_i, W_i] and boxes [R_b, 4] of B images -> [T, R, C, size, size]; maps without time give [R, C, size, size]."""
-        first = x["0"]
-        if first.ndim == 4:
-            return super().forward(x, boxes, image_shapes)
-        steps = len(first)
-        flat = {name: maps.flatten(0, 1) for name, maps in x.items()}
-        return super().forward(flat, boxes * steps, image_shapes * steps).unflatten(0, (steps, sum(map(len, boxes))))
-
-
-class SpikingBoxHead(nn.Module):
-    """Two times LIF - linear layer, over what RoIAlign found.
-
-    Args:
-        channels: of the feature maps.
-        neuron: makes the LIFs.
-        size: height and width of what RoIAlign gives.
-        width: of both layers.
-        norm: whether batch normalisations follow.
-    """
-
-    def __init__(self, channels: int, neuron, size: int = 7, width: int = 1024, norm: bool = False):
-        super().__init__()
-        self.fc6 = spike_layer(nn.Linear(channels * size**2, width), neuron, norm)
-        self.fc7 = spike_layer(nn.Linear(width, width), neuron, norm)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Regions [T, R, C, 7, 7] -> potentials [T, R, width]"""
-        return self.fc7(self.fc6(x.flatten(2)))
-
-
-class SpikingBoxPredictor(nn.Module):
-    """Linear layers on analog potentials, as published, averaged over time. `merge` makes one of them and the layer before."""
-
-    def __init__(self, width: int, num_classes: int):
-        super().__init__()
-        self.cls_score = _quiet(nn.Linear(width, num_classes), 0.01)
-        self.bbox_pred = _quiet(nn.Linear(width, 4 * num_classes), 0.001)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[T, R, width] -> logits [R, K] and box deltas [R, 4 K]"""
-        return _averaged(self.cls_score, x), _averaged(self.bbox_pred, x)
-
-
-class SpikingMaskHead(nn.Module):
-    """Convolutions U + conv(LIF(U)), 3x3. The published ones have no shortcut, and from the third on their neurons never fire.
-
-    Args:
-        channels: of the feature maps.
-        neuron: makes the LIFs.
-        depth: how many convolutions.
-        norm: whether batch normalisations follow.
-    """
-
-    def __init__(self, channels: int, neuron, depth: int = 4, norm: bool = False):
-        super().__init__()
-        convs = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(depth))
-        self.convs = nn.ModuleList(spike_layer(conv, neuron, norm) for conv in convs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Regions [T, R, C, 14, 14] -> potentials of the same shape"""
-        for conv in self.convs:
-            x = x + conv(x)
-        return x
-
-
-class SpikingMaskPredictor(nn.Module):
-    """LIF - transposed convolution 2x2, LIF - 1x1 convolution, averaged over time.
-
-    Args:
-        channels: of the feature maps.
-        num_classes: K, with the background.
-        neuron: makes the LIFs.
-        norm: whether a batch normalisation follows the first layer.
-    """
-
-    def __init__(self, channels: int, num_classes: int, neuron, norm: bool = False):
-        super().__init__()
-        self.upsample = spike_layer(nn.ConvTranspose2d(channels, channels, 2, 2), neuron, norm)
-        self.lif = neuron()
-        self.mask_logits = drawn(nn.Conv2d(channels, num_classes, 1), 0.3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, R, C, 14, 14] -> logits [R, K, 28, 28]"""
-        return _averaged(self.mask_logits, self.lif(self.upsample(x)))
-
-
-def _averaged(layer: nn.Module, x: Tensor) -> Tensor:
-    """The layer at every time step of [T, N, ...], averaged over time; never in half precision, which is too coarse for boxes."""
-    return precise(layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])).mean(0)
-
-
-def precise(x: Tensor) -> Tensor:
-    """x [...] at least in float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-class Anchors(AnchorGenerator):
-    """torchvision's, in the images' precision: under autocast maps are in half, whose numbers above 256 are two pixels apart."""
-
-    def forward(self, image_list, feature_maps: list[Tensor]) -> list[Tensor]:
-        return super().forward(
-            image_list,
-            [found.new_empty((), dtype=image_list.tensors.dtype).expand(found.shape) for found in feature_maps],
-        )
-
-
-class FloatRPNHead(RPNHead):
-    """torchvision's; its answers are never in half precision."""
-
-    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        logits, deltas = super().forward(x)
-        return [precise(found) for found in logits], [precise(found) for found in deltas]
-
-
-class FloatBoxPredictor(FastRCNNPredictor):
-    """torchvision's; its answers are never in half precision."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        logits, deltas = super().forward(x)
-        return precise(logits), precise(deltas)
 
 
 def _folded(first: nn.Linear, second: nn.Linear) -> nn.Linear:
@@ -238,36 +63,6 @@ def _folded(first: nn.Linear, second: nn.Linear) -> nn.Linear:
         folded.weight.copy_(weight @ first.weight.double())
         folded.bias.copy_(weight @ first.bias.double() + second.bias.double())
     return folded.requires_grad_(second.weight.requires_grad)
-
-
-def _quiet(layer: nn.Module, std: float) -> nn.Module:
-    """A last layer: normal weights, so small that training starts without an opinion, and no bias."""
-    nn.init.normal_(layer.weight, std=std)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-class Resizing(GeneralizedRCNNTransform):
-    """torchvision's, but of a strip much longer than max_size times its width at least one pixel is left.
-
-    Raises:
-        ValueError: an image without pixels.
-    """
-
-    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        height, width = image.shape[-2:]
-        if not height or not width:
-            raise ValueError(f"an image of {width}x{height} pixels has nothing to look at")
-        scale = self.max_size / max(height, width)
-        if self.fixed_size is not None or min(height, width) * scale >= 1:
-            return super().resize(image, target)
-        size = [max(1, int(side * scale)) for side in (height, width)]
-        image = interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
-        if target is not None:
-            target = {**target, "boxes": resize_boxes(target["boxes"], (height, width), size)}
-            if "masks" in target:
-                target["masks"] = interpolate(target["masks"][:, None].float(), size)[:, 0].byte()
-        return image, target
 
 
 class _Detector(DenseModel):
@@ -282,8 +77,8 @@ class _Detector(DenseModel):
         "roi_heads.box_roi_pool",
         "roi_heads.mask_roi_pool",
     )
-    """Modules whose own operators resize images and reckon with boxes, which are no layers: profiles and audits leave them out,
-    RoIAlign aside."""
+    """Modules whose own operators resize images and compute boxes. Those are no layers, so profiles and audits count none of them but
+    RoIAlign."""
 
     @property
     def wants(self) -> dict:
@@ -291,7 +86,7 @@ class _Detector(DenseModel):
         return {"mean": (0.0,) * self.in_chans, "std": (1.0,) * self.in_chans, "crop_pct": 1.0}
 
     def describe_input(self, known) -> None:
-        """Of a run's data the classes' names: sizes are the detector's options, and it normalises images itself."""
+        """Takes the classes' names from a run's data; sizes are options of the detector, which normalises images itself."""
         super().describe_input({name: value for name, value in known.items() if name == "label_names"})
 
     @property
@@ -328,7 +123,7 @@ class _Detector(DenseModel):
             return super().forward(images, targets) if self.training else self._detect(images)
 
     def _detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Together go images that are equally large once they are resized and padded; attention would see more padding than that."""
+        """Images that are equally large once they are resized and padded are answered together, so that attention sees no other padding."""
         answers = {}
         padded = [self._padded(image) for image in images]
         for shape in dict.fromkeys(padded):
@@ -382,7 +177,7 @@ class _Detector(DenseModel):
                 )
 
     def finish_merge(self) -> None:
-        """Makes one linear layer that reads spikes of the box head's last one and each of the two that read its potentials."""
+        """Joins the box head's last linear layer with each of the two that read its potentials, so that both read spikes."""
         super().finish_merge()
         head, predictor = self.roi_heads.box_head, self.roi_heads.box_predictor
         if not (isinstance(head, SpikingBoxHead) and isinstance(predictor, SpikingBoxPredictor)):
@@ -421,16 +216,6 @@ class SpikingMaskRCNN(_Detector, MaskRCNN):
     """See `mask_rcnn`."""
 
 
-def anchors_of(levels: int, sizes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """For each level of a pyramid the sides of its anchors, ascending: one where there are as many levels as sizes, several that
-    overlap where there are fewer levels, so that none is left out; all levels have as many, since they share one head."""
-    many = math.ceil(len(sizes) / levels)
-    last = len(sizes) - many
-    return tuple(
-        tuple(sizes[start : start + many]) for start in (round(i * last / max(1, levels - 1)) for i in range(levels))
-    )
-
-
 def _detector(
     kind: type,
     backbone: str | SpikingBackbone,
@@ -447,31 +232,13 @@ def _detector(
     tau: float | None,
     norm: bool,
 ):
-    spiking = heads == "spiking"
+    spiking, masks = heads == "spiking", kind is SpikingMaskRCNN
     readout = readout or ("logits" if spiking else "neck")
     check_heads(heads, readout)
-    masks = kind is SpikingMaskRCNN
-    check_whole("width", width)
-    check_whole("num_classes (which counts the background)", num_classes, 2)
-    for name in ("min_size", "max_size", "anchor_sizes"):
-        value = anchor_sizes if name == "anchor_sizes" else options.get(name, 1)
-        for side in value if isinstance(value, Sequence) and value and not isinstance(value, str) else [value]:
-            check_whole(name, side)
-    theirs = [
-        name for name in inspect.signature(MaskRCNN).parameters if name not in OURS and (masks or "mask" not in name)
-    ]
-    if unknown := [name for name in options if name not in theirs]:
-        known = [name for name in inspect.signature(mask_rcnn).parameters if name != "options"] + theirs
-        close = difflib.get_close_matches(unknown[0], known, 3)
-        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
-        raise ValueError(f"detectors have no option {', '.join(unknown)}; {hint}")
-    for name, value in options.items():
-        _check_option(name, value)
+    _check_sizes(width, num_classes, anchor_sizes, options)
+    _check_options(options, masks)
     body, made = body_of(backbone, backbone_kwargs, time_steps)
-    if stages is None:
-        fine = [i for i, info in enumerate(body.feature_info) if info["reduction"] >= 4] or [len(body.stages) - 1]
-        stages = fine if len(fine) <= 4 else last_of_each_stride(body, 4)
-    stages = check_stages(body, stages)
+    stages = check_stages(body, _usual_stages(body) if stages is None else stages)
     channels = [body.feature_info[i]["num_chs"] for i in stages]
     strides = [body.feature_info[i]["reduction"] for i in stages]
     neuron = neuron_of(body, tau)
@@ -480,39 +247,14 @@ def _detector(
     per_place = rpn_anchors.num_anchors_per_location()[0]
     if spiking:
         neck = SpikingFPN(channels, width, neuron, pool=True, norm=norm)
-        parts = {
-            "rpn_head": SpikingRPNHead(width, per_place, neuron),
-            "box_head": SpikingBoxHead(width, neuron, norm=norm),
-            "box_predictor": SpikingBoxPredictor(1024, num_classes),
-        }
-        if masks:
-            parts |= {
-                "mask_head": SpikingMaskHead(width, neuron, norm=norm),
-                "mask_predictor": SpikingMaskPredictor(width, num_classes, neuron, norm=norm),
-            }
+        parts = _spiking_heads(width, per_place, num_classes, masks, neuron, norm)
     else:
         neck = FeaturePyramidNetwork(channels, width, LastLevelMaxPool())
-        parts = {
-            "rpn_head": FloatRPNHead(width, per_place),
-            "box_head": TwoMLPHead(width * 7**2, 1024),
-            "box_predictor": FloatBoxPredictor(1024, num_classes),
-        }
-        if masks:
-            parts |= {
-                "mask_head": MaskRCNNHeads(width, (width,) * 4, 1),
-                "mask_predictor": MaskRCNNPredictor(width, width, num_classes),
-            }
+        parts = _float_heads(width, per_place, num_classes, masks)
     parts["box_roi_pool"] = TemporalRoIAlign(strides, 7)
     if masks:
         parts["mask_roi_pool"] = TemporalRoIAlign(strides, 14)
-    normal = {"image_mean": [0.0], "image_std": [1.0]}  # of events, whatever their number of frames
-    if body.in_chans == 3:
-        own = len(body.pretrained_cfg["mean"]) == 3
-        normal = {
-            "image_mean": body.pretrained_cfg["mean"] if own else IMAGENET_DEFAULT_MEAN,
-            "image_std": body.pretrained_cfg["std"] if own else IMAGENET_DEFAULT_STD,
-        }
-    defaults = {**normal, "size_divisible": max(32, *strides)}
+    defaults = {**_normalisation(body), "size_divisible": max(32, *strides)}
     maps = Maps(body, stages, neck, width, readout, keep_time=spiking)
     model = kind(maps, rpn_anchor_generator=rpn_anchors, **parts, **{**defaults, **options})
     theirs = model.transform
@@ -524,6 +266,66 @@ def _detector(
         given |= {"anchor_sizes": list(anchor_sizes), "tau": tau, "norm": norm}
         model.config = {"architecture": "mask_rcnn" if masks else "faster_rcnn", **made, **given, **options}
     return model
+
+
+def _check_sizes(width: int, num_classes: int, anchor_sizes: Sequence[int], options: dict) -> None:
+    check_whole("width", width)
+    check_whole("num_classes (which counts the background)", num_classes, 2)
+    for name in ("min_size", "max_size", "anchor_sizes"):
+        value = anchor_sizes if name == "anchor_sizes" else options.get(name, 1)
+        for side in value if isinstance(value, Sequence) and value and not isinstance(value, str) else [value]:
+            check_whole(name, side)
+
+
+def _check_options(options: dict, masks: bool) -> None:
+    """Refuses options that torchvision's detectors do not have, or values that do not fit them."""
+    theirs = [name for name in inspect.signature(MaskRCNN).parameters if name not in OURS and (masks or "mask" not in name)]
+    if unknown := [name for name in options if name not in theirs]:
+        known = [name for name in inspect.signature(mask_rcnn).parameters if name != "options"] + theirs
+        close = difflib.get_close_matches(unknown[0], known, 3)
+        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
+        raise ValueError(f"detectors have no option {', '.join(unknown)}; {hint}")
+    for name, value in options.items():
+        _check_option(name, value)
+
+
+def _usual_stages(body: SpikingBackbone) -> list[int]:
+    """Those with a stride of 4 or more; of more than four the last of each stride."""
+    fine = [i for i, info in enumerate(body.feature_info) if info["reduction"] >= 4] or [len(body.stages) - 1]
+    return fine if len(fine) <= 4 else last_of_each_stride(body, 4)
+
+
+def _spiking_heads(width: int, per_place: int, num_classes: int, masks: bool, neuron, norm: bool) -> dict[str, nn.Module]:
+    parts = {
+        "rpn_head": SpikingRPNHead(width, per_place, neuron),
+        "box_head": SpikingBoxHead(width, neuron, norm=norm),
+        "box_predictor": SpikingBoxPredictor(1024, num_classes),
+    }
+    if masks:
+        parts["mask_head"] = SpikingMaskHead(width, neuron, norm=norm)
+        parts["mask_predictor"] = SpikingMaskPredictor(width, num_classes, neuron, norm=norm)
+    return parts
+
+
+def _float_heads(width: int, per_place: int, num_classes: int, masks: bool) -> dict[str, nn.Module]:
+    parts = {
+        "rpn_head": FloatRPNHead(width, per_place),
+        "box_head": TwoMLPHead(width * 7**2, 1024),
+        "box_predictor": FloatBoxPredictor(1024, num_classes),
+    }
+    if masks:
+        parts["mask_head"] = MaskRCNNHeads(width, (width,) * 4, 1)
+        parts["mask_predictor"] = MaskRCNNPredictor(width, width, num_classes)
+    return parts
+
+
+def _normalisation(body: SpikingBackbone) -> dict[str, Sequence[float]]:
+    """Of images what the backbone says of them, or ImageNet's; none for events, whatever their number of frames."""
+    if body.in_chans != 3:
+        return {"image_mean": [0.0], "image_std": [1.0]}
+    if len(body.pretrained_cfg["mean"]) != 3:
+        return {"image_mean": IMAGENET_DEFAULT_MEAN, "image_std": IMAGENET_DEFAULT_STD}
+    return {"image_mean": body.pretrained_cfg["mean"], "image_std": body.pretrained_cfg["std"]}
 
 
 def _check_option(name: str, value: object) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spikeformers.profiling.page import count, energy, millijoules, page, percent
+from spikeformers.profiling.page import page
 
 OFFENDING = {
     "module": "stages.0.blocks.0.branch.fc2",
@@ -187,28 +187,6 @@ def column(opened, title, table="#m0-layers"):
         }""",
         [table, title],
     )
-
-
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        (count(1.24e9), "1.24 G"),
-        (count(8.1e6), "8.1 M"),
-        (count(999_600), "1 M"),
-        (count(512), "512"),
-        (count(None), "–"),
-        (millijoules(0.113), "0.113 mJ"),
-        (millijoules(7.463502602), "7.46 mJ"),
-        (energy(0.0452), "45.2 µJ"),
-        (energy(8.1e-7), "0.81 nJ"),
-        (energy(0), "0 µJ"),
-        (percent(0.1294), "12.9 %"),
-        (percent(0.00034), "0.034 %"),
-        (percent(1e-9), "< 0.001 %"),
-    ],
-)
-def test_numbers_for_people(text, expected):
-    assert text == expected
 
 
 def test_what_cannot_be_shown_is_refused():
@@ -450,7 +428,9 @@ def test_several_reports_are_plotted_and_their_labels_stay_apart(show):
 
 
 def test_early_exit_is_drawn_and_listed(show):
-    curve = early_exit((0.9, 0.75, 0.08, 0.25), (0.5, 0.7, 0.05, 0.5), (0.99, 0.751, 0.0801, 0.24), (None, 0.766, 0.1, 0))
+    curve = early_exit(
+        (0.9, 0.75, 0.08, 0.25), (0.5, 0.7, 0.05, 0.5), (0.99, 0.751, 0.0801, 0.24), (None, 0.766, 0.1, 0)
+    )
     opened = show(page([report(early_exit=curve)]))
     section = opened.locator("#m0-exit")
     labels = section.locator(".scatter .point-label").all_text_contents()
@@ -463,22 +443,38 @@ def test_early_exit_is_drawn_and_listed(show):
     assert "3.50 of 4.00" in section.inner_text() and "0.05 mJ" in section.inner_text()
     opened.locator("nav").get_by_role("link", name="Early exit").click()
     assert opened.url.endswith("#m0-exit") and opened.problems == []
-    assert "Early exit" not in page([report(early_exit=[])]) and "Early exit" not in page([report()])  # as saved by others
+    assert "Early exit" not in page([report(early_exit=[])]) and "Early exit" not in page(
+        [report()]
+    )  # as saved by others
     both = show(page([report(early_exit=curve), report()]))
     both.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
     assert both.get_by_role("heading", name="Early exit").count() == 1
 
 
 def test_event_driven_layers_are_listed(show):
-    layer = {"operation": "3x3", "way": "event-driven", "density": 0.08, "limit": 0.31, "event_ms": 0.4, "dense_ms": 1.25}
+    layer = {
+        "operation": "3x3",
+        "way": "event-driven",
+        "density": 0.08,
+        "limit": 0.31,
+        "event_ms": 0.4,
+        "dense_ms": 1.25,
+    }
     silent = {"operation": "linear", "way": "dense", "density": 0.5, "limit": None, "event_ms": None, "dense_ms": None}
     run = {"milliseconds": 8.0, "merged_milliseconds": 20.0, "batch": 8, "threads": 1, "precision": "int8"}
     found = run | {"layers": [layer | {"name": "stages.0.conv"}, silent | {"name": "stages.1.fc1"}]}
     opened = show(page([report(event_driven=found)]))
     section = opened.locator("#m0-event")
     text = section.inner_text()
-    assert "8 samples took 8 ms event-driven and 20 ms" in text and "2.50 times" in text and "int8 weights, 1 thread of" in text
-    assert column(opened, "Limit", "#m0-event") == ["0.31", ""] and column(opened, "Dense ms", "#m0-event") == ["1.25", ""]
+    assert (
+        "8 samples took 8 ms event-driven and 20 ms" in text
+        and "2.50 times" in text
+        and "int8 weights, 1 thread of" in text
+    )
+    assert column(opened, "Limit", "#m0-event") == ["0.31", ""] and column(opened, "Dense ms", "#m0-event") == [
+        "1.25",
+        "",
+    ]
     section.get_by_role("button", name="Density").click()
     opened.locator("nav").get_by_role("link", name="Event-driven").click()
     assert opened.url.endswith("#m0-event") and opened.problems == []
@@ -506,7 +502,10 @@ def test_models_with_other_layers_are_compared_by_stage_and_other_accountings_ar
 
 def test_maps_of_the_same_samples_stand_side_by_side(show):
     dim, bright = (
-        [{**sample, "stages": [{**stage, "map": np.full((8, 8), rate)} for stage in sample["stages"]]} for sample in samples()]
+        [
+            {**sample, "stages": [{**stage, "map": np.full((8, 8), rate)} for stage in sample["stages"]]}
+            for sample in samples()
+        ]
         for rate in (0.1, 0.4)
     )
     opened = show(page([report(), report("other.ckpt")], [dim, bright]))
