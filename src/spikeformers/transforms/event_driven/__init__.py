@@ -17,7 +17,7 @@ from ...kernels import spike_attention, spike_conv
 from ...layers.hooks import all_changes, changes_everywhere
 from ...measure import Inputs, SelfCounting, Tally, batches_of
 from ..merge import merge
-from ..sta.convert import Converted
+from ..sta.converted import Converted
 from .builder import Builder
 from .calibration import Calibration, calibrate
 from .converted import EventDrivenConverted

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ...kernels import spike_conv
 from ...kernels.spike_conv import Weight
-from ..sta.convert import Converted, logits_of
+from ..sta.converted import Converted, logits_of
 from ..sta.rates import Run
 from .calibration import least_ms, limit
 from .plan import PRECISIONS

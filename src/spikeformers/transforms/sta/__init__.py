@@ -1,6 +1,7 @@
 """Training-free conversion of pretrained networks (STA, ICLR 2024)."""
 
-from .convert import Converted, classes_of, convert, logits_of
+from .convert import convert
+from .converted import Converted, classes_of, logits_of
 from .rates import adapts, handles
 from .saved import is_converted, load_converted, save_converted
 from .sources import NetworkSource, load_source, with_texts

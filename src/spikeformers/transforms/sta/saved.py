@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from ..._files import write_atomically, write_json
 from ...models._checkpoint import check_blocks
 from ...models._reading import header, read_json
-from .convert import Converted
+from .converted import Converted
 from .sources import NetworkSource
 
 

@@ -395,30 +395,6 @@ def test_results_are_channels_last():
 
 
 @needs_native
-@pytest.mark.parametrize("layout", ["channels_last", "contiguous", "gaps"])
-@pytest.mark.parametrize("channels", CHANNELS)
-@pytest.mark.parametrize("levels", [1, 3])
-def test_signed_numbers_as_bits(levels, channels, layout, set_num_threads, monkeypatch):
-    set_num_threads(2)
-    dtype = torch.float64 if layout == "gaps" else torch.float32
-    x = torch.randint(-4, 5, (2, 3, channels, 5, 16 if channels == 65 else 3)).to(dtype)
-    if layout == "channels_last":
-        x = channels_last(x.movedim(2, 4).contiguous().movedim(4, 2))
-    elif layout == "gaps":
-        x = torch.cat([x, x], 4)[..., ::2]
-    clipped = x.clamp(-levels, levels)
-    packed, units = pack_signed(x, levels)
-    assert units == clipped.abs().sum() > 0
-    half = packed.channels // 2
-    numbers = unpack(packed, dtype)
-    assert half % 64 == 0 and not numbers[:, :, channels:half].any() and not numbers[:, :, half + channels :].any()
-    assert torch.equal(numbers[:, :, :channels] - numbers[:, :, half : half + channels], clipped)
-    monkeypatch.setattr(native, "load", lambda: (None, "it is missing"))
-    again, same = pack_signed(x, levels)
-    assert same == units and torch.equal(again.words, packed.words) and again.channels == packed.channels
-
-
-@needs_native
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_convolution_of_signed_numbers(precision):
     x = torch.randint(-3, 4, (2, 1, 70, 5, 4)).float()
@@ -506,7 +482,10 @@ def test_result_does_not_depend_on_the_number_of_threads(precision, set_num_thre
         prepare(torch.randn(65, 1, 3, 3, dtype=dtype), 65),
     )
     wide = prepare(0.2 * torch.randn(270, 65, 3, 3, dtype=dtype), precision=precision)
-    packed, few = pack(spikes(3, 3, 65, 9, 7, most=2)), pack(spikes(3, 1, 65, 4, 4))  # few pixels: threads share the channels
+    packed, few = (
+        pack(spikes(3, 3, 65, 9, 7, most=2)),
+        pack(spikes(3, 1, 65, 4, 4)),
+    )  # few pixels: threads share the channels
     results = []
     for threads in (1, 2, 3):
         set_num_threads(threads)
@@ -544,75 +523,10 @@ def test_all_builds_agree(monkeypatch):
     native.load.cache_clear()
 
 
-DTYPES = [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64]
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("channels", CHANNELS)
-def test_pack_and_unpack_are_inverse(channels, dtype):
-    x = spikes(2, 3, channels, 3, 2, most=1 if dtype == torch.bool else 3).to(dtype)
-    packed = pack(x)
-    assert packed.shape == x.shape and packed.words.shape[1:] == (2, 3, 3, 2, -(-channels // 64))
-    assert_close(unpack(packed, dtype), x, rtol=0, atol=0)
-    assert unpack(packed).movedim(2, 4).is_contiguous()
-
-
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous", "some_channels", "some_columns", "expanded"])
 def test_pack_takes_any_memory_layout(layout):
     x = layouts(spikes(2, 3, 65, 3, 2, most=2).float())[layout].requires_grad_()
     assert_close(unpack(pack(x)), x.detach(), rtol=0, atol=0)
-
-
-def test_bits_of_channels_by_hand():
-    x = torch.zeros(1, 1, 66, 1, 2)
-    x[0, 0, 0, 0, 0], x[0, 0, 5, 0, 0], x[0, 0, 65, 0, 0], x[0, 0, 63, 0, 1] = 1, 2, 1, 1
-    packed = pack(x)
-    assert packed.words[:, 0, 0, 0].tolist() == [[[33, 2], [-(2**63), 0]], [[32, 0], [0, 0]]]
-    assert packed.density == 5 / 132
-    assert pack(torch.zeros(1, 1, 66, 1, 2)).density == 0 and pack(torch.ones(2, 3, 66, 4, 2)).density == 1
-    assert pack(torch.full((2, 3, 5, 4, 2), 3)).density == 3
-    assert pack(torch.zeros(2, 0, 5, 4, 2)).density == 0
-
-
-@pytest.mark.parametrize(
-    ("x", "message"),
-    [
-        (torch.zeros(2, 3, 4), r"not \(2, 3, 4\); tokens \[T, B, N, C\]"),
-        (torch.full((1, 1, 2, 1, 1), 0.5), "whole numbers"),
-        (torch.full((1, 1, 2, 1, 1), -1), "whole numbers"),
-        (torch.full((1, 1, 2, 1, 1), torch.nan), "whole numbers"),
-        (torch.full((1, 1, 2, 1, 1), torch.inf), "whole numbers"),
-    ],
-    ids=["shape", "fraction", "negative", "nan", "infinity"],
-)
-def test_pack_takes_whole_numbers_only(x, message):
-    with pytest.raises(ValueError, match=message):
-        pack(x)
-
-
-@needs_native
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("channels", CHANNELS)
-def test_spikes_as_numbers(channels, dtype, set_num_threads):
-    """What dense layers read: written over whatever the buffer held, for large maps by several threads."""
-    set_num_threads(2)
-    for size in ((3, 2), (14, 14)):
-        packed = pack(spikes(2, 3, channels, *size, most=3))
-        out = empty_map(2, 3, channels, *size, dtype=dtype)
-        native.load()[0].spike_unpack(ctypes.byref(unpacked_into(packed, out)))
-        assert_close(out, unpack(packed, dtype), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("kernel, stride, padding", [(1, 1, 0), (2, 2, 0), (3, 2, 1), (3, 1, 1), (5, 3, 2)])
-@pytest.mark.parametrize("channels", [1, 64, 65, 130])
-def test_pool_is_maximum_pooling(channels, kernel, stride, padding, set_num_threads):
-    set_num_threads(2)
-    for size in ((5, 7), (24, 20)):
-        for density in (0, 0.1, 1):
-            x = spikes(2, 2, channels, *size, density=density).float()
-            got = pool(pack(x), kernel, stride, padding)
-            want = functional.max_pool2d(x.flatten(0, 1), kernel, stride, padding).unflatten(0, (2, 2))
-            assert torch.equal(got.words, pack(want).words) and got.channels == channels
 
 
 BINARY, WEIGHT = pack(torch.ones(1, 1, 2, 3, 3)), prepare(torch.ones(4, 2, 3, 3))
@@ -665,11 +579,6 @@ def test_errors_say_what_was_given_and_expected(arguments, message):
 def test_errors_of_weights_say_what_was_given_and_expected(arguments, message):
     with pytest.raises(ValueError, match=message):
         prepare(**{"weight": torch.ones(4, 2, 3, 3), **arguments})
-
-
-def test_only_binary_spikes_are_pooled():
-    with pytest.raises(ValueError, match="these have 2 planes"):
-        pool(pack(torch.full((1, 1, 2, 4, 4), 2)), 2, 2)
 
 
 def test_status_names_every_implementation():
