@@ -26,7 +26,6 @@ def follow(converted: Converted, answer: Any, args: tuple, kwargs: dict) -> None
     Raises:
         ValueError: something is not seen; the message names the module.
     """
-    found = {}
     with torch.no_grad():
         exact = _first_tensor(converted.model(*args, **kwargs))
     answer = _first_tensor(answer)
