@@ -22,7 +22,7 @@ from tqdm import tqdm
 from spikeformers._files import as_csv, write_atomically
 from spikeformers.data import ImageData, TestSet, TrainingSet
 from spikeformers.evaluation import any_time
-from spikeformers.models.published import read_state_dict
+from spikeformers.models._reading import read_state_dict
 from spikeformers.transforms.sta import convert
 
 BATCH = 50

@@ -36,7 +36,7 @@ from tqdm import tqdm
 from spikeformers._files import as_csv, write_atomically
 from spikeformers.data import ImageData
 from spikeformers.measure import Tally
-from spikeformers.models.published import read_state_dict
+from spikeformers.models._reading import read_state_dict
 from spikeformers.transforms.sta import Converted, convert
 
 Batch = dict[str, Tensor]  # keyword arguments of a network

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from .._options import fitting
 from ..data import CocoData, EventData, ImageData, MaskData, data_type
 from ..models import create_model, save_model
-from ..models._checkpoint import check_options, check_values, describe, input_of_run, planned
-from ..models._reading import is_hollow, no_checkpoint
+from ..models._checkpoint import check_options, check_values, planned
+from ..models._input import describe, input_of_run
+from ..models._reading import no_checkpoint
+from ..models._state_dict import is_hollow
 from ..models.shipped import find_shipped, shipped_file
 from ..transforms.sta import Converted, is_converted, load_converted, save_converted
 

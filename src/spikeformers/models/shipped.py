@@ -95,7 +95,7 @@ def ship(model: nn.Module, key: str, metadata: dict[str, str], about: dict) -> P
     Raises:
         ValueError: the model was not made by `create_model`, or the name before the dot is not its own.
     """
-    from ._checkpoint import save_model
+    from ._saving import save_model
 
     architecture = getattr(model, "config", {}).get("architecture")
     if key.partition(".")[0] != architecture or not key.partition(".")[2]:

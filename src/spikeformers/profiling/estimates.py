@@ -10,7 +10,7 @@ from torch import nn
 
 from .._options import LARGEST_SIZE, fitting, shown
 from ..measure import Constants, Recorder, record
-from ..models.published import module_name
+from ..models._published_names import module_name
 from .energy import account
 from .result import Profile, counts_of
 

@@ -7,8 +7,10 @@ from torch import nn
 
 from ..evaluation.checkpoint import trained_weights
 from ..models._backbone import spiking_backbone
-from ..models._reading import read_state_dict, unwrap
-from ..models.published import LoadReport, _translate, load_published
+from ..models._published_names import translate
+from ..models._reading import read_state_dict
+from ..models._state_dict import unwrap
+from ..models.published import LoadReport, load_published
 
 
 def load_initial(model: nn.Module, path: str | Path) -> LoadReport:
@@ -54,7 +56,7 @@ def _only_classifies(body, name):
     leaves_out = ("head.", "head_kd.", "early.", "shrinks.")
     if name.startswith(leaves_out) or name in body.state_dict():
         return name.startswith(leaves_out)
-    stage = re.match(r"stages\.(\d+)\.", name) or re.match(r"stages\.(\d+)\.", _translate(body, name) or "")
+    stage = re.match(r"stages\.(\d+)\.", name) or re.match(r"stages\.(\d+)\.", translate(body, name) or "")
     return stage is not None and int(stage[1]) >= len(body.stages)
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..data import TrainingSet
 from ..evaluation.checkpoint import load_trained
-from ..models.published import read_state_dict
+from ..models._reading import read_state_dict
 from .recipe import Training
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...models._reading import read_state_dict, unwrap
+from ...models._reading import read_state_dict
+from ...models._state_dict import unwrap
 from .zero_shot import PROMPTS, ZeroShot, zero_shot
 
 LIBRARIES = ("timm", "torchvision", "transformers")
