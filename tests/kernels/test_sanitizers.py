@@ -36,8 +36,8 @@ def load_library(beside):
 _library.load_library = load_library
 
 # as little room behind weights and scratch memory as is promised
-from spikeformers.kernels import spike_conv
-spike_conv.aligned = lambda data: torch.cat([data, torch.zeros(64, dtype=torch.uint8)])
+from spikeformers.kernels.spike_conv import weight
+weight.aligned = lambda data: torch.cat([data, torch.zeros(64, dtype=torch.uint8)])
 
 import pytest
 sys.exit(pytest.main(arguments))
@@ -111,7 +111,8 @@ def test_sanitizers_find_nothing(operations, build, optimisation, tests, tmp_pat
     constants = constants_of_setup()
     sources = {operation: KERNELS / operation / "native.c" for operation in operations}
     compile_sanitized(sources, [*constants["EXACT"], *constants["X86_LEVELS"].get(build, []), optimisation], tmp_path)
-    files = [Path(__file__).with_name(f"test_{operation}.py") for operation in operations]
+    places = {"spike_conv": "spike_conv", "spike_attention": "test_spike_attention.py", "lif": "test_lif.py"}
+    files = [Path(__file__).with_name(places[operation]) for operation in operations]
     run_tests(tmp_path, files, "-k", tests)
 
 
