@@ -41,8 +41,8 @@ def train_loader(
 
 
 def test_loader(samples: TestSet, rank: int = 0, world: int = 1) -> DataLoader:
-    """Batches, as of `train_loader`, of process `rank` of `world`; all processes together see every test sample once, and
-    padding labelled PADDING_LABEL (or with the target None).
+    """Batches like those of `train_loader` for process `rank` of `world`. All processes together see every test sample once, and padding,
+    which has the label PADDING_LABEL or the target None.
 
     Args:
         samples: what is tested on.
@@ -70,7 +70,7 @@ class Measured:
     """The batches that a configuration gives to measurements of a network, see `measure.batches_of`."""
 
     def test_batches(self) -> DataLoader:
-        """The test samples, as of `test_loader`."""
+        """Batches of the test samples, see `test_loader`."""
         return test_loader(TestSet(self))
 
     def calibration_batches(self, samples: int = 256) -> DataLoader:

@@ -150,7 +150,7 @@ def image_suffixes() -> frozenset[str]:
 
 @contextmanager
 def image_header(source: str | Path | BytesIO):
-    """The image in a file of one of FORMATS, or in its bytes, of which only size and mode are read yet; in whatever mode it is stored.
+    """The image in a file of one of FORMATS, or in its bytes, in the mode in which it is stored; only size and mode are read yet.
 
     Raises:
         ValueError: it is none, it is damaged, it stands for too many pixels, or it is no regular file.
@@ -191,7 +191,7 @@ def stored_image(source: str | Path | BytesIO) -> tuple[Image.Image, int]:
     cut off; transparency is left away.
 
     Raises:
-        ValueError: see `image_header`; or nobody can say which of its values is white, or some are no numbers.
+        ValueError: see `image_header`; or it is unknown which of its values is white, or some are no numbers.
         OSError: see `image_header`.
     """
     with image_header(source) as image:
@@ -202,17 +202,17 @@ def stored_image(source: str | Path | BytesIO) -> tuple[Image.Image, int]:
         if image.mode.startswith("I") or image.mode == "F" or image.mode == "L" and _signed(image):
             pixels = Image.fromarray(_eight_bits(image)).convert("RGB")
         else:
-            known = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)  # premultiplied, of which Pillow makes no RGB
+            known = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)  # premultiplied by alpha, which Pillow does not turn into RGB
             pixels = image.convert(known) if known else image
             pixels = pixels if pixels.mode == "RGB" else pixels.convert("RGB")
-    pixels.info = {}  # what was true of the file, such as its orientation, need not be of what is made of it
+    pixels.info = {}  # facts about the file, such as its orientation, need not hold for images made from it
     return pixels, orientation
 
 
 def _check_largest(image):
     """
     Raises:
-        ValueError: a PPM file has values above the largest that it states, of which Pillow would make white.
+        ValueError: a PPM file has values above the largest that it states, which Pillow would make white.
     """
     if image.format != "PPM" or not image.tile or image.tile[0][0] != "ppm":
         return
@@ -351,7 +351,7 @@ def _how_drawn(photo, index, stated):
     try:
         size, orientation = header_orientation(photo)
         given = stated(index) if orientation != 1 else None
-    except UNREADABLE:  # whoever asks for it will see why
+    except UNREADABLE:  # it is reported when the image is asked for
         return None
     if given is None or given not in (size, size[::-1]):
         return None

@@ -55,7 +55,7 @@ class _Samples(Dataset):
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """Of a tensor; some data sets have to open a file to know it."""
+        """The shape of a sample; some data sets have to open a file to know it."""
         return self.data.shape
 
     @property
@@ -136,7 +136,8 @@ class TrainingSet(_Samples):
 
 class TestSet(_Samples):
     """Test samples. Item i is (tensor, label); item ~i (below zero) is the same sample as padding, with the label
-    PADDING_LABEL, as has what stands in for a broken file. Those `held_out` are the training samples of data.holdout instead."""
+    PADDING_LABEL, which the sample that replaces a broken file has, too. Those `held_out` are the training samples of data.holdout
+    instead."""
 
     __test__ = False  # pytest: the name is no test
     training = False
@@ -148,7 +149,7 @@ class TestSet(_Samples):
 
 
 class CalibrationSet(_Samples):
-    """Training samples prepared as in a test. Item i is (tensor, label), with PADDING_LABEL for what stands in for a broken file."""
+    """Training samples prepared as in a test. Item i is (tensor, label), with PADDING_LABEL for the sample that replaces a broken file."""
 
     training = True
 

@@ -69,7 +69,7 @@ class ShardImages:
         split: "train" or "val"; the latter's shards may also be called validation or test.
 
     Raises:
-        ValueError: no shards, a damaged one, or an image without a label or with one that is no class.
+        ValueError: no shards, a damaged one, or an image whose label is missing or is no class.
     """
 
     def __init__(self, root: Path, split: str):

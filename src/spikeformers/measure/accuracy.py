@@ -23,7 +23,7 @@ def answers_so_far(logits: Tensor) -> Tensor:
 
 
 class Accuracy:
-    """Of the answers after 1, 2, ..., T time steps, the last of which is the network's answer.
+    """How many answers are right after 1, 2, ..., T time steps; the last is the network's answer.
 
     Two of them are added with `+`. Several processes add theirs up as tensors: `from_tensor(all_reduce(accuracy.to_tensor()), ...)`, for
     which all must know T and K beforehand.
@@ -37,7 +37,7 @@ class Accuracy:
         losses: sum of the cross-entropies of each step's answer in nats [T].
         confusion: how often samples of a class (row) got which answer in the end [K, K].
         undefined: of each class how many samples got no answer, since it was not finite; they count as wrong, and in losses not at all [K].
-        unlabelled: samples with a negative label, of which nothing else is known.
+        unlabelled: samples with a negative label, which count nowhere else.
     """
 
     def __init__(self, time_steps: int = 0, classes: int = 0, device: torch.device | str = "cpu"):
@@ -61,7 +61,7 @@ class Accuracy:
 
         Args:
             answers: logits after 1 to T steps [T, B, K], or [B, K] of one.
-            labels: [B]; negative where nobody knows.
+            labels: [B]; negative where they are unknown.
             finite: [B], false for samples whose answers mean nothing; by default those with logits that are not finite.
 
         Raises:
@@ -101,7 +101,7 @@ class Accuracy:
             for name, value in vars(self).items():
                 setattr(self, name, value.to(device))
 
-    # what it says
+    # results
 
     @property
     def labelled(self) -> int:
@@ -138,7 +138,7 @@ class Accuracy:
 
     @property
     def per_class(self) -> list[float | None]:
-        """Of each class the share that is recognised in the end; None of a class without samples."""
+        """For each class the share of its samples that the last answer recognises; None for a class without samples."""
         there = (self.confusion.sum(1) + self.undefined).tolist()
         return [right / count if count else None for right, count in zip(self.confusion.diag().tolist(), there, strict=True)]
 
@@ -177,7 +177,7 @@ class Accuracy:
         return made
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; of the confusion matrix what is not zero: [class, answer, how often]."""
+        """For JSON, with the entries of the confusion matrix that are not zero: [class, answer, how often]."""
         places = self.confusion.nonzero()
         counts = self.confusion[tuple(places.T)][:, None]
         return {

@@ -41,6 +41,7 @@ class Constants:
 
 
 def of_integers(bits: int) -> Constants:
-    """Of weights and activations with so many bits, summed in 32 bits: multipliers grow with the square of the bits, from 0.2 pJ at 8."""
+    """Energies for weights and activations of so many bits, summed in 32 bits. A multiplier's grows with the square of the bits, from 0.2 pJ
+    at 8."""
     addition = 0.1
     return Constants(round(0.2 * (bits / 8) ** 2 + addition, 6), addition)

@@ -59,7 +59,7 @@ def all_reached(x: Tensor, fans: Sequence[Tensor], channels: int) -> float:
 
 
 def met(left: Tensor, right: Tensor, steps: int) -> Tensor:
-    """Products of two sides of a matrix product, of which neither is zero if these are 0 where the sides are, and 1 elsewhere.
+    """Sums of the products in a matrix product. If the sides are 1 where some tensors are not zero, it counts products without a zero.
 
     Args:
         left: [..., N, K] or [K]; the leading axis may run over time.

@@ -1,4 +1,4 @@
-"""What networks are measured, converted and calibrated on: every form in which people hold data, as batches of one form."""
+"""Data in every form in which people hold them, as batches of one form for measuring, converting and calibrating networks."""
 # Shapes: T time steps, B batch, C channels, H W pixels.
 
 import inspect
@@ -105,7 +105,7 @@ class Batch:
 
 
 def batches_of(data: Inputs, model: nn.Module | None = None, *, calibration: bool = False) -> Iterator[Batch]:
-    """The batches in what people hold as data. Whoever measures, converts or calibrates a network takes these forms:
+    """Batches of data in any of these forms, which everything takes that measures, converts or calibrates a network:
 
     - a tensor [B, ...], or [T, B, C, H, W] with the time first: one batch;
     - a pair (x, labels) with a vector of whole numbers, one for each sample: one batch. Two tensors of equally many axes are two batches;
@@ -136,7 +136,7 @@ def batches_of(data: Inputs, model: nn.Module | None = None, *, calibration: boo
 
 
 def first_tensor(args: Sequence, kwargs: Mapping[str, Any]) -> Tensor | None:
-    """The first tensor [...] among a network's arguments, one that is no mask if there is any."""
+    """The first tensor [...] among a network's arguments, masks last."""
     named = sorted(kwargs.items(), key=lambda item: is_mask(item[0]))
     return next((x for x in (*args, *(x for _, x in named)) if isinstance(x, Tensor)), None)
 
@@ -198,7 +198,7 @@ def _is_pair(data) -> bool:
 
 
 def _batches(item, model) -> Iterator[Batch]:
-    """The batches that one batch in any form is: one, or of images of different sizes as many as there are."""
+    """One batch in any form as a `Batch`, or as one for each image if their sizes differ."""
     if isinstance(item, Batch):
         yield item
         return

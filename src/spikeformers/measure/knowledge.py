@@ -32,7 +32,7 @@ class Knowledge:
         self.full_weights: dict[tuple, bool] = {}
 
     def values(self, x: Tensor) -> Values:
-        """What is known of a tensor's [...] values; measured ones are forgotten if it was written into since."""
+        """The `Values` of a tensor [...]; what was measured is forgotten if the tensor was written into since."""
         values = known_of(x)
         if values is not None:
             if values.data is False and self.written and self._shares_storage(x):

@@ -91,7 +91,7 @@ class Ledger:
         operation.count(what, by_step.tolist() if isinstance(by_step, Tensor) else by_step, self.known.step)
 
     def _spread(self, operation: Operation, what: str, number: float, like: Tensor) -> None:
-        """Counts a number of which every time step of a tensor has its equal share."""
+        """Counts a number, equally shared by the time steps of a tensor."""
         steps = self.known.steps(like, self.known.values(like).steps)
         self._count(operation, what, [number / steps] * steps)
 
@@ -148,8 +148,8 @@ class Ledger:
                 self.maps[name] = spikes[:, : self.maps_of].mean((0, 2), dtype=torch.float32).cpu()
 
     def _levels_of(self, sides: Sequence) -> int | None:
-        """Which side of a product holds the spikes, if those may be several thresholds: the first of whole numbers, rather one that a
-        neuron emitted. None if spikes are single, or there are none."""
+        """The place of the side of a product that holds whole numbers of spikes, preferably one that a neuron emitted. None if either side
+        holds single spikes, or none holds whole numbers."""
         found = [(i, self.known.values(side)) for i, side in enumerate(sides) if isinstance(side, Tensor)]
         kinds = [(i, values) for i, values in found if values.data and values.kind is not None]
         if any(values.kind in ("binary", "ternary") for _, values in kinds):

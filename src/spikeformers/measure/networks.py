@@ -29,7 +29,7 @@ class Stepped(nn.Module):
 
     @abstractmethod
     def constants(self) -> list[Tensor]:
-        """Tensors that it computes with and that are neither parameters nor buffers."""
+        """Tensors [...] that it computes with besides its parameters and buffers."""
 
     @abstractmethod
     def watch(self, watcher: Callable[[Tally], None]) -> RemovableHandle:

@@ -91,7 +91,8 @@ class Operation:
         return f"{self.module or '(the model itself)'}: {self.name}" + f" {self.index + 1}" * bool(self.index)
 
     def adds(self, integers: str) -> bool:
-        """Whether a product is made of additions: of spikes, or of whole numbers that count as so many thresholds ("levels")."""
+        """Whether a product is charged as additions, since one side holds spikes, or whole numbers that count as so many thresholds
+        ("levels")."""
         if self.category not in PRODUCTS or self.category == "normalisation":
             return False
         return self.spike_fed or (integers == "levels" and any(operand.kind == "integer" for operand in self.data))
@@ -100,7 +101,7 @@ class Operation:
         """What it costs at each time step, by CHARGES.
 
         Args:
-            integers: what becomes of products of whole numbers: "mac", multiplications, or "levels", so many additions.
+            integers: how products of whole numbers are charged: as multiplications ("mac"), or as so many additions ("levels").
         """
         found = {"additions": summed(self.counted.get("additions", []), self.counted.get("biases", []), padded=True)}
         dense = self.counted.get("dense", [])

@@ -129,14 +129,14 @@ class Recorder(TorchDispatchMode):
         self.length, self.known.batch, self.known.step = length, samples_of(x), 0
 
     def run(self, *args: Any, **kwargs: Any) -> list[Any]:
-        """Follows one forward pass on these arguments, of which tensors are [B, ...] or [T, B, C, H, W]: what the model answers, or a network that runs
-        step by step after each step."""
+        """Follows one forward pass on these arguments, whose tensors are [B, ...] or [T, B, C, H, W]. Returns the model's answer in a list;
+        a network that runs step by step has an answer after each step."""
         with self.recording(*args, **kwargs):
             return list(self.model.answers(*args, **kwargs)) if isinstance(self.model, Stepped) else [self.model(*args, **kwargs)]
 
     @property
     def integers(self) -> str:
-        """What becomes of products of whole numbers, see `Operation.charged`: additions where neurons emit several thresholds, or
+        """How products of whole numbers are charged, see `Operation.charged`: as additions where neurons emit several thresholds, or
         thresholds of either sign."""
         return "levels" if any(operand.kind in ("ternary", "integer") for operand in self.neurons.values()) else "mac"
 

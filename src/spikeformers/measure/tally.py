@@ -46,7 +46,7 @@ class Tally:
             row = self.rows[place] = longer
         return row
 
-    # what it says
+    # results
 
     @property
     def time_steps(self) -> int:

@@ -59,7 +59,7 @@ class Values:
         self.forget()
 
     def forget(self) -> None:
-        """What was measured no longer holds."""
+        """Forgets what was measured."""
         self.kind = self.active = self.levels = self.counts = self.version = None
 
 
@@ -67,23 +67,23 @@ _NAME = "_spike_values"
 
 
 def known_of(x: Tensor) -> Values | None:
-    """What `note` has noted at a tensor [...]."""
+    """What `note` has attached to a tensor [...]."""
     return getattr(x, _NAME, None)
 
 
 def note(x: Tensor, values: Values) -> None:
-    """Notes at a tensor [...] what is known of its values."""
+    """Attaches to a tensor [...] what is known of its values."""
     setattr(x, _NAME, values)
 
 
 def forget(x: Tensor) -> None:
-    """Takes off a tensor [...] what `note` has noted."""
+    """Takes off a tensor [...] what `note` has attached."""
     if hasattr(x, _NAME):
         delattr(x, _NAME)
 
 
 def version(x: Tensor) -> int:
-    """How often a tensor [...] was written into; 0 of inference tensors, of which torch does not know."""
+    """How often a tensor [...] was written into; 0 for inference tensors, for which torch does not count."""
     return 0 if x.is_inference() else x._version
 
 
@@ -113,7 +113,7 @@ def widest(kinds: Sequence[str]) -> str:
 
 
 def turned(values: Values) -> Values:
-    """The same values in another arrangement: what is known of pixels is no longer."""
+    """The same values in another arrangement, so that counts of pixels no longer hold."""
     new = copy.copy(values)
     new.counts = None
     return new

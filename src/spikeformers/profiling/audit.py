@@ -1,4 +1,4 @@
-"""Whether a network needs additions only: every product that real data goes through, and what it multiplies."""
+"""Whether a network needs nothing but additions: a list of all products that data goes through, and of their operands."""
 
 from dataclasses import asdict, dataclass
 
@@ -44,9 +44,9 @@ class Finding:
     Attributes:
         module: path of the module that computes it.
         operation: the operator for people.
-        operands: what is multiplied: kinds of data, "weight" or "number".
+        operands: the sides of the product: kinds of data, "weight" or "number".
         share: of all operations of the network, in [0, 1].
-        reason, remedy: why it counts, and what can be done about it.
+        reason, remedy: why it is no addition, and how to make it one.
     """
 
     module: str
@@ -71,7 +71,7 @@ class Audit:
         offending: those that need multiplications, largest share first.
         allowed: the exceptions that deployment knows how to deal with: layers that read the network's analog input itself, and
             averages, whose constant factor belongs into the next threshold or is dropped before an argmax; bilinear doubling.
-        passing: all others, with the kinds of what they read.
+        passing: all others, with the kinds of their operands.
         silent: places that read nothing but zeros, so that their inputs were judged by the operators before them.
         samples: how many samples went through.
         outside: modules whose own operators are not looked at: of detectors, what resizes images and reckons with boxes.

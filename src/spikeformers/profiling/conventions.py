@@ -83,8 +83,8 @@ def _is_chain(module: nn.Module) -> bool:
 
 
 def _merged(module: nn.Module, name: str, operation: Operation, layer: Layer) -> Layer | None:
-    """The row of the one convolution that re-parameterisation makes of several, in the place of the first of them; without
-    operations for the others; None for what is not part of it."""
+    """The row of an operation inside a chain of convolutions that re-parameterisation makes one of: the first operation is charged for
+    all of it, the others have none. None for operations that are not part of it."""
     part = operation.module[len(name) + 1 :]
     depthwise = module.depthwise
     if isinstance(module, SepConv):

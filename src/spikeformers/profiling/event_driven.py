@@ -53,20 +53,20 @@ class EventDrivenRun:
         return lines
 
     def to_dict(self) -> dict:
-        """For JSON, in which there is no infinity: a limit that is none is null."""
+        """For JSON, which has no infinity: a missing limit is null."""
         numbers = [asdict(layer) for layer in self.layers]
         finite = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in numbers]
         return asdict(self) | {"layers": finite}
 
 
 def network_behind(model: nn.Module) -> nn.Module:
-    """The network that is followed: in place of an event-driven one that which it was made of."""
+    """The network to follow: for an event-driven one the merged or converted network that it was made from."""
     return model.merged if isinstance(model, (EventDriven, EventDrivenConverted)) else model
 
 
 @torch.no_grad()
 def time_event_driven(driven: EventDriven | EventDrivenConverted, batch: Batch, rounds: int = 5) -> EventDrivenRun:
-    """Runs the network and the merged or converted one that it stands for on a batch, in turns.
+    """Runs an event-driven network and the merged or converted one that it was made from on a batch, in turns.
 
     Args:
         driven: the event-driven network.

@@ -1,4 +1,4 @@
-"""Operations and the memory that they need, beside the same network without spikes, quantised to as many bits."""
+"""Operations and memory traffic, beside those of the same network without spikes at the same number of bits."""
 # Symbols: b bits of a weight or activation, p bits of a membrane potential, S synaptic operations.
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class BreakEven:
 
     Attributes:
         energy, twin: mJ of a sample, spiking and of the quantised dense twin.
-        memory: of the former what is spent on moving bits.
-        rate: mean thresholds per value and step that layers read, now; zero padding aside.
+        memory: the part of the former that is spent on moving bits.
+        rate: mean thresholds per value and step that layers read, without zero padding.
         equal: the rate at which the two take as much, everything that does not depend on it being as it is; None if that alone takes more.
     """
 

@@ -17,7 +17,8 @@ class Footprint:
         connection_sparsity: share of zeros among the weights of convolutions and linear layers.
         activation_sparsity: share of zeros among the outputs of neurons, over all samples and time steps.
         dense, effective_macs, effective_acs: synaptic operations per sample in convolutions and linear layers, biases and zero padding
-            aside: all of them; those of two non-zero sides where the input holds other values than spikes; and where it holds spikes.
+            aside: all of them; those of two non-zero sides where the input holds other values than spikes; and the same where it holds
+            spikes.
     """
 
     footprint: int
@@ -29,7 +30,7 @@ class Footprint:
 
 
 def footprint(counts: Counts, recorder: Recorder) -> Footprint:
-    """Of a network that was followed."""
+    """The footprint of a network that was followed."""
     model = counts.model
     weights = [m.weight for m in model.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))]
     stored = [*model.parameters(), *model.buffers()]

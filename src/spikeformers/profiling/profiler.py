@@ -110,8 +110,7 @@ def _last_stage(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def _answers(model: nn.Module, outputs: list, last: list[Tensor]) -> Tensor | None:
-    """The logits after 1, 2, ..., T steps [T, B, K], or of the last alone if the model does not give the others away; None of what is no
-    classifier."""
+    """The logits after 1, 2, ..., T steps [T, B, K], or after the last alone if the model gives no others; None if it is no classifier."""
     outputs = [x.get("logits") if isinstance(x, Mapping) else x for x in outputs]  # those of Hugging Face
     if not isinstance(outputs[-1], Tensor) or outputs[-1].ndim != 2:
         return None

@@ -82,7 +82,7 @@ class Profile:
 
     @property
     def accuracy_per_step(self) -> list[float] | None:
-        """Of the logits averaged over the first 1, 2, ..., T steps; of the last alone if the model does not give the others away."""
+        """Accuracy of the logits averaged over the first 1, 2, ..., T steps, or of the last alone if the model gives no others."""
         return self.answers and self.answers.per_step
 
     @property
@@ -339,13 +339,13 @@ def _described(module: nn.Module | None) -> str:
 
 
 def counts_of(model: nn.Module, recorder: Recorder, rates: dict | None = None, assumed=None) -> Counts:
-    """What was followed, for the presets; with the rates of neurons and operands if they are assumed.
+    """The counts of a recorder, for the presets.
 
     Args:
         model: the network.
         recorder: that has followed it.
         rates: firing rates of neurons by name, if not those that were followed.
-        assumed: says the rate of an operation's operand, if not what was measured.
+        assumed: the function that gives the rate of an operation's operand instead of the measured one.
     """
     operations = list(recorder.operations.values())
     steps = max((operation.steps for operation in operations if operation.category == "neuron"), default=1)

@@ -9,7 +9,7 @@ from .._files import read_text
 from .._options import misfit
 
 FORMAT = 1
-SMALLEST, LARGEST = 1e-30, 1e30  # of what a network can cost; what is drawn of it takes sums and powers of ten
+SMALLEST, LARGEST = 1e-30, 1e30  # of a cost; the page adds costs up and takes their logarithms
 
 
 class Totals(TypedDict):
@@ -134,7 +134,7 @@ class SavedDrivenLayer(TypedDict):
 
 
 class SavedDriven(TypedDict):
-    """Times of the event-driven network and of the one that it stands for."""
+    """Times of the event-driven network and of the one that it was made from."""
 
     milliseconds: float
     merged_milliseconds: float

@@ -1,4 +1,4 @@
-"""Merging for deployment: what is linear in eval mode and has no neuron in between becomes one operation.
+"""Merging for deployment: linear operations of eval mode without a neuron in between become one operation.
 
 A batch normalisation in eval mode is y = s x + t, with s = gamma / sqrt(var + eps) and t = beta - mean * s. It goes into the
 convolution or linear layer in front of it, RepConv and SepConv become fewer convolutions, the scale of the attention becomes a
@@ -39,7 +39,7 @@ class MergeChoices:
     Attributes:
         repconv: RepConv as one 3x3 (9 C^2 weights instead of 2 C^2 + 9 C).
         sepconv: SepConv's depthwise 7x7 and second 1x1 as one 7x7 (98 C^2 weights instead of 2 C^2 + 98 C).
-        kept: modules that were left apart because something hangs there that would vanish, and what.
+        kept: modules that were not merged, and the hook or the like on them that would have vanished.
     """
 
     repconv: bool
@@ -64,7 +64,7 @@ def merge(
 
     Merged are: ConvBN, RepConv, SepConv, the scale of SDSA-3 and SDSA-4, the second head of a distilled model, and in any
     nn.Sequential, of any model, a BatchNorm directly behind a convolution, a transposed convolution or a linear layer. A
-    BatchNorm1d behind a linear layer is taken to see [N, C], and the merged layer refuses [N, L, C], of which BN normalises L. A
+    BatchNorm1d behind a linear layer is taken to see [N, C], and the merged layer refuses [N, L, C], whose axis L the BN would normalise. A
     BatchNorm that is called in any other way stays.
 
     The result is in eval mode and of the same class: features, intermediates and steps are asked for as before. It computes with
@@ -76,7 +76,7 @@ def merge(
 
     Args:
         model: any module; it is left as it is.
-        cost: what is to be small. "cpu": the time on a CPU, that is operations; the weights of 2-d convolutions also take the
+        cost: the quantity to keep small. "cpu": the time on a CPU, that is operations; the weights of 2-d convolutions also take the
             memory format channels_last, which CPUs compute faster, whatever the format of the images. "neuromorphic": the
             operations on other values than spikes: with membrane shortcuts every convolution but the first sees spikes,
             though weights and operations are more.
@@ -109,7 +109,7 @@ def merge(
 
 
 class OfVectors(nn.Identity):
-    """What stands where a BatchNorm1d was that went into the linear layer before it. Of [N, L, C] that one normalised L, not C."""
+    """Takes the place of a BatchNorm1d that was merged into the linear layer before it, and refuses [N, L, C], whose axis L it normalised."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 2:
@@ -121,7 +121,7 @@ class OfVectors(nn.Identity):
 
 
 def _walk(module: nn.Module, choices: MergeChoices, done: dict[nn.Module, nn.Module]) -> nn.Module:
-    """Merges the children, then the module; one that is registered in several places once."""
+    """Merges the children, then the module, each once even if it is registered in several places."""
     if module not in done:
         for name, child in module._modules.items():
             if child is not None:

@@ -15,7 +15,7 @@ def shrink(
 ) -> SpikingBackbone:
     """A copy of the model whose stages run for fewer and fewer time steps.
 
-    Where the stages are is what the model declares in `feature_info`. Between two stages of different length sits a
+    The model declares its stages in `feature_info`. Between two stages of different length sits a
     `layers.TimestepShrink`, which is new and has to be trained; the weights of the model are kept, but not those of earlier shrinking.
 
     Args:

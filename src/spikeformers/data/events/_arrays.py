@@ -1,4 +1,4 @@
-"""NumPy files as strangers may write them: what they state is compared with what they hold before memory is taken for it."""
+"""NumPy files from strangers: the sizes that they state are compared with their bytes before memory is taken for them."""
 
 import math
 import os
@@ -27,13 +27,13 @@ def must_be_a_file(path: Path):
         OSError: it does not exist, or cannot be looked at.
     """
     about = os.stat(path)
-    if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):  # whoever opens a folder says so
+    if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):  # opening a folder is an error anyway
         raise Refused(f"cannot open {path}: it is a pipe, a device or the like; give a file")
     if about.st_size > AMPLE and getattr(about, "st_blocks", about.st_size) * 512 * RATIO < about.st_size:
         with open(path, "rb") as file:
             hole = file.seek(
                 0, getattr(os, "SEEK_HOLE", os.SEEK_END)
-            )  # file systems may keep few blocks for what they compress
+            )  # a file system that compresses keeps fewer blocks
         if hole < about.st_size:
             raise Refused(f"cannot read {path}: nearly all of its {about.st_size:,} bytes are a hole that nobody wrote")
 
@@ -54,7 +54,8 @@ def must_be_worth(size: int, path: Path):
 
 
 class Arrays:
-    """The arrays of an .npz or .npy file (the latter's name is empty): `held` says their types and shapes, of which none is read yet."""
+    """The arrays of an .npz or .npy file (the latter's name is empty): `held` has their types and shapes, known before any values
+    are read."""
 
     def __init__(self, path: str | Path):
         self.path, self.held, self.members = Path(path), {}, {}

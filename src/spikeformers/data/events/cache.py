@@ -18,10 +18,10 @@ VERSION = 2  # of the frames: a change of a reader, of `integrate` or of `Saccad
 
 class FrameCache:
     """Frames [T, 2, H, W] of counts under a name that is a hash of what they were made from: the parameters, and the
-    file's path below `root`, size and time of modification. Whoever changes one of these gets other frames.
+    file's path below `root`, size and time of modification. If one of these changes, other frames are made.
 
     Several processes may use one folder: a file is written under a temporary name and renamed when it is complete, so
-    that a writer that is killed leaves at most a hidden temporary file behind. A file that cannot be read is as good as none.
+    that a writer that is killed leaves at most a hidden temporary file behind. A file that cannot be read is made anew.
 
     Args:
         folder: where the frames lie; made if missing.
@@ -70,7 +70,7 @@ class FrameCache:
             if dtype.kind not in "iu" or shape not in (None, stated):
                 return None
             return arrays.read(["frames"], dense=True)["frames"]  # the archive's checksum finds damage
-        except Exception:  # whatever NumPy and zipfile raise at what is damaged: it is as good as none
+        except Exception:  # damaged files make NumPy and zipfile raise many kinds; frames are made anew then
             return None
 
     def store(self, path: Path, span: tuple[int, int] | None, frames: np.ndarray):

@@ -139,7 +139,7 @@ class EventData(Measured):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of a sample: (T, 2, H, W). Where neither sensor nor img_size is known, as of `events`, the first training file says.
+        """(T, 2, H, W) of a sample. Where neither sensor nor img_size is known, as with the name `events`, the first training file tells.
 
         Raises:
             ValueError: that file does not say, or there is none.

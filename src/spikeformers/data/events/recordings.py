@@ -112,7 +112,7 @@ class Recordings:
         for path in self.parts:
             try:
                 events = read_events(path)
-            except UNREADABLE:  # whoever reads it for its frames says so
+            except UNREADABLE:  # it is reported when its frames are made
                 continue
             return self.framing.sensor_of(events, path)
         raise ValueError(f"none of the {len(self.parts)} event files can be read, such as {self.where(0)}")

@@ -66,8 +66,8 @@ class Convert:
 
 
 class Shorten:
-    """Of a strip more than LONGEST times as long as wide, its middle. A test image is cut from there, but resized as a whole before:
-    1 x 60,000 pixels would become 224 x 13 million."""
+    """Cuts the middle out of a strip more than LONGEST times as long as wide. A test image is cut from there anyway, but the whole strip
+    would be resized before: 1 x 60,000 pixels to 224 x 13 million."""
 
     def __call__(self, image: Image.Image) -> Image.Image:
         most = LONGEST * min(image.size)

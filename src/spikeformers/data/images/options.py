@@ -149,7 +149,7 @@ class ImageData(Measured):
         return TorchvisionImages(self.name, root, training)
 
     def transform(self, training: bool):
-        """From a Pillow image to a tensor [C, H, W]: augmenting, or the one for testing.
+        """From a Pillow image to a tensor [C, H, W], augmented in training.
 
         Raises:
             ValueError: timm does not know the policy of auto_augment.

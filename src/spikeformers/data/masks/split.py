@@ -65,7 +65,7 @@ class Masks:
         try:
             with image_header(self.mask_file(0)) as mask:
                 mode = mask.mode
-        except UNREADABLE:  # whoever asks for it will see why
+        except UNREADABLE:  # it is reported when the image is asked for
             return
         check_mode(mode, self.mask_file(0))
 
@@ -87,7 +87,7 @@ class Masks:
                 with image_header(self.files[index]) as image:
                     size = image.size
                 classes = self.meaning.classes_of(mask_values(self.mask_file(index), size)[0], self.mask_file(index))
-            except UNREADABLE:  # whoever asks for it will see why
+            except UNREADABLE:  # it is reported when the image is asked for
                 continue
             pixels += np.bincount(classes.ravel(), minlength=IGNORED + 1)
             looked_at += 1

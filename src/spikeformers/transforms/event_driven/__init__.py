@@ -129,7 +129,7 @@ class EventDriven(SelfCounting):
         return super()._apply(fn, recurse)
 
     def _forget(self, *_) -> None:
-        """Weights are about to change or have: plans and what was prepared for them are made again."""
+        """Forgets plans and what was prepared for them, since weights change."""
         self._plans.clear()
         self._weights.clear()
         self._last = None

@@ -19,7 +19,7 @@ class Calibration:
 
     Attributes:
         whole: the chains of convolutions that are faster as one.
-        limits: by layer, up to which density it is faster event-driven.
+        limits: by layer, the density up to which it is faster event-driven.
         milliseconds: by layer: event-driven without spikes and with those of the calibration, and dense.
     """
 
@@ -61,8 +61,8 @@ def calibrate(build: Callable[..., Plan], x: Tensor) -> Calibration:
 
 
 def limit(density: float, silent_ms: float, event_ms: float, dense_ms: float) -> float:
-    """The density up to which a layer is faster event-driven, its time then being a line through that without spikes and that at
-    `density`; where it hardly depends on the density, always or never.
+    """The density up to which a layer is faster event-driven, if its time is a straight line through the times without spikes and at
+    `density`. Where the time hardly depends on the density, the layer is always faster, or never.
 
     Args:
         density: share of ones that was measured at.
@@ -76,7 +76,8 @@ def limit(density: float, silent_ms: float, event_ms: float, dense_ms: float) ->
 
 
 def _passes(plan: Plan, x: Tensor, way: str) -> tuple[list[float], list]:
-    """Least milliseconds of every step over some passes in which all layers run "event" or "dense", and what torch has made in the last."""
+    """For every step the least milliseconds over some passes in which all layers run "event" or "dense", and the tensors that torch made in
+    the last pass."""
     carry_out = [getattr(step, way) if isinstance(step, DrivenLayer) else step for step in plan.steps]
     times: list[list[float]] = [[] for _ in carry_out]
     for turn in range(ROUNDS):
@@ -100,7 +101,7 @@ def _by_chain(plan: Plan, x: Tensor) -> dict[str, float]:
 
 
 def _silent(layer: DrivenLayer, env: list) -> tuple[float, float]:
-    """The density of the layer's input, and what share of its event-driven time remains without any spike; the rest is proportional
+    """The density of the layer's input, and the share of its event-driven time that it takes without any spike. The rest is proportional
     to the density."""
     words = layer.source.packed.words
     kept, density = words.clone(), layer.source.packed.density
@@ -118,7 +119,7 @@ def _silent(layer: DrivenLayer, env: list) -> tuple[float, float]:
 
 
 def least_ms(work: Callable[[], object]) -> float:
-    """Least milliseconds of repetitions: what other programs add is not the layer's."""
+    """The least milliseconds of several repetitions, to leave out the time that other programs take."""
     times = []
     for _ in range(ROUNDS):
         start = time.perf_counter()

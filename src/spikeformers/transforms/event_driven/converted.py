@@ -23,7 +23,7 @@ STEPS = 4  # before a calibration measures: in the first ones neurons fire other
 
 
 class Seen:
-    """A tensor [...], to tell whether it still is what it was.
+    """A tensor [...] as it was once, to tell whether it has changed.
 
     Parameters count how often they were changed. What is computed anew in every pass is compared with a copy.
     """
@@ -33,7 +33,7 @@ class Seen:
         self.x, self.version = x if counts or x is None else x.detach().clone(), x._version if counts else None
 
     def same(self, x: Tensor | None) -> bool:
-        """Whether x [...] is what was seen."""
+        """Whether x [...] is the tensor that was seen, unchanged."""
         if x is None or self.x is None:
             return x is self.x
         if self.version is not None:
@@ -130,7 +130,7 @@ class EventDrivenConverted(Converted):
     converted network's own, in the form "spikes". Modules and parameters are shared with it.
 
     Attributes:
-        merged: the converted network; where the compiled kernels are missing this is as it.
+        merged: the converted network, which this one equals where the compiled kernels are missing.
         precision: of the weights of event-driven layers.
         limits: found at calibration, and the times behind them: see `SignedLayer`.
     """
@@ -213,7 +213,7 @@ class EventDrivenConverted(Converted):
             self._measures = False
 
     def layers(self) -> list[LayerReport]:
-        """Which layers ran how in the last step, in the order in which they were met first. Empty before the first."""
+        """How each layer ran in the last step, in the order of their first calls. Empty before the first step."""
         return [report(layer, layer.density) for _, layer in self._layers.values() if layer is not None]
 
     def memory(self) -> dict[str, int]:

@@ -109,7 +109,7 @@ class _PerStep(nn.Module):
         self.model, self.options = model, {"per_step": True} if per_step else {}
 
     def forward(self, x: Tensor) -> Tensor:
-        # what hooks compute from parameters becomes part of the graph, but the module keeps what it had
+        # attributes that hooks compute from parameters become part of the graph, and are put back in the module afterwards
         kept = [(vars(module), name) for module in self.model.modules() for name in computed(module) if name in vars(module)]
         kept = [(attributes, name, attributes[name]) for attributes, name in kept]
         try:
@@ -121,7 +121,7 @@ class _PerStep(nn.Module):
 
 @contextlib.contextmanager
 def _without_listeners(model: nn.Module):
-    """Inside, hooks that only listen do not: what they do must not become part of a plan."""
+    """Inside, hooks that only listen are off, so that their work does not become part of a plan."""
     kept = [(module, module._forward_pre_hooks, module._forward_hooks) for module in model.modules()]
     for module, before, after in kept:
         module._forward_pre_hooks, module._forward_hooks = (

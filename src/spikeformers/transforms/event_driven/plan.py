@@ -107,7 +107,7 @@ class MapStep:
 
 @dataclass
 class DrivenNeurons:
-    """Neurons at run time: [B, C, H, W] of them, and the calls that let them fire, of which one is carried out."""
+    """Neurons [B, C, H, W] at run time, and the calls that let them fire, one of which is carried out."""
 
     name: str
     shape: tuple[int, ...]
@@ -117,7 +117,7 @@ class DrivenNeurons:
 
 @dataclass
 class Room:
-    """Memory for the spikes as numbers of whichever layer runs dense."""
+    """Memory for spikes as numbers, shared by all layers that run dense."""
 
     numel: int = 0
     tensor: Tensor | None = None

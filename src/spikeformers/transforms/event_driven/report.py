@@ -26,7 +26,7 @@ class LayerReport:
 
 
 def report(layer, density: float) -> LayerReport:
-    """Of a layer of either kind of network; without a calibration it has no limit and no times."""
+    """The report of a layer of either kind of network; without a calibration it has no limit and no times."""
     _, event, dense = layer.milliseconds or (float("nan"),) * 3
     limit = float("inf") if layer.limit is None else layer.limit
     return LayerReport(layer.name, layer.operation, layer.way, density, limit, event, dense)

@@ -1,4 +1,4 @@
-"""Attention of spikes (TCSA: STA, ICLR 2024): what was sent so far stands for what will have been sent, and is corrected later."""
+"""Attention of spikes (TCSA: STA, ICLR 2024): the spikes sent so far stand for all that will be sent, and later ones correct the result."""
 # Shapes: T time steps, B batch, h heads, N queries, M keys, d channels of a head.
 
 import math
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def mask_of(mask: Tensor | None, causal: bool, logits: Tensor) -> Tensor | None:
-    """What is added to the logits [..., N, M] so that queries see only the keys that they may.
+    """The addend of the logits [..., N, M] that hides keys from queries.
 
     Args:
         mask: to be added, or true where a key may be seen; None for no restriction.

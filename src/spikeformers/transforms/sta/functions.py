@@ -1,4 +1,4 @@
-"""Functions that torch has no name for. Like its own they tell a `Rate` that they were called, so that one neuron transmits each."""
+"""Functions for which torch has no name. Like torch's own they announce themselves to a `Rate`, so that one neuron transmits each."""
 
 import torch
 from torch import Tensor

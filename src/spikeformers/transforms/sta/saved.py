@@ -114,7 +114,7 @@ def _described(config: dict, path: Path) -> tuple[NetworkSource, torch.dtype]:
 
 
 class _WeightsOnMeta(TorchFunctionMode):
-    """Tensors to be filled are made on the meta device, unlike the small ranges from which torchvision's RegNets compute their widths."""
+    """Makes tensors that will be filled on the meta device, but not small ranges, from which torchvision's RegNets compute their widths."""
 
     filled = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 

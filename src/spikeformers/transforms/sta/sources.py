@@ -21,7 +21,7 @@ INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # by
 
 @dataclass(frozen=True)
 class NetworkSource:
-    """What makes a network again, its weights aside.
+    """The names and options by which a network is made again, without its weights.
 
     Attributes:
         library: timm, torchvision or transformers.

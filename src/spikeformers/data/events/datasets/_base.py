@@ -38,7 +38,7 @@ class Options(Protocol):
     framing: Framing
 
     def frame_cache(self, kind: type[FrameCache] = FrameCache, **parameters) -> FrameCache | None:
-        """Where frames are kept; `parameters` are what decides them besides the options."""
+        """Where frames are kept, which depend on `parameters` besides the options."""
         ...
 
 

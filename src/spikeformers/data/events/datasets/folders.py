@@ -9,8 +9,8 @@ from ._layout import by_class, class_names
 
 @register_dataset("events")
 class EventFolders(EventDataset):
-    """train/CLASS/* and val/CLASS/* in any format that is read; those of train alone where data.folds divides them. The sensor is what data.sensor
-    or the files say."""
+    """train/CLASS/* and val/CLASS/* in any format that is read; train/CLASS/* alone where data.folds divides them. The sensor's size is
+    that of data.sensor, or else the one that the files state."""
 
     layout = "event folders look like {root}/train/CLASS/1.aedat4 and {root}/val/CLASS/1.aedat4"
 

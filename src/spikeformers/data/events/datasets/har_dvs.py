@@ -61,7 +61,7 @@ class HARDVS(EventDataset):
         wanted = self.listed["train" if training else "test"]
         return [
             Recording(known.get(path, path), label[path.parent.name]) for path in wanted
-        ]  # reading tells what is missing
+        ]  # a missing one is an error when it is read
 
     def source(self, training):
         recordings = self.recordings(training)

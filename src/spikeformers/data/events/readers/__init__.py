@@ -1,8 +1,8 @@
 """Event files: one function reads every format, whatever wrote it and wherever the file was cut.
 
 The binary formats are decoded here with numpy because the libraries that read them stop at the first event outside the
-sensor, or give nothing of a file that was cut. h5py, hdf5plugin, lz4 and zstandard do what is not about events; they are
-imported when a file needs them. A family of formats is a file of this package, and a row of FORMATS.
+sensor, or give nothing of a file that was cut. h5py, hdf5plugin, lz4 and zstandard read containers and decompress;
+they are imported when a file needs them. A family of formats is a file of this package, and a row of FORMATS.
 """
 
 import re

@@ -37,7 +37,7 @@ def named(names: Collection[str]) -> list[str] | None:
 
 
 def must_be_columns(stated: Sequence[tuple[np.dtype, tuple[int, ...]]]):
-    """Looks at the types and shapes of t, x, y, p before what they state is read.
+    """Checks the types and shapes of t, x, y, p before their values are read.
 
     Raises:
         ValueError: they are no four rows of numbers of one length.

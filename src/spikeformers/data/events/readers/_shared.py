@@ -19,8 +19,8 @@ AGAIN = "copy or download it again"
 LARGEST = 1 << 22
 """Pixels of a sensor, four times those of the largest event camera; more are taken for damage."""
 JITTER = 1000
-"""Microseconds by which times may run back without a word, since cameras and the software behind them do not hand on events in
-perfect order."""
+"""Microseconds by which times may run back without an error, since cameras and their software do not hand on events in perfect
+order."""
 HEADER = 1 << 20
 """Bytes of a text header."""
 
@@ -126,8 +126,8 @@ def records(data: memoryview, dtype: object, start: int = 0) -> tuple[np.ndarray
 
 
 def unwrapped(counter: np.ndarray, bits: int) -> np.ndarray:
-    """A counter [N] of so many bits as int64: it overflowed where it falls from its last eighth to its first. Where it falls otherwise, it
-    was reset or is damaged."""
+    """A counter [N] of so many bits, as int64 without overflows. One is where the counter falls from its last eighth to its first; another
+    fall means that it was reset or is damaged."""
     counter = counter.astype(np.int64)
     eighth = 1 << (bits - 3)
     first, last = counter < eighth, counter >= 7 * eighth

@@ -38,7 +38,7 @@ def read_aedat2(path: Path) -> Events:
     address = events["address"].astype(np.int64)
     if re.search(r"\bv2e\b", text):
         return _v2e(path, t, address, dropped)
-    for bits, few in ((16, 20), (15, 4)):  # bit 15 marks synchronisation, of which there is little
+    for bits, few in ((16, 20), (15, 4)):  # bit 15 marks synchronisation, which is rare
         wide = int(np.count_nonzero(address >> bits))
         if wide > max(1, len(address) // few):
             raise ValueError(
@@ -57,8 +57,8 @@ def read_aedat2(path: Path) -> Events:
 
 
 def _v2e(path, t, address, dropped):
-    """v2e's three cameras, of which it states none: DAVIS of 346 x 260 or 240 x 180, which leave the lowest 10 bits free, and a DVS of
-    640 x 480. Its axes run from the lower right."""
+    """v2e's three cameras, whose names are in no file: DAVIS of 346 x 260 or 240 x 180, which leave the lowest 10 bits free, and a DVS
+    of 640 x 480, whose axes run from the lower right."""
     if not (address & 0x3FF).any():
         marks = address & 0x80000400 != 0
         t, address = t[~marks], address[~marks]
@@ -219,8 +219,8 @@ def _field(buffer, number, size=None):
 
 
 def _decompressor(compression):
-    """A function of a packet and the most bytes that it may become, of which more is an error: a packet's own word for it is not
-    believed."""
+    """A function that unpacks a packet and refuses to make more bytes of it than its second argument, whatever size the packet itself
+    states."""
     if compression == 0:
         return lambda packet, most: packet
     if compression in (1, 2):

@@ -88,7 +88,7 @@ def multi_head_attention(
 
 
 def _padding(given, keys, heads):
-    """Both masks of nn.MultiheadAttention, where True means hidden, as what is added to the logits."""
+    """Both masks of nn.MultiheadAttention, where True means hidden, as one addend of the logits."""
     mask, hidden = plain(given.get("attn_mask")), plain(given.get("key_padding_mask"))
     if mask is not None:
         if mask.dtype == torch.bool:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 CELLS = 1 << 12  # equal parts of a fit's interval, with knots in between: a value's piece is looked up, not searched
 GRID = 4 * CELLS + 1  # points to fit and to measure on
-PART = 1 << 20  # values that are evaluated at a time: what is held for them fits into a cache
+PART = 1 << 20  # values that are evaluated at a time, so that intermediate ones fit into a cache
 
 
 class Approximator(nn.Module):

@@ -156,8 +156,8 @@ def _named(name, behind, kwargs):
 
 
 def _scales(left, right, matrices):
-    """Where the thresholds of two sides of spikes are multiplied to: the sum of the left, the sum of the right, and what comes of spikes
-    on the right (None if nothing); None if they differ along other axes."""
+    """Factors by which the thresholds of both sides enter: for the sum of the left, for the sum of the right, and for the products with
+    new spikes on the right (None if there is none). None altogether if thresholds differ along other axes."""
     if not all(isinstance(x, Rate) and x.kind.factors for x in (left, right)):
         return None
     a, b = left.kind.factors[1], right.kind.factors[1]

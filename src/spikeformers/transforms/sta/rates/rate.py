@@ -17,17 +17,17 @@ RUNNING: ContextVar["Run"] = ContextVar("run")
 
 @dataclass(frozen=True)
 class Kind:
-    """What is known of a `Rate`.
+    """Properties of a `Rate`.
 
     Attributes:
         spikes: a neuron emitted it, and it was only moved since.
         analog: it follows from the network's input without a neuron in between: products read it as it is.
         constant: it is the same at every step.
-        axes: along which the channels lie; None if nobody knows. Found at calibration alone, from what functions say (the channels of a
+        axes: along which the channels lie; None if that is unknown. Found at calibration alone, from what functions say (the channels of a
             linear layer are its result's last axis) and from where they are moved, never from a position: an axis of samples or
             tokens, whose number may change, is none.
         factors: whole numbers and thresholds whose product it is, of spikes in the form "spikes".
-        total: of a softmax, which is sent as exponentials: the mean of their sum, by which what they weight is divided.
+        total: for the weights of a softmax, which are sent as exponentials: the mean of their sum, which divides the weighted result.
     """
 
     spikes: bool = False

@@ -195,7 +195,7 @@ def function(run: "Run", name: str, func: Callable, args: tuple, kwargs: dict, r
 
 
 def softmax(run: "Run", args: tuple, kwargs: dict) -> Rate:
-    """Exponentials below the largest of each row, as in `attention.tcsa`: what they weight is divided by their sum.
+    """Exponentials relative to the largest of each row, as in `attention.tcsa`; the result that they weight is divided by their sum.
 
     Args:
         run: the network's state.
