@@ -4,7 +4,7 @@
     spikeformers convert vit_tiny_patch16_224 --kwargs "$(cat runs/vit_cifar10.json)" --weights runs/vit_cifar10.safetensors \
         --data.name mosaics --data.root FOLDER --data.img_size 32 --data.crop_pct 1 --samples 0
 
-FOLDER holds mosaics, see `Mosaics` in src/spikeformers/data/images.py, or torchvision's copy with --data cifar10.
+FOLDER holds mosaics, see `Mosaics` in src/spikeformers/data/images/mosaics.py, or torchvision's copy with --data cifar10.
 """
 
 import argparse
