@@ -12,19 +12,9 @@ import torch
 from PIL import Image
 
 from spikeformers.data import ImageData, TestSet
-from spikeformers.data.reading import (
-    FORMATS,
-    class_folders,
-    files_in,
-    of_a_tool,
-    read_image,
-    regular_file,
-    stored_image,
-    upright,
-    upright_array,
-    upright_boxes,
-    upright_image,
-)
+from spikeformers.data.listing import class_folders, files_in, of_a_tool
+from spikeformers.data.orientation import upright, upright_array, upright_boxes
+from spikeformers.data.reading import FORMATS, read_image, regular_file, stored_image, upright_image
 
 RAMP = np.linspace(0, 1, 48 * 64).reshape(48, 64)
 

@@ -1,12 +1,9 @@
-"""Reading what a stranger's folders hold: the one way to open an image file, and which names are no data."""
+"""The one way to open an image file, whatever a stranger has put into it."""
 # Shapes: H W pixels.
 
 import errno
-import os
 import struct
-import warnings
 import zlib
-from collections.abc import Callable, Collection, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from io import BytesIO
@@ -17,6 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .._files import regular_file
+from .orientation import image_orientation, upright
 
 # what decoders raise at broken files; a file that stands for more memory than there is is one of them
 UNREADABLE = (
@@ -31,107 +29,17 @@ UNREADABLE = (
     BadZipFile,
     Image.DecompressionBombError,
 )
-NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM)  # the machine's trouble, which no sample is to blame for
+NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM)  # troubles of the machine, not of the file
 
 # Of Pillow's formats those of photos and masks. Others are recognised by their content, whatever the file is called: EPS would
 # start Ghostscript, and formats without a mark at their beginning take damaged files for pictures.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "DIB")
-TURNS = {  # what EXIF's orientation asks for
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 274, 258, 262, 339  # tags of EXIF and TIFF
+
+
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 LARGEST_16 = 2**16 - 1
-HEADERS = 5000  # photos, evenly spread, whose orientation is looked at when a split is opened; of all if one of them is to be turned
 MOST_MEMORY = 2**30  # bytes for one image; a file of some kilobytes may state any number of pixels
 PIXEL = {"RGB": 4, "1": 5, "L": 5, "P": 5, "I": 17, "F": 17}  # bytes that a pixel of a mode takes until it is RGB
-TOOLS = {  # folders and files that file managers, archivers and notebook servers leave; in lower case
-    "__macosx",
-    "__pycache__",
-    "$recycle.bin",
-    "system volume information",
-    "lost+found",
-    "thumbs.db",
-    "desktop.ini",
-    "icon\r",
-}
-
-
-def of_a_tool(name: str, folder: bool = False) -> bool:
-    """Whether a file or folder of that name is hidden or lies there for a program's sake, and so is neither data nor a class.
-
-    Args:
-        name: without the folders it lies in.
-        folder: it is one; NAS begin the names of theirs with @ or #, as in @eaDir and #recycle.
-    """
-    return name.startswith((".", "@", "#") if folder else ".") or name.lower() in TOOLS
-
-
-def class_folders(folder: Path) -> list[str]:
-    """The names of the folders in `folder` that are classes, sorted. What `of_a_tool` leaves out is said if there are files in it.
-
-    Raises:
-        OSError: there is no such folder.
-    """
-    found = sorted(entry.name for entry in Path(folder).iterdir() if entry.is_dir())
-    left_out = [name for name in found if of_a_tool(name, True) and any((Path(folder) / name).iterdir())]
-    if left_out:
-        warnings.warn(
-            f"{folder}: {_some(left_out)} {'is' if len(left_out) == 1 else 'are'} no class: names that begin with ., @ or #, and "
-            "those that tools give to their folders, are left out",
-            stacklevel=2,
-        )
-    return [name for name in found if not of_a_tool(name, True)]
-
-
-def files_in(folder: Path, suffixes: Collection[str], deep: bool = False) -> tuple[list[Path], list[Path]]:
-    """The files whose names end in one of `suffixes` (in lower case), sorted, and those that do not; without those of tools.
-
-    Args:
-        deep: also in folders below, each folder once.
-    """
-    found, others, seen = [], [], set()
-    for place, folders, names in sorted(os.walk(folder, followlinks=deep)) if deep else _flat(folder):
-        folders[:] = [name for name in folders if not of_a_tool(name, True)]
-        real = os.path.realpath(place)
-        if real in seen or any(of_a_tool(part, True) for part in Path(place).relative_to(folder).parts):
-            continue
-        seen.add(real)
-        for name in sorted(names):
-            if not of_a_tool(name):
-                (found if name.lower().endswith(tuple(suffixes)) else others).append(Path(place, name))
-    return found, others
-
-
-def _flat(folder):
-    with os.scandir(folder) as entries:
-        return [(folder, [], [entry.name for entry in entries if not entry.is_dir()])]
-
-
-def tell_left_out(where: str | Path, files: Sequence[Path], suffixes: Collection[str], why: str = "by name") -> None:
-    """Warns of files that are not read, with their number and the first names; of none if there are none.
-
-    Args:
-        where: the folder, for the message.
-        files: those that are not read.
-        suffixes: in what names of files that are read end.
-        why: they are left out.
-    """
-    if files:
-        warnings.warn(
-            f"{where}: {len(files):,} file{'s are' if len(files) > 1 else ' is'} left out {why} ({_some([str(file) for file in files])}); "
-            f"what is read ends in {', '.join(sorted(suffixes))}",
-            stacklevel=3,
-        )
-
-
-def _some(names):
-    return ", ".join(names[:3]) + f" and {len(names) - 3:,} more" * (len(names) > 3)
 
 
 @cache
@@ -252,49 +160,6 @@ def read_image(path: str | Path) -> Image.Image:
         raise ValueError(f"cannot read the image {path} ({error}); check that it is a complete image file") from None
 
 
-def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """An image turned as EXIF's orientation asks."""
-    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
-
-
-def upright_array(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """The same of an array [..., H, W]."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(-1, -2)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[..., ::-1, :]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[..., ::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def upright_boxes(boxes: np.ndarray, orientation: int, width: float, height: float) -> np.ndarray:
-    """The same of boxes [N, 4] (left, top, right, bottom) in an image whose stored `width` and `height` are given.
-
-    Args:
-        boxes: in the image as it is stored.
-        orientation: 1 to 8, as EXIF says.
-        width, height: of the image as it is stored.
-    """
-    left, top, right, bottom = boxes.T
-    if orientation in (5, 6, 7, 8):
-        left, top, right, bottom, width, height = top, left, bottom, right, height, width
-    if orientation in (3, 4, 7, 8):
-        top, bottom = height - bottom, height - top
-    if orientation in (2, 3, 6, 7):
-        left, right = width - right, width - left
-    return np.stack([left, top, right, bottom], 1)
-
-
-def image_orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8, of a loaded image; 1 where it is damaged."""
-    try:
-        value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF, at which Pillow raises many kinds, says nothing
-        return 1
-    return value if type(value) is int and value in TURNS else 1
-
-
 def header_orientation(source: str | Path | BytesIO) -> tuple[tuple[int, int], int]:
     """Width and height of an image as it is stored and EXIF's orientation, 1 to 8, without reading its pixels.
 
@@ -306,58 +171,6 @@ def header_orientation(source: str | Path | BytesIO) -> tuple[tuple[int, int], i
         # Pillow turns TIFF files itself, and in PNG files that do not state EXIF before the pixels would read these
         says = image.format != "TIFF" and (image.format != "PNG" or {"exif", "Raw profile type exif"} & image.info.keys())
         return image.size, image_orientation(image) if says else 1
-
-
-def tells_nothing(orientation: int, width: int, height: int) -> bool:
-    """Whether annotations of a photo have the same size before and after it is turned as EXIF's orientation asks.
-
-    Args:
-        orientation: EXIF's, from 1 to 8.
-        width, height: of the photo in pixels.
-    """
-    return orientation in (2, 3, 4) or orientation in (5, 6, 7, 8) and width == height
-
-
-def drawn_as_stored(where: str | Path, photos: Sequence[Path], stated: Callable[[int], tuple[int, int] | None]) -> bool:
-    """Whether annotations whose size does not tell were drawn on the photos as they are stored, instead of upright.
-
-    The photos of the split whose annotations tell decide by their majority; without any it is no. A warning says for how many
-    photos this had to be decided, and how it was.
-
-    Args:
-        where: the folder or file of the annotations, for the message.
-        photos: of the split.
-        stated: the width and height of the annotations of photo i; None if they cannot be read or say how they are to be turned.
-    """
-    count = min(len(photos), HEADERS)
-    some = [place * len(photos) // count for place in range(count)]
-    found = [_how_drawn(photos[index], index, stated) for index in some]
-    if any(found) and count < len(photos):
-        found += [_how_drawn(photos[index], index, stated) for index in sorted({*range(len(photos))}.difference(some))]
-    unclear, stored, upright_ones = (found.count(kind) for kind in ("unclear", "as stored", "upright"))
-    if unclear:
-        way = "as it is stored" if stored > upright_ones else "turned upright"
-        why = f"as {max(stored, upright_ones):,} of the {stored + upright_ones:,} are whose size tells"
-        warnings.warn(
-            f"{where}: {unclear:,} photo{'s are' if unclear > 1 else ' is'} to be mirrored or turned (EXIF's orientation), and the size of "
-            f"the annotations does not tell whether they were drawn before or after; they are taken for drawn on the photo {way}, "
-            f"{why if stored + upright_ones else 'as most tools show it'}. If that is wrong, turn the photos' pixels and remove the orientation",
-            stacklevel=3,
-        )
-    return stored > upright_ones
-
-
-def _how_drawn(photo, index, stated):
-    try:
-        size, orientation = header_orientation(photo)
-        given = stated(index) if orientation != 1 else None
-    except UNREADABLE:  # it is reported when the image is asked for
-        return None
-    if given is None or given not in (size, size[::-1]):
-        return None
-    if tells_nothing(orientation, *size):
-        return "unclear" if given == size else None
-    return "as stored" if given == size else "upright"
 
 
 def _signed(image):

@@ -28,8 +28,9 @@ import numpy as np
 from PIL import Image
 
 from .._files import umask, write_atomically
+from .listing import of_a_tool
 from .protocols import Source
-from .reading import UNREADABLE, of_a_tool, regular_file, upright_image
+from .reading import UNREADABLE, regular_file, upright_image
 
 __all__ = ["ShardImages", "write_shards"]
 

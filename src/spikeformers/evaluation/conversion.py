@@ -19,8 +19,8 @@ from .._ranges import Range
 from .._signals import listening
 from ..data import ImageData, TestSet
 from ..data.images import SUFFIXES
+from ..data.listing import files_in, tell_left_out
 from ..data.loading import collate
-from ..data.reading import files_in, tell_left_out
 from ..measure import Constants
 from ..transforms.sta import classes_of, convert, logits_of, readable, takes_texts, with_texts
 from ..transforms.sta.convert import check_options as check_conversion

@@ -16,7 +16,8 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from .._files import write_atomically, write_json
-from ..data.reading import files_in, image_suffixes, read_image, tell_left_out
+from ..data.listing import files_in, tell_left_out
+from ..data.reading import image_suffixes, read_image
 from .checkpoint import Trained
 from .dense import detect, segment
 

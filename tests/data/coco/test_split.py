@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from spikeformers.data import CocoData, TestSet, TrainingSet, test_loader, train_loader
-from spikeformers.data.reading import upright_array
+from spikeformers.data.orientation import upright_array
 
 MINIATURE = Path(__file__).parents[4] / "shared" / "data" / "coco_mini"
 SQUARE = [2, 1, 6, 1, 6, 4, 2, 4]  # rows 1 to 3, columns 2 to 5

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from spikeformers.data import TestSet, TrainingSet, test_loader
-from spikeformers.data.reading import upright_array
+from spikeformers.data.orientation import upright_array
 
 IDENTITY = {"mean": (0, 0, 0), "std": (1, 1, 1)}
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..reading import drawn_as_stored, stored_image, tells_nothing, upright, upright_array, upright_boxes
+from ..drawn import drawn_as_stored
+from ..orientation import tells_nothing, upright, upright_array, upright_boxes
+from ..reading import stored_image
 from .annotations import Annotations
 from .outlines import LARGEST_MASKS, Outlines, mask_library
 
@@ -24,7 +26,7 @@ class Coco:
 
     Annotations are taken for those of the upright photo, as most tools show it, where the file states its width and height; where
     it states those of the photo as it is stored, lying on its side, they are turned with it. Sizes do not say which it is for square
-    photos and for those that are stored upside down: the split's other photos decide, see `reading.drawn_as_stored`.
+    photos and for those that are stored upside down: the split's other photos decide, see `drawn.drawn_as_stored`.
 
     Objects whose boxes have no width or no height are left out; `left_out_boxes` counts them. Crowd regions are left out in
     training. The annotations are kept in a few arrays, which worker processes share; masks are drawn when asked for. A warning names the

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from ..reading import class_folders, files_in, tell_left_out, upright_image
+from ..listing import class_folders, files_in, tell_left_out
+from ..reading import upright_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".avif", ".dib")
 
 
 class ImageFolders:
     """Images in folders named after their classes, ROOT/SPLIT/CLASS/*, and in folders below; upright. Folders that are hidden or
-    that tools leave (see `reading.of_a_tool`) are no classes, and files of other names are left out with a warning.
+    that tools leave (see `listing.of_a_tool`) are no classes, and files of other names are left out with a warning.
 
     Raises:
         ValueError: there are no images in folders of classes, or those for training and testing have other classes.

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..reading import NOT_THE_FILE, UNREADABLE, check_memory, image_header, image_orientation, upright_array
+from ..orientation import image_orientation, upright_array
+from ..reading import NOT_THE_FILE, UNREADABLE, check_memory, image_header
 
 if TYPE_CHECKING:
     from .options import MaskData

@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..reading import (
-    UNREADABLE,
-    drawn_as_stored,
-    files_in,
-    header_orientation,
-    image_header,
-    stored_image,
-    tell_left_out,
-    tells_nothing,
-    upright,
-    upright_array,
-)
+from ..drawn import drawn_as_stored
+from ..listing import files_in, tell_left_out
+from ..orientation import tells_nothing, upright, upright_array
+from ..reading import UNREADABLE, header_orientation, image_header, stored_image
 from .classes import class_names
 from .meaning import IGNORED, Meaning, check_mode, mask_values, other_size
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...reading import class_folders, files_in, tell_left_out
+from ...listing import class_folders, files_in, tell_left_out
 from .._arrays import must_be_a_file
 from .._ranks import earlier
 from ..recordings import Recording
