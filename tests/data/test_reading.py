@@ -1,20 +1,14 @@
-"""Opening image files: values of more than 8 bits, orientation, and files that are no pictures or never end; names that are no data."""
+"""Opening image files: values of more than 8 bits, and files that are no pictures or never end."""
 
 import io
 import os
 import struct
-import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from spikeformers.data import ImageData, TestSet
-from spikeformers.data.listing import class_folders, files_in, of_a_tool
-from spikeformers.data.orientation import upright, upright_array, upright_boxes
-from spikeformers.data.reading import FORMATS, read_image, regular_file, stored_image, upright_image
+from spikeformers.data.reading import FORMATS, read_image, regular_file, upright_image
 
 RAMP = np.linspace(0, 1, 48 * 64).reshape(48, 64)
 
@@ -45,7 +39,17 @@ def signed_tiff(values, kind):
     """A TIFF file of whole numbers with a sign, which Pillow reads but does not write."""
     content = values.astype(kind).tobytes()
     height, width = values.shape
-    tags = [(256, width), (257, height), (258, 8 * np.dtype(kind).itemsize), (259, 1), (262, 1), (273, 122), (277, 1), (279, len(content)), (339, 2)]
+    tags = [
+        (256, width),
+        (257, height),
+        (258, 8 * np.dtype(kind).itemsize),
+        (259, 1),
+        (262, 1),
+        (273, 122),
+        (277, 1),
+        (279, len(content)),
+        (339, 2),
+    ]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     return io.BytesIO(b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4) + content)
 
@@ -60,7 +64,9 @@ RAMPS = {
     "16-bit JPEG 2000": lambda: saved(Image.fromarray((RAMP * 65535).astype(np.uint16)), "JPEG2000"),
     "10-bit PPM": lambda: colour_ppm(1023),
     "12-bit PPM": lambda: colour_ppm(4095),
-    "12-bit PPM, plain": lambda: io.BytesIO(b"P2 64 48 4095\n" + b" ".join(b"%d" % value for value in (RAMP * 4095).astype(int).flat)),
+    "12-bit PPM, plain": lambda: io.BytesIO(
+        b"P2 64 48 4095\n" + b" ".join(b"%d" % value for value in (RAMP * 4095).astype(int).flat)
+    ),
     "signed 16-bit TIFF": lambda: signed_tiff(RAMP * 32767, "<i2"),
     "signed 8-bit TIFF": lambda: signed_tiff((RAMP * 127).round(), "i1"),
     "float TIFF": lambda: saved(Image.fromarray(RAMP.astype(np.float32)), "TIFF"),
@@ -107,7 +113,10 @@ def test_black_and_white_of_one_bit():
         ((RAMP * 4).astype(np.float32), "floating-point numbers from 0 to 4, which do not say what is white"),
         ((RAMP - 0.5).astype(np.float32), "floating-point numbers from -0.5"),
         ((RAMP * 2e9).astype(np.int32), "32-bit numbers from 0 to 2e"),
-        ((RAMP * 255).astype(np.int32), "32-bit numbers from 0 to 255, which do not say what is white; give 8 or 16 bits"),
+        (
+            (RAMP * 255).astype(np.int32),
+            "32-bit numbers from 0 to 255, which do not say what is white; give 8 or 16 bits",
+        ),
         ((RAMP * 256).astype(np.int32), "32-bit numbers from 0 to 256"),
         ((RAMP * 100 - 50).astype(np.int32), "32-bit numbers from -50"),
     ],
@@ -140,48 +149,9 @@ def test_values_above_the_largest_that_is_stated_are_refused(magic, largest, kin
 @pytest.mark.parametrize("largest", [100, 32767])
 def test_a_dark_image_stays_dark(largest):
     """No value of another image, nor the brightest of its own, says what is white."""
-    assert np.asarray(upright_image(signed_tiff(np.full((48, 64), largest), "<i2"))).max() == round(largest / 32767 * 255)
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
-def test_photos_are_upright_in_training_tests_and_predictions_alike(tmp_path, form):
-    pixels = np.zeros((32, 48, 3), np.uint8)
-    pixels[:16, :24] = 255  # white above on the left
-    for orientation in range(1, 9):
-        # how a camera that stands so would store the photo: turning it as EXIF asks gives `pixels`
-        stored = next(
-            image
-            for image in (Image.fromarray(np.ascontiguousarray(np.rot90(flip, k))) for flip in (pixels, pixels[:, ::-1]) for k in range(4))
-            if np.array_equal(np.asarray(upright(image, orientation)), pixels)
-        )
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        folder = tmp_path / str(orientation) / "val" / "a"
-        folder.mkdir(parents=True)
-        quality = {"lossless": True} if form == "WEBP" else {"quality": 100} if form == "JPEG" else {}
-        stored.save(folder / f"1.{form.lower()}", form, exif=exif, **quality)
-        data = ImageData("folder", str(tmp_path / str(orientation)), img_size=32, crop_pct=1.0, mean=(0,) * 3, std=(1,) * 3)
-        seen = TestSet(data)[0][0]
-        assert torch.equal(seen, data.read(folder / f"1.{form.lower()}"))
-        assert np.abs(np.asarray(read_image(folder / f"1.{form.lower()}"), int) - pixels).mean() < 3
-        assert seen[:, :16, :8].mean() > 0.95 and seen[:, 16:].mean() < 0.05
-
-
-def test_arrays_and_boxes_turn_as_images_do():
-    mask = np.zeros((5, 7), np.uint8)
-    mask[1:3, 2:6] = 1
-    for orientation in range(1, 9):
-        turned = upright_array(mask, orientation)
-        assert np.array_equal(turned, np.asarray(upright(Image.fromarray(mask), orientation)))
-        rows, columns = np.nonzero(turned)
-        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        assert upright_boxes(np.array([[2, 1, 6, 3]]), orientation, 7, 5).tolist() == [box]
-
-
-def test_a_damaged_orientation_says_nothing():
-    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\xff\xff\xff\xff\xff\xff\xff"
-    image, orientation = stored_image(saved(Image.new("RGB", (4, 2)), "JPEG", exif=exif))
-    assert image.size == (4, 2) and orientation == 1
+    assert np.asarray(upright_image(signed_tiff(np.full((48, 64), largest), "<i2"))).max() == round(
+        largest / 32767 * 255
+    )
 
 
 def test_no_program_is_started(tmp_path, monkeypatch):
@@ -203,7 +173,11 @@ def test_photos_with_a_second_picture_are_read():
 def test_what_never_ends_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     (tmp_path / "folder.png").mkdir()
-    for path, message in ((tmp_path / "a.png", "a pipe or a device"), (tmp_path / "folder.png", "a folder"), ("/dev/zero", "a pipe or")):
+    for path, message in (
+        (tmp_path / "a.png", "a pipe or a device"),
+        (tmp_path / "folder.png", "a folder"),
+        ("/dev/zero", "a pipe or"),
+    ):
         with pytest.raises(ValueError, match=message):
             read_image(path)
     with pytest.raises(ValueError, match="a pipe or"), regular_file(tmp_path / "a.png"):
@@ -217,7 +191,9 @@ def test_small_files_that_stand_for_many_pixels_are_refused():
         upright_image(io.BytesIO(b"P6 60000 60000 255\n" + bytes(100)))
 
 
-@pytest.mark.parametrize("error", [MemoryError("no room"), OverflowError("too large"), KeyError("name"), ZeroDivisionError()])
+@pytest.mark.parametrize(
+    "error", [MemoryError("no room"), OverflowError("too large"), KeyError("name"), ZeroDivisionError()]
+)
 def test_whatever_a_decoder_raises_is_an_unreadable_file(tmp_path, monkeypatch, error):
     def fails(*_, **__):
         raise error
@@ -226,58 +202,6 @@ def test_whatever_a_decoder_raises_is_an_unreadable_file(tmp_path, monkeypatch, 
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fails)
     with pytest.raises(ValueError, match=f"cannot read the image .*{type(error).__name__}"):
         read_image(tmp_path / "a.png")
-
-
-def test_names_that_are_no_data(tmp_path):
-    for name in (".ipynb_checkpoints", "__MACOSX", "Thumbs.db", "._1.jpg", ".DS_Store"):
-        assert of_a_tool(name)
-    for name in ("@eaDir", "@tmp", "#recycle", "#snapshot", "$RECYCLE.BIN", ".git"):
-        assert of_a_tool(name, folder=True)
-    for name in ("cat", "_other", "eaDir", "2.5", "a@home", "c#"):
-        assert not of_a_tool(name) and not of_a_tool(name, folder=True)
-    assert not of_a_tool("@friend.jpg") and not of_a_tool("#1.jpg")
-    for name in ("b", "a", ".hidden", "@eaDir"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "1.png").touch()
-    with pytest.warns(UserWarning, match=r"\.hidden, @eaDir are no class"):
-        assert class_folders(tmp_path) == ["a", "b"]
-
-
-def test_files_are_found_in_folders_below_and_no_link_leads_round(tmp_path):
-    for name in ("2.png", "10.PNG", "sub/1.png", ".x/1.png", "__MACOSX/1.png", "sub/._1.png", "note.txt", "sub/b.gif"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "sub" / "round").symlink_to(tmp_path)
-    relative = [[str(path.relative_to(tmp_path)) for path in paths] for paths in files_in(tmp_path, (".png",), deep=True)]
-    assert relative == [["10.PNG", "2.png", "sub/1.png"], ["note.txt", "sub/b.gif"]]
-    assert [path.name for path in files_in(tmp_path, (".png",))[0]] == ["10.PNG", "2.png"]
-
-
-def pictures(root, names):
-    for split in ("train", "val"):
-        for name in names:
-            path = Path(root, split, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (8, 8)).save(path, "PNG")
-    return ImageData("folder", str(root), img_size=8)
-
-
-def test_what_is_no_class_or_no_image_is_said(tmp_path):
-    data = pictures(tmp_path, ["cat/1.png", "dog/1.png", ".ipynb_checkpoints/1.png", "dog/2.heic", "dog/.3.png", "stray.png"])
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        samples = TestSet(data)
-    texts = [str(warning.message) for warning in caught]
-    assert samples.classes == ["cat", "dog"] and len(samples) == 2
-    assert any("1 file is left out by name" in text and "2.heic" in text and ".3.png" not in text for text in texts)
-    assert any("1 file is left out for lying in no class's folder" in text and "stray.png" in text for text in texts)
-    assert any(".ipynb_checkpoints is no class" in text for text in texts)
-
-
-def test_a_class_without_images_is_named(tmp_path):
-    data = pictures(tmp_path, ["cat/1.png", "dog/1.heic"])
-    with pytest.raises(ValueError, match=r"in the class folder dog of .*; there are files of other names, such as .*1.heic"):
-        TestSet(data)
 
 
 @pytest.mark.parametrize("mode, side", [("L", 15_000), ("RGB", 16_500), ("F", 8_100)])
