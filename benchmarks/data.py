@@ -24,7 +24,7 @@ from spikeformers import create_model
 from spikeformers.data import ImageData, TrainingSet, train_loader
 from spikeformers.data.events import Events, integrate
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "cifar10_cpu.yaml"
+RECIPE = Path(__file__).parents[1] / "src" / "spikeformers" / "recipes" / "cifar10_cpu.yaml"
 
 
 def recording(count: int, side: int) -> Events:

@@ -51,8 +51,8 @@ from spikeformers.data import TestSet
 from spikeformers.data.loading import collate
 from spikeformers.evaluation import load_trained
 from spikeformers.kernels import spike_conv
-from spikeformers.kernels.lif import lif
-from spikeformers.kernels.lif.reference import _charge, _fire
+from spikeformers.kernels.lif import Dynamics, lif
+from spikeformers.kernels.lif.reference import _fire
 from spikeformers.neurons import LIF, Neuron
 from spikeformers.transforms.event_driven import EventDriven
 from spikeformers.transforms.event_driven.calibration import Choices
@@ -179,11 +179,10 @@ class PlainNeuron(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, ...] -> spikes [T, ...], from rest."""
-        ours, tau = self.ours, self.ours.time_constant()
-        dynamics = spike_conv.Fire(tau, ours.v_threshold, ours.decay_input, ours.reset).dynamics()
+        dynamics = self.ours.dynamics
         v, spikes = x.new_zeros(()), []
         for now in x.unbind():
-            fires, v = _fire(_charge(now, v, tau, dynamics.integration), ours.v_threshold, dynamics.soft_reset)
+            fires, v = _fire(dynamics.equation.charge(now, v, dynamics.tau), dynamics.v_threshold, dynamics.soft_reset)
             spikes.append(fires.to(x.dtype))
         return torch.stack(spikes)
 
@@ -534,7 +533,7 @@ def single_layer(shape: Shape, density: float) -> dict[str, Callable[[], object]
         return runnable(spike_conv.call(packed, prepared, padding=padding, out=out), prepared, packed, out), out
 
     neuron = runnable(
-        spike_conv.call(None, None, addends=(drive,), like=(tuple(drive.shape), drive.dtype), neuron=spike_conv.Fire(), fired=packed),
+        spike_conv.call(None, None, addends=(drive,), like=(tuple(drive.shape), drive.dtype), neuron=Dynamics(), fired=packed),
         drive,
         packed,
     )  # fmt: skip

@@ -19,10 +19,9 @@ from snntorch import surrogate as snntorch_surrogate
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor
 
-from spikeformers.kernels.lif import lif, reference, status
-from spikeformers.kernels.lif.reference import Dynamics
+from spikeformers.kernels.lif import Dynamics, lif, reference, status
 
-DYNAMICS = Dynamics(integration=0, v_threshold=1.0, soft_reset=False, surrogate=0, alpha=4.0)
+DYNAMICS = Dynamics()
 
 
 def spikingjelly_lif():
@@ -54,7 +53,7 @@ def snntorch_lif():
 
 def compiled_reference():
     """Our plain PyTorch autograd.Function under torch.compile."""
-    return torch.compile(lambda x: reference.lif(x, None, 2.0, DYNAMICS)[0], fullgraph=True)
+    return torch.compile(lambda x: reference.lif(x, None, DYNAMICS)[0], fullgraph=True)
 
 
 CONTENDERS = {
@@ -62,7 +61,7 @@ CONTENDERS = {
     "spikeformers": lambda x: lif(x, return_v=False)[0],
     "spikeformers, with v": lambda x: lif(x)[0],
     "reference, compiled": compiled_reference(),
-    "reference": lambda x: reference.lif(x, None, 2.0, DYNAMICS)[0],
+    "reference": lambda x: reference.lif(x, None, DYNAMICS)[0],
     "SpikingJelly": spikingjelly_lif(),
     "snnTorch": snntorch_lif(),
 }

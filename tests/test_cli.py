@@ -19,7 +19,7 @@ from spikeformers.cli import main
 from spikeformers.data import ImageData
 from spikeformers.models import shipped as shipped_module
 
-RECIPE = str(Path(__file__).parents[1] / "recipes" / "digits.yaml")
+RECIPE = str(Path(__file__).parents[1] / "src/spikeformers/recipes/digits.yaml")
 QUICK = [
     *("--training.epochs", "1", "--training.warmup_epochs", "0", "--data.batch_size", "256"),
     *("--model.kwargs.dims", "[8,8,8,8]", "--model.kwargs.depths", "[0,0,0,1,0]", "--trainer.accelerator", "cpu"),
@@ -287,7 +287,7 @@ def test_doctor(capsys):
 
 
 def test_doctor_says_how_to_get_what_is_missing(capsys, monkeypatch):
-    monkeypatch.setattr("spikeformers.cli._installed", lambda name: name != "lightning")
+    monkeypatch.setattr("spikeformers.cli.doctor._installed", lambda name: name != "lightning")
     assert main(["doctor"]) == 0
     assert "pip install 'spikeformers[train]'" in capsys.readouterr().out
 
@@ -314,7 +314,7 @@ def test_train_without_its_extra(says, monkeypatch):
     ("argv", "message"),
     [
         (["trian"], "unknown verb 'trian'; did you mean train?"),
-        (["train"], "give a recipe, such as --config recipes/digits.yaml"),
+        (["train"], "give a recipe, such as --config digits"),
         (["train", "--config", "none.yaml"], "none.yaml"),
         (["train", "--config", RECIPE, "--epochs", "3"], "unknown option --epochs; did you mean --training.epochs?"),
         (["train", "--config", RECIPE, "--data.batch", "3"], "unknown option --data.batch; did you mean --data.batch_size"),
@@ -388,7 +388,8 @@ def test_warnings_are_one_line_for_people(tmp_path):
         [
             "import sys, warnings",
             "from spikeformers import cli",
-            r"cli.VERBS['list'] = lambda argv: warnings.warn('an odd\nfile')",
+            "from spikeformers.cli._verb import Verb",
+            r"cli.VERBS['list'] = Verb('list', lambda call: warnings.warn('an odd\nfile'))",
             "sys.exit(cli.main(['list']))",
         ]
     )

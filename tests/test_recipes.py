@@ -14,7 +14,7 @@ from spikeformers.models import create_model
 from spikeformers.training.learner import peak_lr
 from spikeformers.training.recipe import Recipe
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[1] / "src" / "spikeformers" / "recipes").glob("*.yaml"))
 DENSE = [path for path in RECIPES if path.stem.startswith(("mask_rcnn", "semantic_fpn"))]
 
 
@@ -26,7 +26,7 @@ def recipe_of(path):
 def test_a_recipe_says_what_it_takes(path):
     header = path.read_text().partition("seed:")[0]
     assert all(line.startswith("#") for line in header.splitlines())
-    for word in ("command ", "source ", "cost ", f"recipes/{path.name}"):
+    for word in ("command ", "source ", "cost ", f"--config {path.stem}"):
         assert word in header, f"{path.name} does not say its {word}"
     assert "result " in header or "expected " in header
 

@@ -7,6 +7,7 @@ from . import (
     measure as measure,
     models as models,
     neurons as neurons,
+    plots as plots,
     profiling as profiling,
     tasks as tasks,
     training as training,

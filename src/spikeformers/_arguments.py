@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ._options import LARGEST_SIZE
+from ._options import LARGEST_SIZE, shown
 from ._ranges import Range
 
 MOST = LARGEST_SIZE
@@ -74,15 +74,6 @@ def check_argument(name: str, value: object, kind: object) -> object:
         raise ValueError(f"{name} must be {_words(kind)}, not {shown(value)}") from None
     except _OutOfRange as error:
         raise ValueError(f"{name} must be {error}, not {shown(value)}") from None
-
-
-def shown(value: object) -> str:
-    """A value for an error message, cut off where it is long."""
-    try:
-        text = repr(value)
-    except Exception:  # a number of too many digits, nesting without end, an object whose own repr fails
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 class _OutOfRange(ValueError):

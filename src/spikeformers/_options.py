@@ -103,7 +103,10 @@ def shown(value: Any) -> str:
     brief.maxstring = brief.maxother = brief.maxlong = 60
     brief.maxlist = brief.maxtuple = 8
     brief.maxlevel = 3
-    return brief.repr(os.fspath(value) if isinstance(value, os.PathLike) else value)
+    try:
+        return brief.repr(os.fspath(value) if isinstance(value, os.PathLike) else value)
+    except Exception:  # a number of too many digits, an object whose own repr fails
+        return f"a {type(value).__name__}"
 
 
 def _first(values, hints):

@@ -1,15 +1,36 @@
 """Spiking neurons as modules: they hold constants, and their learnable ones, and call the kernel. No state is kept."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial, reduce
-from typing import cast
+from typing import Generic, Self, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
 
 from ._arguments import Positive, checked
-from .kernels.lif import ALPHA, lif
+from .kernels.lif import Arithmetic, Dynamics, run
+
+Value = TypeVar("Value")
+
+
+class _Constant(Generic[Value]):
+    """An attribute of a neuron that lies in its dynamics. It can be set, and is checked then."""
+
+    def __set_name__(self, owner: type, name: str):
+        self.name = name
+
+    @overload
+    def __get__(self, neuron: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, neuron: "Neuron", owner: type) -> Value: ...
+    def __get__(self, neuron: "Neuron | None", owner: type) -> Value | Self:
+        return self if neuron is None else getattr(neuron.constants, self.name)
+
+    def __set__(self, neuron: "Neuron", value: Value) -> None:
+        neuron.constants = replace(neuron.constants, **{self.name: value})
 
 
 class Neuron(nn.Module):
@@ -17,37 +38,72 @@ class Neuron(nn.Module):
 
     A forward hook on a Neuron sees its spikes, so the hook's `output.mean()` is its firing rate.
 
+    What a neuron does is its `dynamics`, which the kernels carry out and which says whatever else is asked: how it scales, what it costs. A
+    subclass with another equation overrides `forward` (and `run`, if its state is wanted) in PyTorch; profiles count it as a neuron once it
+    says what it computes, by `arithmetic`.
+
     Args:
         v_threshold: firing threshold, > 0; reaching it exactly fires.
+        integration: how it charges, one of `kernels.lif.INTEGRATIONS`.
+        tau: membrane time constant in time steps, >= 1; for integrations with leak.
         reset: "hard" (to 0) or "soft" (by subtraction).
-        surrogate: "sigmoid", "atan", "rectangle" or "triangle".
+        surrogate: "sigmoid", "atan", "rectangle", "triangle", "erf", "softsign" or "exponential", or a function u -> slope of
+            u = alpha * (h - v_threshold); see `kernels.lif.register_surrogate`.
         alpha: sharpness of the surrogate; None means the customary one.
 
-    Raises:
-        ValueError: a threshold that is not positive, or no such reset or surrogate.
-    """
+    Attributes:
+        constants: the dynamics as far as they are no parameters.
 
-    decay_input = True
+    Raises:
+        ValueError: a constant that is out of range, or no such integration, reset or surrogate.
+    """
 
     @checked
     def __init__(
-        self, v_threshold: float = 1.0, *, reset: str = "hard", surrogate: str = "sigmoid", alpha: Positive | None = None
+        self,
+        v_threshold: float = 1.0,
+        *,
+        integration: str = "leaky",
+        tau: float = 1.0,
+        reset: str = "hard",
+        surrogate: str | Callable[[Tensor], Tensor] = "sigmoid",
+        alpha: Positive | None = None,
     ):
         super().__init__()
-        if surrogate not in ALPHA:
-            raise ValueError(f"surrogate must be one of {', '.join(ALPHA)}, not {surrogate!r}")
-        if reset not in ("hard", "soft"):
-            raise ValueError(f"reset must be 'hard' or 'soft', not {reset!r}")
-        if not v_threshold > 0:
-            raise ValueError(f"v_threshold must be positive, not {v_threshold}")
-        self.v_threshold = v_threshold
-        self.reset = reset
-        self.surrogate = surrogate
-        self.alpha = ALPHA[surrogate] if alpha is None else alpha
+        self.constants = Dynamics(integration, tau, v_threshold, reset, surrogate, alpha)
+
+    @property
+    def dynamics(self) -> Dynamics:
+        """What the kernels carry out: the constants, with what is learnt in its place."""
+        tau = self.time_constant()
+        return replace(self.constants, tau=tau) if isinstance(tau, Tensor) else self.constants
 
     def time_constant(self) -> float | Tensor | None:
         """tau in time steps, a number or, where it is learnt, a tensor []; None for neurons without leak."""
-        raise NotImplementedError
+        return self.constants.time_constant
+
+    v_threshold = _Constant[float]()
+    reset = _Constant[str]()
+    surrogate = _Constant[str]()
+    alpha = _Constant[float]()
+
+    @property
+    def in_kernel(self) -> bool:
+        """Whether the kernels carry out its dynamics; a subclass with a forward of its own may do something else."""
+        return type(self).forward is Neuron.forward and type(self).run is Neuron.run
+
+    def arithmetic(self) -> Arithmetic | None:
+        """What one neuron is charged for a time step; None leaves it to profiles to look at its operators one by one."""
+        return self.constants.arithmetic if self.in_kernel else None
+
+    def behind_scale(self, scale: float) -> "Neuron | None":
+        """A neuron that makes of x what this one makes of scale * x, the gradient included; None if there is none, or it is not known."""
+        scaled = self.constants.scaled(scale) if self.in_kernel else None
+        if scaled is None:
+            return None
+        neuron = copy.deepcopy(self)
+        neuron.constants = scaled
+        return neuron
 
     def run(self, x: Tensor, v: Tensor | None = None, *, return_v: bool = True) -> tuple[Tensor, Tensor]:
         """Spikes [T, ...] and the membrane potential [...] after the last step.
@@ -57,17 +113,7 @@ class Neuron(nn.Module):
             v: potential [...] before the first step; rest if None.
             return_v: whether the potential is wanted; if not, it is empty.
         """
-        return lif(
-            x,
-            v,
-            tau=self.time_constant(),
-            v_threshold=self.v_threshold,
-            decay_input=self.decay_input,
-            reset=self.reset,
-            surrogate=self.surrogate,
-            alpha=self.alpha,
-            return_v=return_v,
-        )
+        return run(x, v, self.dynamics, return_v=return_v)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, ...] -> spikes [T, ...], from rest."""
@@ -91,14 +137,13 @@ class LIF(Neuron):
 
     @checked
     def __init__(self, tau: float = 2.0, v_threshold: float = 1.0, *, decay_input: bool = True, **kwargs):
-        super().__init__(v_threshold, **kwargs)
-        if not tau >= 1:
-            raise ValueError(f"tau must be at least 1 time step, not {tau}; IF has no leak")
-        self.tau = tau
-        self.decay_input = decay_input
+        super().__init__(v_threshold, integration="leaky" if decay_input else "leaky_full_input", tau=tau, **kwargs)
 
-    def time_constant(self) -> float | Tensor:
-        return self.tau
+    tau = _Constant[float]()
+
+    @property
+    def decay_input(self) -> bool:
+        return self.constants.integration == "leaky"
 
     def extra_repr(self) -> str:
         return f"tau={self.tau}, decay_input={self.decay_input}, {super().extra_repr()}"
@@ -122,10 +167,11 @@ class PLIF(LIF):
 
 
 class IF(Neuron):
-    """Integrate-and-fire without leak: h[t] = v[t-1] + x[t]."""
+    """Integrate-and-fire without leak: h[t] = v[t-1] + x[t]. Arguments as for `Neuron`, but for integration and tau."""
 
-    def time_constant(self) -> None:
-        return None
+    @checked
+    def __init__(self, v_threshold: float = 1.0, **kwargs):
+        super().__init__(v_threshold, integration="perfect", **kwargs)
 
 
 class MLF(nn.Module):

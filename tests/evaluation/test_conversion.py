@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from spikeformers import cli
 from spikeformers.cli import main
+from spikeformers.cli._data import say_how_images_are_prepared
 from spikeformers.data import ImageData
 from spikeformers.evaluation import conversion, fetching, load_trained, preprocessing
 from spikeformers.transforms.sta import convert
@@ -232,5 +232,5 @@ def test_it_is_said_how_images_are_prepared_and_who_says_so(tmp_path):
     (tmp_path / "config.json").write_text("[" * 100_000)
     given, said = preprocessing(network, weights)
     with pytest.warns(UserWarning, match=r"mean 0.485, 0.456, 0.406, .*std as given; .*: a guess, since .*model.safetensors does not say; give --data.img_size"):
-        cli._say_how_images_are_prepared(["--data.std", "x"], ImageData(**given), given, said, weights)
+        say_how_images_are_prepared({"std"}, ImageData(**given), given, said, weights)
     assert preprocessing(torch.nn.Linear(2, 2))[1] == "ImageNet's, since nothing says"

@@ -10,18 +10,12 @@ from torch import nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.functional import pil_to_tensor
 
-from spikeformers import create_model, evaluation
+from spikeformers import create_model
 from spikeformers.cli import main
 from spikeformers.data import CocoData, ImageData, MaskData
-from spikeformers.evaluation import Trained, save_trained
-from spikeformers.evaluation.pictures import (
-    PictureFolder,
-    colours,
-    images_among,
-    picture,
-    predict,
-    run_lengths,
-)
+from spikeformers.evaluation import Shown, Trained, predict_any, save_trained
+from spikeformers.evaluation.detection import run_lengths
+from spikeformers.evaluation.pictures import PictureFolder, colours, images_among, picture
 
 NAMES = ["zebra", "bus", "traffic light"]
 
@@ -169,7 +163,7 @@ def photos(tmp_path):
 def test_predict_objects(photos, tmp_path):
     out = tmp_path / "out"
     trained = Trained(Detector(), CocoData(), NAMES)
-    lines = list(predict(trained, photos, out))
+    lines = list(predict_any(trained, photos, Shown(out=out)))
     assert lines == [
         f"{photos[0]}: 1 bus -> {out / 'photo.png'}",
         f"{photos[1]}: nothing reaches the score 0.5 (--threshold), the best is zebra with 0.250 -> {out / 'photo_2.png'}",
@@ -185,14 +179,14 @@ def test_predict_objects(photos, tmp_path):
     assert (bus["class"], bus["label"], bus["score"], bus["box"]) == ("bus", 2, 0.75, [3, 2, 9, 8])
     assert bus["segmentation"]["size"] == [20, 30] and sum(bus["segmentation"]["counts"][1::2]) == 36
     assert json.loads((out / "photo_2.json").read_text())["objects"][0]["class"] == "zebra"  # below the threshold, too
-    assert "1 zebra" in list(predict(trained, photos[1:2], out, threshold=0.2))[0]
+    assert "1 zebra" in list(predict_any(trained, photos[1:2], Shown(out=out, threshold=0.2)))[0]
 
 
 def test_large_photos_are_drawn_as_the_detector_sees_them(tmp_path, monkeypatch):
-    monkeypatch.setattr("spikeformers.evaluation.dense.LARGE_PHOTO", 90 * 150 - 1)
+    monkeypatch.setattr("spikeformers.evaluation.detection.LARGE_PHOTO", 90 * 150 - 1)
     photo, out = tmp_path / "large.png", tmp_path / "out"
     Image.new("RGB", (150, 90), "white").save(photo)
-    (line,) = predict(Trained(Detector(), CocoData(), NAMES), [photo], out)
+    (line,) = predict_any(Trained(Detector(), CocoData(), NAMES), [photo], Shown(out=out))
     assert line == f"{photo}: 1 bus -> {out / 'large.png'}, drawn 60x36"
     numbers = json.loads((out / "large.json").read_text())
     (bus,) = numbers["objects"]
@@ -231,10 +225,8 @@ def test_photos_are_upright(tmp_path, ending):
     def seen_by(model, data):
         inputs = []
         model.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-        if isinstance(data, ImageData):
-            evaluation.predict(Trained(model, data, NAMES[:2]), photo)
-        else:
-            list(predict(Trained(model, data, NAMES), [photo], tmp_path / data.task))
+        names = NAMES[:2] if isinstance(data, ImageData) else NAMES
+        list(predict_any(Trained(model, data, names), [photo], Shown(out=tmp_path / data.task)))
         return inputs[0][0]
 
     class Classifier(nn.Module):
@@ -268,7 +260,7 @@ class Segmenter(nn.Module):
 def test_predict_class_maps(photos, tmp_path):
     out = tmp_path / "out"
     trained = Trained(Segmenter(), MaskData(size=(96, 64)), NAMES)
-    line, _ = predict(trained, photos[:2], out)
+    line, _ = predict_any(trained, photos[:2], Shown(out=out))
     classes = np.asarray(Image.open(out / "photo_classes.png"))
     share = (classes == 0).mean()
     assert classes.shape == (20, 30) and (classes[:, :10] == 2).all() and (classes[:, 20:] == 0).all()
@@ -284,7 +276,7 @@ def test_predict_class_maps(photos, tmp_path):
 
 def test_predict_names_what_it_cannot_read(tmp_path):
     with pytest.raises(ValueError, match="no image file .*missing.png"):
-        list(predict(Trained(Detector(), CocoData(), NAMES), [tmp_path / "missing.png"], tmp_path / "out"))
+        list(predict_any(Trained(Detector(), CocoData(), NAMES), [tmp_path / "missing.png"], Shown(out=tmp_path / "out")))
     assert not (tmp_path / "out").exists()
 
 

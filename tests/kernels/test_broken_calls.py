@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from spikeformers.kernels import lif as lif_module, spike_attention as attention, spike_conv as conv
+from spikeformers.kernels.lif import Dynamics
 from spikeformers.kernels.spike_conv import (
-    Fire,
     Packed,
     Weight,
     native,
@@ -115,7 +115,7 @@ def made(choose):
     spikes = pack((torch.rand(t, b, c, h, w) < 0.5) * torch.randint(1, 3, (t, b, c, h, w)))
     arguments = {"spikes": spikes, "weight": weight, "bias": torch.randn(outputs, dtype=dtype), "stride": (1, 1), "padding": (kernel // 2, kernel // 2)}
     arguments["addends"] = (torch.randn(t, b, outputs, h, w, dtype=dtype),)
-    return arguments | {"neuron": Fire(), "v": torch.randn(b, outputs, h, w, dtype=dtype)}
+    return arguments | {"neuron": Dynamics(), "v": torch.randn(b, outputs, h, w, dtype=dtype)}
 
 
 def mutated(choose, arguments):
@@ -130,8 +130,8 @@ def mutated(choose, arguments):
             changed[name] = choose.choice([broken(choose, value), None])
         elif name == "addends":
             changed[name] = tuple(broken(choose, value[0]) for _ in range(choose.randrange(4)))
-        elif isinstance(value, Fire):
-            changed[name] = forged(Fire, tau=choose.choice([0, -1, 1e300, float("nan"), None]), v_threshold=choose.choice([-1.0, 0.0, 1.0]), decay_input=True, reset="hard")
+        elif isinstance(value, Dynamics):
+            changed[name] = forged(Dynamics, integration=choose.choice(["leaky", "perfect"]), tau=choose.choice([0, -1, 1e300, float("nan")]), v_threshold=choose.choice([-1.0, 0.0, 1.0]), reset="hard")
         elif isinstance(value, tuple):
             changed[name] = choose.choice([choose.choice(NUMBERS), tuple(choose.choice(NUMBERS) for _ in range(choose.randint(1, 3)))])
     return changed
@@ -275,7 +275,7 @@ def test_native_functions_refuse_sizes_that_are_none(seed):
     packed, weight = Packed(words, 70), prepare(torch.randn(70, 70, 3, 3))
     scratch = conv.aligned_room(1 << 22)
     for _ in range(CALLS):
-        given = conv.call(packed, weight, padding=(1, 1), out=out, neuron=Fire(), fired=Packed(words.clone(), 70))
+        given = conv.call(packed, weight, padding=(1, 1), out=out, neuron=Dynamics(), fired=Packed(words.clone(), 70))
         given.scratch = scratch.data_ptr()
         assert conv.scratch_bytes(given) < 1 << 22
         sizes = "planes steps batch height width channels in_words out_height out_width out_channels out_words kernel_height kernel_width stride_height stride_width padding_height padding_width threads dtype weights"  # noqa: E501
@@ -297,7 +297,7 @@ def test_native_functions_refuse_sizes_that_are_none(seed):
         assert whole.spike_attention(ctypes.byref(given)) == -1 == whole.spike_attention_scratch(ctypes.byref(given)), name
 
         x = torch.zeros(3, 40)
-        call = lif_module.native._call(x, None, 2.0, lif_module.Dynamics(0, 1.0, False, 0, 4.0), out=torch.zeros(3, 40), grad_s=x)
+        call = lif_module.native._call(x, None, Dynamics(), out=torch.zeros(3, 40), grad_s=x)
         name = choose.choice(["steps", "n", "integration", "soft_reset", "surrogate", "dtype", "threads", "x", "out"])
         setattr(call, name, None if name in ("x", "out") else choose.choice(HUGE if name in ("steps", "n") else [-(2**31), -1, *[0] * (name == "threads")]))
         lif_library = lif_module.native.load()[0]

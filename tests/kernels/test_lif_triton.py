@@ -20,13 +20,13 @@ from torch.testing import assert_close
 triton = pytest.importorskip("triton", reason="triton is not installed")
 package = importlib.import_module("spikeformers.kernels.lif")
 from spikeformers.kernels.lif import (  # noqa: E402
-    INTEGRATIONS,
     SURROGATES,
+    Dynamics,
     lif,
     reference,
     triton as kernels,  # noqa: E402
 )
-from spikeformers.kernels.lif.reference import Dynamics, compute_dtype  # noqa: E402
+from spikeformers.kernels.lif.reference import compute_dtype  # noqa: E402
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -49,20 +49,16 @@ NEURONS = [
 
 def both(x, v, grads, tau=2.0, alpha=4.0, decay_input=True, reset="hard", surrogate="sigmoid", v_threshold=1.0):
     """(outputs and gradients of the Triton kernels, the same of the reference on the CPU), all on the CPU."""
-    integration = "perfect" if tau is None else "leaky" if decay_input else "leaky_full_input"
-    dynamics = Dynamics(
-        INTEGRATIONS.index(integration), v_threshold, reset == "soft", SURROGATES.index(surrogate), alpha
-    )
+    constants = {"v_threshold": v_threshold, "decay_input": decay_input, "reset": reset, "surrogate": surrogate, "alpha": alpha}
     results = []
     for device in (DEVICE, "cpu"):
         inputs = [t.detach().to(device).requires_grad_() for t in (x, v, tau) if isinstance(t, torch.Tensor)]
         x_, v_ = inputs[0], inputs[1] if v is not None else None
         tau_ = inputs[-1] if isinstance(tau, torch.Tensor) else tau
         if not results:
-            constants = {"decay_input": decay_input, "reset": reset, "surrogate": surrogate, "alpha": alpha}
-            out = lif(x_, v_, tau=tau_, v_threshold=v_threshold, **constants)
+            out = lif(x_, v_, tau=tau_, **constants)
         else:
-            out = reference.lif(x_, v_, 1.0 if tau is None else tau_, dynamics)
+            out = reference.lif(x_, v_, Dynamics.of(tau_, **constants))
         gradients = autograd.grad(out, inputs, [grad.to(device) for grad in grads])
         results.append(([t.detach().cpu() for t in out], [t.cpu() for t in gradients]))
     return results
@@ -238,11 +234,11 @@ class Compiler:
 @pytest.mark.parametrize(
     ("steps", "dtype", "tau", "constants"),
     [
-        (4, torch.float32, 2.0, (0, 1.0, False, 0, 4.0)),
-        (4, torch.float16, 1.5, (1, 1.0, True, 1, 2.0)),
-        (16, torch.bfloat16, torch.tensor(1.5), (0, 1.0, False, 3, 1.0)),
-        (20, torch.float64, torch.tensor(1.5, dtype=torch.float64), (1, 1.0, True, 0, 4.0)),
-        (7, torch.float32, 1.0, (2, 1.0, False, 2, 1.0)),
+        (4, torch.float32, 2.0, {}),
+        (4, torch.float16, 1.5, {"decay_input": False, "reset": "soft", "surrogate": "atan"}),
+        (16, torch.bfloat16, torch.tensor(1.5), {"surrogate": "triangle"}),
+        (20, torch.float64, torch.tensor(1.5, dtype=torch.float64), {"decay_input": False, "reset": "soft"}),
+        (7, torch.float32, None, {"surrogate": "rectangle"}),
     ],
     ids=lambda value: str(value) if isinstance(value, (int, torch.dtype)) else "",
 )
@@ -252,10 +248,9 @@ def test_kernels_compile(steps, dtype, tau, constants, monkeypatch, tmp_path):
     monkeypatch.setattr(kernels, "_forward", Compiler(kernels._forward))
     monkeypatch.setattr(kernels, "_backward", Compiler(kernels._backward))
     x, v, (grad_s, grad_v) = random((steps, 1024), dtype)
-    dynamics = Dynamics(*constants)
-    learnable = isinstance(tau, torch.Tensor)
-    kernels.forward(x, v, tau, dynamics, x, v)
-    kernels.backward(grad_s, grad_v, x, v, tau, dynamics, x, v, torch.empty(()) if learnable else None)
+    dynamics = Dynamics.of(tau, **constants)
+    kernels.forward(x, v, dynamics, x, v)
+    kernels.backward(grad_s, grad_v, x, v, dynamics, x, v, torch.empty(()) if dynamics.learnt else None)
     for kernel in (kernels._forward, kernels._backward):
         wide = re.findall(r"(?:ld|st)\.global\.(v\d)", kernel.assembly)
         assert len(wide) >= 2 * steps if steps <= 8 else wide
@@ -270,4 +265,4 @@ def test_kernels_compile(steps, dtype, tau, constants, monkeypatch, tmp_path):
 def test_a_device_on_which_nothing_compiles_is_not_supported():
     live, sentence = kernels.load(torch.device("cpu"))
     assert not live and "reference" in sentence
-    assert not kernels.supports(torch.zeros(1, 1))
+    assert not kernels.supports(torch.zeros(1, 1), Dynamics())

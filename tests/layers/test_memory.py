@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from spikeformers import create_model
+from spikeformers.kernels.lif import is_emitted
 from spikeformers.layers import compact_spikes, memory, per_step
 from spikeformers.neurons import LIF
 
@@ -97,3 +98,15 @@ def test_nothing_is_done_without_gradients(kept):
     with torch.no_grad(), compact_spikes():
         LIF()(currents(2, 3))
     assert not kept
+
+
+def test_spikes_are_known_by_their_neuron_and_not_by_the_name_of_its_node(kept):
+    """What only looks like it, another operation's output of the same values, is kept as it is."""
+    weight = torch.randn(4, requires_grad=True)
+    with compact_spikes():
+        spikes = LIF()(currents(3, 2, 4))
+        (spikes.clone() * weight).sum().backward(retain_graph=True)
+        assert not any(isinstance(entry, tuple) for entry in kept)
+        (spikes[1:] * weight).sum().backward()
+    assert is_emitted(spikes) and not is_emitted(spikes.detach())
+    assert sum(isinstance(entry, tuple) for entry in kept) == 1

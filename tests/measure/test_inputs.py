@@ -15,6 +15,7 @@ from spikeformers import audit, convert, event_driven, profile, shrink
 from spikeformers.data import EventData, ImageData, TrainingSet
 from spikeformers.evaluation import any_time
 from spikeformers.measure import Batch, batches_of, following, record
+from spikeformers.models.network import Configured
 from spikeformers.profiling import early_exit_curve
 
 LABELS = torch.tensor([0, 1, 2, 3])
@@ -189,8 +190,10 @@ def test_labels_come_back_as_they_are_wanted():
 
 
 def test_images_of_different_sizes_are_batches_of_one():
-    detector = nn.Identity()
-    detector.outside = ()
+    class Detector(Configured, nn.Identity):
+        any_size = True
+
+    detector = Detector()
     small, large = torch.rand(3, 4, 4), torch.rand(3, 8, 8)
     wanted = [([1, 3, 4, 4], None), ([1, 3, 8, 8], None)]
     targets = [{"boxes": torch.rand(1, 4)}] * 2

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from spikeformers.training.classifier import Classifier
+from spikeformers.training.learner import Learner
 from spikeformers.training.recipe import Recipe
 from spikeformers.training.report import Report
 from spikeformers.training.run import train
@@ -44,7 +44,7 @@ def train_with_large_norms(config, folder, resume=False):
 
 def interrupt():
     """Training stops at the second step of the second epoch, behind the saving of its first."""
-    step, prepare = Classifier.training_step, Report.__init__
+    step, prepare = Learner.training_step, Report.__init__
 
     def impatient(self, *args):
         prepare(self, *args)
@@ -57,7 +57,7 @@ def interrupt():
             raise KeyboardInterrupt
         return step(self, batch, index)
 
-    Classifier.training_step = interrupted
+    Learner.training_step = interrupted
 
 
 def worker(rank, port, config, folder, part):

@@ -17,7 +17,7 @@ from spikeformers.data import TestSet
 from spikeformers.data.events import Events, write_events
 from spikeformers.evaluation import evaluate, load_trained, predict
 from spikeformers.models import create_model, save_model
-from spikeformers.training.classifier import Classifier
+from spikeformers.training.learner import Learner
 from spikeformers.training.recipe import Recipe
 from spikeformers.training.run import as_text, train
 
@@ -90,7 +90,7 @@ def test_folds_are_run_one_after_the_other_and_resumed(config, tmp_path, monkeyp
     assert whole["last_accuracy"] == pytest.approx(sum(whole["last_accuracies"]) / 3)
     assert "mean of 3 folds" in as_text(whole)
 
-    step = Classifier.training_step
+    step = Learner.training_step
 
     def interrupted(self, batch, index):
         if self.recipe.data.fold == 2 and self.current_epoch == 1:
@@ -98,11 +98,11 @@ def test_folds_are_run_one_after_the_other_and_resumed(config, tmp_path, monkeyp
         return step(self, batch, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "training_step", interrupted)
+        patch.setattr(Learner, "training_step", interrupted)
         with pytest.raises(KeyboardInterrupt, match="1 of 3 folds are finished, and of fold 2 1 of 2 epochs are kept in .*fold_2"):
             train(recipe, tmp_path / "parts")
     started = []
-    monkeypatch.setattr(Classifier, "on_train_start", lambda self: started.append((self.recipe.data.fold, self.current_epoch)))
+    monkeypatch.setattr(Learner, "on_train_start", lambda self: started.append((self.recipe.data.fold, self.current_epoch)))
     again = train(recipe, tmp_path / "parts", resume=True)
     assert started == [(2, 1), (3, 0)]
     assert again["last_accuracies"] == whole["last_accuracies"]

@@ -87,7 +87,7 @@ def test_a_loss_that_is_no_number_is_named(digits):
     module = _module(Recipe.from_dict(digits), processes=1)
     fine, broken = torch.randn(4, 3, 16, 16), torch.full((4, 3, 16, 16), torch.nan)
     labels = torch.zeros(4, dtype=torch.long)
-    module.loss = lambda batch: batch[0].mean()
+    module.objective.loss = lambda model, batch, epoch: (batch[0].mean(), torch.ones(3))
     for index, x in enumerate((broken, fine, broken)):  # steps lost to half precision
         module.training_step((x, labels), index)
         module.must_be_finite()
@@ -106,7 +106,7 @@ def test_losses_are_lost_across_epochs(digits, monkeypatch):
     digits["training"] |= {"precision": "16-mixed", "epochs": 9}
     digits["data"]["batch_size"] = 700  # two batches
     module = _module(Recipe.from_dict(digits), processes=1)
-    module.loss = lambda batch: torch.tensor(torch.nan)
+    module.objective.loss = lambda model, batch, epoch: (torch.tensor(torch.nan), torch.ones(3))
     for number in range(5):
         module.must_be_finite()
         monkeypatch.setattr(type(module), "current_epoch", 3 + (number + 1) // 2)
@@ -121,7 +121,7 @@ def test_losses_are_lost_across_epochs(digits, monkeypatch):
 def test_nothing_may_be_lost_where_no_step_is_skipped(digits, precision):
     digits["training"]["precision"] = precision
     module = _module(Recipe.from_dict(digits), processes=1)
-    module.loss = lambda batch: torch.tensor(torch.inf)
+    module.objective.loss = lambda model, batch, epoch: (torch.tensor(torch.inf), torch.ones(3))
     module.training_step(None, 0)
     with pytest.raises(ValueError, match="since step 1"):
         module.must_be_finite()

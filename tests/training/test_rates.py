@@ -9,7 +9,7 @@ from spikeformers.neurons import LIF
 from spikeformers.training.rates import rate_penalty, rates_of
 from spikeformers.training.recipe import Training
 
-from .test_classifier import module_of
+from .test_classification import module_of
 
 
 def test_rates_by_hand():
@@ -31,7 +31,7 @@ def test_the_penalty_is_added_to_the_loss(config):
     for weight in (0.0, 2.0):
         torch.manual_seed(0)
         module = module_of(config, rate_penalty=weight, rate_target=0.02)
-        module.mixup = None
+        module.objective.mixup = None
         losses.append(module.training_step((x, labels), 0))
     with rates_of(module.model) as rates:
         module.model(x)
@@ -44,7 +44,7 @@ def test_a_penalised_network_fires_less(config):
     for weight in (0.0, 30.0):
         torch.manual_seed(0)
         module = module_of(config, rate_penalty=weight)
-        module.mixup, optimizer = None, torch.optim.Adam(module.parameters(), 0.01)
+        module.objective.mixup, optimizer = None, torch.optim.Adam(module.parameters(), 0.01)
         for _ in range(15):
             x = torch.rand(8, 1, 16, 16)
             module.training_step((x, (x.mean((1, 2, 3)) > 0.5).long()), 0).backward()

@@ -18,7 +18,8 @@ from spikeformers.data import TestSet
 from spikeformers.evaluation import evaluate, load_trained
 from spikeformers.models import create_model
 from spikeformers.neurons import Neuron
-from spikeformers.training.classifier import Classifier
+from spikeformers.training.classification import ClassificationObjective
+from spikeformers.training.learner import Learner
 from spikeformers.training.recipe import Machine, Recipe
 from spikeformers.training.report import table_columns
 from spikeformers.training.run import InPlace, _processes, as_text, train
@@ -58,14 +59,14 @@ def uninterrupted(whole, recipe):
 
 def interrupt(monkeypatch, how, epoch, batch=1):
     """Makes training call how() in a batch, by default the second, of an epoch (both counted from 0)."""
-    step = Classifier.training_step
+    step = Learner.training_step
 
     def interrupted(self, batch_, index):
         if self.current_epoch == epoch and index == batch:
             how()
         return step(self, batch_, index)
 
-    monkeypatch.setattr(Classifier, "training_step", interrupted)
+    monkeypatch.setattr(Learner, "training_step", interrupted)
 
 
 def test_what_a_run_leaves(uninterrupted, recipe):
@@ -77,7 +78,7 @@ def test_what_a_run_leaves(uninterrupted, recipe):
     assert Recipe.from_dict(yaml.safe_load((uninterrupted / "config.yaml").read_text())) == recipe
     with open(uninterrupted / "metrics.csv", newline="") as file:
         table = list(csv.DictReader(file))
-    assert [row["epoch"] for row in table] == ["1", "2", "3"] and tuple(table[0]) == table_columns(Classifier)
+    assert [row["epoch"] for row in table] == ["1", "2", "3"] and tuple(table[0]) == table_columns(ClassificationObjective)
     assert all(0 < float(row["seconds"]) < 60 for row in table)
     assert list(uninterrupted.glob("tensorboard/events*"))
 
@@ -167,8 +168,8 @@ def test_a_run_continues_within_an_epoch(config, tmp_path, monkeypatch, capsys, 
         with pytest.raises(KeyboardInterrupt, match="1 of 3 epochs"):
             train(recipe, tmp_path / "parts")
     batches = []
-    step = Classifier.training_step
-    monkeypatch.setattr(Classifier, "training_step", lambda *args: batches.append(args[2]) or step(*args))
+    step = Learner.training_step
+    monkeypatch.setattr(Learner, "training_step", lambda *args: batches.append(args[2]) or step(*args))
     capsys.readouterr()
     train(recipe, tmp_path / "parts", resume=True)
     assert batches[0] == kept
@@ -245,9 +246,9 @@ def test_who_says_how_many_processes_there_are(monkeypatch, environment, process
 
 def test_deterministic_mode_lasts_as_long_as_the_run(config, tmp_path, monkeypatch):
     modes = []
-    step = Classifier.training_step
+    step = Learner.training_step
     monkeypatch.setattr(
-        Classifier,
+        Learner,
         "training_step",
         lambda *args: modes.append((torch.are_deterministic_algorithms_enabled(), torch.get_num_threads())) or step(*args),
     )

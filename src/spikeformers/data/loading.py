@@ -3,6 +3,7 @@
 
 import random
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch.utils.data import DataLoader, Subset
@@ -68,6 +69,8 @@ def collate_dense(samples: Sequence[tuple[tuple[torch.Tensor, object], int]]) ->
 
 class Measured:
     """The batches that a configuration gives to measurements of a network, see `measure.batches_of`."""
+
+    classified: ClassVar[bool] = False
 
     def test_batches(self) -> DataLoader:
         """Batches of the test samples, see `test_loader`."""

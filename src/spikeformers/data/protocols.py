@@ -2,7 +2,10 @@
 # Shapes: T time steps, C channels, H W pixels.
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
+
+import torch
 
 
 class Source(Protocol):
@@ -25,8 +28,13 @@ class Source(Protocol):
 
 
 class Data(Protocol):
-    """What a configuration offers; the fields that all of them have."""
+    """What a configuration offers; the fields that all of them have.
 
+    `task` is the name of the task that its samples are for, see `evaluation.task`; `classified` says that a sample's label is its class,
+    and nothing else is known of it.
+    """
+
+    name: str
     batch_size: int
     workers: int
     strict: bool
@@ -35,10 +43,13 @@ class Data(Protocol):
     holdout: int
     repeats: int
     shape: tuple[int, ...]
-    task: str  # classification, detection or segmentation
+    task: str
+    classified: bool
 
     def source(self, training: bool) -> Source: ...
 
     def transform(self, training: bool): ...
 
     def collate(self, samples: Sequence[tuple[object, int]]) -> tuple: ...
+
+    def read(self, path: str | Path) -> torch.Tensor: ...

@@ -38,7 +38,7 @@ class _Samples(Dataset):
             (indices,) = np.nonzero(held_out_of(self.source.labels, data.holdout) == held_out)
             self.indices = indices.tolist()
         self.unreadable = torch.zeros(len(self.indices), dtype=torch.bool).share_memory_()
-        if data.task == "classification":
+        if data.classified:
             self._say_which_classes_are_missing()
 
     def _say_which_classes_are_missing(self):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .._options import fitting
-from ..data import CocoData, EventData, ImageData, MaskData, data_type
+from ..data import Data, EventData, data_type
 from ..models import create_model, save_model
 from ..models._checkpoint import check_options, check_values, planned
 from ..models._input import describe, input_of_run
@@ -26,8 +26,19 @@ class Trained:
     """A model with what its checkpoint says about its data; `data` and `classes` are None if it says nothing."""
 
     model: nn.Module
-    data: ImageData | EventData | CocoData | MaskData | None
+    data: Data | None
     classes: list[str] | None
+
+
+def data_of(trained: Trained) -> Data:
+    """How the images of a model are prepared.
+
+    Raises:
+        ValueError: its checkpoint does not say so.
+    """
+    if trained.data is None:
+        raise ValueError("this checkpoint does not say how its images are prepared; use one that `train` wrote")
+    return trained.data
 
 
 def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
@@ -115,7 +126,7 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
 
 
 def trained_weights(state: dict, early_classifiers: bool = False) -> dict:
-    """Of a checkpoint's `state_dict` by `Classifier` the model's weights: averaged over time if the recipe did so, and without those
+    """Of a checkpoint's `state_dict` by `Learner` the model's weights: averaged over time if the recipe did so, and without those
     of early classifiers, which only training and early exit need, unless they are asked for."""
     averaged = {key.removeprefix("ema.module."): value for key, value in state.items() if key.startswith("ema.module.")}
     weights = averaged or {key.removeprefix("model."): value for key, value in state.items()}

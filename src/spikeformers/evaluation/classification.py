@@ -1,18 +1,24 @@
 """What a classifier answers: accuracy, firing rates, and the classes of single images. Needs no Lightning."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
-from ..data import TestSet, test_loader
+from ..data import Data, TestSet, test_loader
 from ..data.loading import collate
 from ..data.samples import PADDING_LABEL
 from ..measure import Accuracy, Tally, answers_so_far, emissions
 from ..measure.accuracy import TOP
-from .checkpoint import Trained
+from .checkpoint import Trained, data_of
 from .results import FiringRates, NotFinite, at_least_float32, must_have_read, not_finite_text
+from .task import Shown, Task, register_task
+
+MEASURED_TOGETHER = 64
+"""So many samples at most does a model see at once that is measured."""
 
 
 @dataclass
@@ -112,12 +118,23 @@ def predict(trained: Trained, path: str | Path, top: int = 5) -> list[tuple[str,
         ValueError: the file is missing or no image (or recording), the checkpoint does not say how images are prepared, or the answer
             is no finite number.
     """
-    if trained.data is None:
-        raise ValueError("this checkpoint does not say how its images are prepared; use one that `train` wrote")
-    x, _ = collate([(trained.data.read(path), 0)])
+    x, _ = collate([(data_of(trained).read(path), 0)])
     logits = trained.model.eval()(x, per_step=True).mean(0)[0]
     if not (x.isfinite().all() and logits.isfinite().all()):
         raise ValueError(f"{path} holds or leads to numbers that are not finite (NaN or infinite), which are no answer")
     probabilities = logits.softmax(-1)
     best, classes = probabilities.topk(min(top, len(probabilities))), trained.classes
     return [(classes[index] if classes else f"class {index}", value) for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+
+
+def _predicted(trained: Trained, paths: Sequence[str | Path], shown: Shown) -> Iterator[str]:
+    for path in paths:
+        best = predict(trained, path, shown.top)
+        yield f"{path}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in best)
+
+
+def _batches(samples: Dataset, data: Data) -> DataLoader:
+    return DataLoader(samples, min(data.batch_size, MEASURED_TOGETHER), num_workers=data.workers, collate_fn=collate)
+
+
+register_task(Task("classification", evaluate, _predicted, _batches, event_driven=True))

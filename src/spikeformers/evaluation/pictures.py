@@ -15,11 +15,9 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-from .._files import write_atomically, write_json
+from .._files import write_atomically
 from ..data.listing import files_in, tell_left_out
 from ..data.reading import image_suffixes, read_image
-from .checkpoint import Trained
-from .dense import detect, segment
 
 ALPHA = 0.5  # how much of a mask's colour covers the image
 
@@ -205,37 +203,21 @@ def _with_legend(image, entries):
     return result
 
 
-def predict(
-    trained: Trained,
-    paths: Iterable[str | Path],
-    out: str | Path = "predictions",
-    threshold: float = 0.5,
-    device: str | torch.device = "cpu",
-) -> Iterator[str]:
-    """Draws what a detector or segmenter finds in images; see `write_detection` and `write_segmentation` for the files.
-    Photos are turned upright as the camera says.
+def photos(paths: Iterable[str | Path], out: str | Path) -> Iterator[tuple["PictureFolder", Path, Image.Image]]:
+    """Image files, or those in folders, one by one: the folder for pictures of all of them, the file and what it shows, upright as the
+    camera says.
 
     Args:
-        trained: the model with what its checkpoint says.
         paths: image files, or folders of them.
         out: the folder to write into; no image is written over.
-        threshold: the lowest score of objects that are drawn.
-        device: where the model runs.
-    Returns:
-        For each image, once it is written, a line that says what was found and where it is drawn.
+
     Raises:
         ValueError: a file is missing or no image, or a folder has none.
     """
     files = images_among(paths)
     folder = PictureFolder(out, files)
     for path in files:
-        image = read_image(path)
-        if trained.data.task == "detection":
-            seen, result = detect(trained.model, image, device)
-            yield write_detection(folder, path, seen, result, trained.classes, threshold, image.size)
-        else:
-            found = segment(trained, image, device)
-            yield write_segmentation(folder, path, image, found, trained.classes)
+        yield folder, path, read_image(path)
 
 
 def images_among(paths: Iterable[str | Path]) -> list[Path]:
@@ -283,103 +265,8 @@ def _key(path):
     return str(path.resolve()).casefold()  # some file systems do not tell a.png and A.png apart
 
 
-def enlarged(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """A mask [H, W] of bool at another height and width."""
-    if tuple(mask.shape) == size:
-        return mask
-    return F.interpolate(mask[None, None].to(torch.uint8), size=size, mode="nearest")[0, 0].bool()
-
-
-def write_detection(
-    folder: PictureFolder,
-    path: Path,
-    image: Tensor,
-    result: dict,
-    classes: Sequence[str] | None,
-    threshold: float,
-    size: tuple[int, int],
-) -> str:
-    """Writes NAME.png and NAME.json; returns a line that says what was found.
-
-    The picture is of the image as `detect` gives it, which of large photos is a smaller one. NAME.json lists all objects, whatever
-    their score, with class, label (from 1 on), score, box (x0, y0, x1, y1) and, where masks are found, COCO's run lengths of
-    them, all in the photo's pixels.
-
-    Args:
-        folder: where.
-        path: the photo.
-        image: what the detector has seen of it, [3, H, W].
-        result: what it has found, as `detect` says.
-        classes: their names.
-        threshold: the lowest score that is drawn.
-        size: the photo's width and height.
-    """
-    drawn, numbers = folder.files(path, ".png", ".json")
-    write_picture(drawn, picture(image, result, classes, threshold))
-    width, height = size
-    enlarge = torch.tensor([width / image.shape[2], height / image.shape[1]] * 2)
-    labels, scores, boxes = (
-        values.tolist() for values in (result["labels"], result["scores"], result["boxes"] * enlarge)
-    )
-    objects = []
-    for place in above(result, 0.0):
-        label = labels[place]
-        name = name_of(classes, label - 1)
-        objects.append({"class": name, "label": label, "score": scores[place], "box": boxes[place]})
-        if "masks" in result:
-            objects[-1]["segmentation"] = run_lengths(enlarged(result["masks"][place], (height, width)))
-    write_json(numbers, {"image": str(path), "height": height, "width": width, "objects": objects})
-    counts = {}
-    for place in above(result, threshold):
-        counts[labels[place]] = counts.get(labels[place], 0) + 1
-    found = ", ".join(
-        f"{count} {name_of(classes, label - 1)}" for label, count in sorted(counts.items(), key=lambda item: -item[1])
-    )
-    if not found:
-        best = (
-            f"the best is {objects[0]['class']} with {objects[0]['score']:.3f}"
-            if objects
-            else "no object was found at all"
-        )
-        found = f"nothing reaches the score {threshold:g} (--threshold), {best}"
-    smaller = f", drawn {image.shape[2]}x{image.shape[1]}" * (image.shape[2] < width)
-    return f"{path}: {found} -> {drawn}{smaller}"
-
-
-def write_segmentation(
-    folder: PictureFolder, path: Path, image: Image.Image, found: Tensor, classes: Sequence[str] | None
-) -> str:
-    """Writes NAME.png and NAME_classes.png, whose pixels are the classes' numbers, found [H, W]; returns a line with the three largest.
-
-    Args:
-        folder: where they go.
-        path: of the image, whose name they get.
-        image: the photo.
-        found: the class of each pixel.
-        classes: their names, or None.
-    """
-    drawn, numbers = folder.files(path, ".png", "_classes.png")
-    write_picture(drawn, picture(image, found, classes))
-    indexed = Image.fromarray(found.to(torch.uint8).numpy(), "P")
-    indexed.putpalette([value for colour in colours(256) for value in colour])
-    write_picture(numbers, indexed)
-    shares = found.flatten().bincount().float() / found.numel()
-    best = shares.topk(min(3, int((shares > 0).sum())))
-    text = ", ".join(
-        f"{name_of(classes, index)} {share:.1%}" for share, index in zip(*map(Tensor.tolist, best), strict=True)
-    )
-    return f"{path}: {text} -> {drawn}"
-
-
 def write_picture(path: Path, image: Image.Image) -> None:
     """Writes a PNG file whole or not at all."""
     content = io.BytesIO()
     image.save(content, "PNG")
     write_atomically(path, content.getvalue())
-
-
-def run_lengths(mask: Tensor) -> dict:
-    """COCO's uncompressed run lengths of a mask [H, W]: pixels outside, inside, outside, ... down the columns."""
-    flat = mask.t().flatten().numpy()
-    changes = np.flatnonzero(np.diff(flat, prepend=False, append=~flat[-1:]))
-    return {"size": list(mask.shape), "counts": np.diff(changes, prepend=0).tolist()}

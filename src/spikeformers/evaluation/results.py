@@ -1,12 +1,16 @@
 """What the tests of every task share: firing rates, samples that are not finite, lines for the terminal. Needs no Lightning."""
 
+import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from ..data import TestSet
+from ..data import Data, TestSet
 from ..measure import Tally
 
 
@@ -84,3 +88,38 @@ def at_least_float32(x: Tensor) -> Tensor:
 def best_device() -> torch.device:
     """The accelerator if there is one, else the CPU."""
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+
+
+def absent_text(names: Sequence[str], what: str) -> list[str]:
+    """A line for the terminal that names the classes without `what`, or none."""
+    some = ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
+    return [f"absent       no test image has {what} of {some}; the scores say nothing of them"] if names else []
+
+
+def percent(value: float | None) -> str:
+    """A share for the terminal; "-" if it is nan, or None as summary.json has it."""
+    return "-" if value is None or math.isnan(value) else f"{value:.2%}"
+
+
+def of_all_processes(value: Any) -> list:
+    """What each process has, in their order."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def one_by_one(samples: Dataset, data: Data) -> DataLoader:
+    """The images [1, C, H, W] of samples of different sizes, without what they show.
+
+    Args:
+        samples: pairs (image [C, H, W], target), each with a label.
+        data: where they are from.
+    """
+    return DataLoader(samples, 1, num_workers=data.workers, collate_fn=_only_image)
+
+
+def _only_image(batch):
+    ((image, _), _), = batch
+    return image[None]

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .._arguments import Count, checked
+from ..neurons import Neuron
+from .merging import MergeChoices, Part
 
 OPERATORS = (1, 2, 3, 4)
 
@@ -41,7 +43,7 @@ class PerHead(nn.ModuleList):
         return torch.cat([neuron(head) for neuron, head in zip(self, x.chunk(len(self), 2), strict=True)], 2)
 
 
-class SpikingSelfAttention(nn.Module):
+class SpikingSelfAttention(Part):
     """Self-attention between spikes, SDSA-1 to SDSA-4 of Yao et al. (ICLR 2024); SDSA-3 is also the SSA of Spikingformer.
 
     1: q * SN(sum over tokens of k * v)      O(N C); the operator of Spike-driven Transformer V1
@@ -111,6 +113,20 @@ class SpikingSelfAttention(nn.Module):
             return 0.125
         per_channel = torch.exp2(-self.log2_threshold).repeat_interleave(counts.shape[2] // self.num_heads)
         return 0.5 * per_channel.to(counts.dtype)[:, None, None]
+
+    def merged(self, choices: MergeChoices) -> nn.Module:
+        """The scale becomes part of the threshold, one for each head of SDSA-4, where the neuron's dynamics allow it."""
+        if not self.scaled or not isinstance(self.attn_lif, Neuron) or not choices.free(self.attn_lif):
+            return self
+        scales = [0.125] if self.operator == 3 else [0.5 * 2.0**-log2 for log2 in self.log2_threshold.tolist()]
+        neurons = [neuron for scale in scales if (neuron := self.attn_lif.behind_scale(scale)) is not None]
+        if len(neurons) < len(scales):
+            return self
+        if self.operator == 4:
+            del self.log2_threshold
+        self.attn_lif = neurons[0] if self.operator == 3 else PerHead(neurons)
+        self.scaled = False
+        return self
 
     def extra_repr(self) -> str:
         return f"num_heads={self.num_heads}, operator={self.operator}"

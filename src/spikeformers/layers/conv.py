@@ -1,6 +1,8 @@
 """Convolutions over [T, B, C, H, W], each followed by batch normalisation."""
 
+from collections import OrderedDict
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +10,15 @@ from torch.nn import functional
 
 from .._arguments import Count, Index, Ratio, checked
 from .hooks import changes_of, refresh
+from .merging import MergeChoices, Part, affine, composed, convolution, fold, must_be_parameters
 from .residual import per_step
 from .shrink import Redistributed
 
 
-class PerStep(nn.Sequential):
+class PerStep(Part, nn.Sequential):
     """Layers without state, one after the other, at every time step: what merging leaves of ConvBN and RepConv."""
+
+    takes_redistributed = True
 
     def forward(self, input: Tensor | Redistributed) -> Tensor:
         """[T, B, C, H, W] -> [T, B, C', H', W']"""
@@ -24,14 +29,29 @@ class PerStep(nn.Sequential):
             x = x.frames
         return per_step(super().forward, x)
 
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Those of a RepConv that was merged for CPUs."""
+        return RepConv.CHAIN if tuple(self._modules) == RepConv.CHAIN else ()
 
-class ConvBN(nn.Module):
+    def merged(self, choices: MergeChoices) -> nn.Module:
+        """One 3x3, of a RepConv that was merged for CPUs."""
+        if not choices.repconv or not self.chain or not choices.free(self):
+            return self
+        layers = [cast(nn.Conv2d, layer) for layer in self]
+        kernel = composed([(layer.weight, layer.groups) for layer in layers])
+        return PerStep(OrderedDict(conv=convolution(kernel, layers[-1].bias, layers[-1].weight)))
+
+
+class ConvBN(Part):
     """Convolution and batch normalisation, at every time step.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, groups, bias: as for `nn.Conv2d`; padding keeps the size
             of odd kernels at stride 1 if None.
     """
+
+    takes_redistributed = True
 
     @checked
     def __init__(
@@ -55,8 +75,17 @@ class ConvBN(nn.Module):
             return x.through(self.conv, self.bn)
         return per_step(lambda x: self.bn(self.conv(x)), x)
 
+    def merged(self, choices: MergeChoices) -> nn.Module:
+        """The convolution with the normalisation in its weights.
 
-class RepConv(nn.Module):
+        Raises:
+            ValueError: the weight is computed by a hook.
+        """
+        must_be_parameters(self.conv)
+        return PerStep(OrderedDict(conv=fold(self.conv, self.bn))) if choices.free(self) else self
+
+
+class RepConv(Part):
     """Re-parameterisable convolution: 1x1 - BN - depthwise 3x3 - 1x1 - BN - BN, one dense 3x3 in effect.
 
     No activation lies inside. The depthwise convolution sees the first BN's output padded with what that BN makes of zero,
@@ -66,6 +95,8 @@ class RepConv(nn.Module):
     Args:
         channels: C of input and output.
     """
+
+    CHAIN = ("expand", "depthwise", "project")
 
     @checked
     def __init__(self, channels: Count):
@@ -102,6 +133,31 @@ class RepConv(nn.Module):
         weight = self.depthwise.weight
         border = functional.conv2d(border * at_zero.to(x.dtype)[:, None, None], weight, groups=len(weight))
         return functional.conv2d(x, weight, padding=1, groups=len(weight)) + border
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """All three."""
+        return self.CHAIN
+
+    def merged(self, choices: MergeChoices) -> nn.Module:
+        """P D A and the three BN: the second 1x1, the depthwise 3x3 and the first 1x1, each with a scale, and one bias.
+
+        The depthwise convolution sees BN(0) as border, that is x' + t1 with x' padded with zeros. Hence, border included,
+        b = s3 (s2 P (sum_uv D) t1 + t2) + t3, whether the rest is three convolutions or one.
+        """
+        if not choices.free(self):
+            return self
+        (s1, t1), (s2, t2), (s3, t3) = map(affine, (self.expand_bn, self.project_bn, self.bn))
+        depthwise = self.depthwise.weight.double()
+        expand = s1[:, None, None, None] * self.expand.weight.double()
+        project = (s3 * s2)[:, None, None, None] * self.project.weight.double()
+        bias = project[..., 0, 0] @ (depthwise.sum((1, 2, 3)) * t1) + s3 * t2 + t3
+        like, channels = self.expand.weight, len(depthwise)
+        if choices.repconv:
+            kernel = composed([(expand, 1), (depthwise, channels), (project, 1)])
+            return PerStep(OrderedDict(conv=convolution(kernel, bias, like)))
+        parts = convolution(expand, None, like), convolution(depthwise, None, like, channels), convolution(project, bias, like)
+        return PerStep(OrderedDict(zip(self.CHAIN, parts, strict=True)))
 
 
 class ChannelMixer(nn.Module):

@@ -7,13 +7,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-_LIF_NODE = "GeneratedBackwardFor_spikeformers_lif_default"  # torch's name for the autograd node of kernels.lif.lif
+from ..kernels.lif import is_emitted
 
 
 def compact_spikes() -> contextlib.AbstractContextManager:
     """Inside this context, operations that keep spikes for their backward pass keep booleans, without loss.
 
-    Only tensors that provably come from the LIF kernel, unchanged or as views, are replaced: convolutions' and attention's
+    Only tensors that provably are what neurons emitted (`kernels.lif.is_emitted`), unchanged or as views, are replaced: convolutions' and attention's
     inputs. All keepers of one tensor share one boolean copy. Nothing is done without gradients or under torch.compile.
 
     torch applies the innermost hooks on saved tensors only, so hooks around a model (`save_on_cpu`, say) see little of it, and
@@ -26,10 +26,9 @@ def compact_spikes() -> contextlib.AbstractContextManager:
 
 def _pack(tensor: Tensor):
     spikes = tensor if tensor._base is None else tensor._base
-    node = spikes.grad_fn
-    if node is None or not type(node).__name__.startswith(_LIF_NODE) or spikes.output_nr != 0 or spikes._version != 0:
+    if spikes.grad_fn is None or not is_emitted(spikes):
         return tensor
-    metadata = cast("dict[str, Any]", node.metadata)  # a property, which torch annotates as a method
+    metadata = cast("dict[str, Any]", spikes.grad_fn.metadata)  # a property, which torch annotates as a method
     kept = metadata.get("compact_spikes", lambda: None)()
     if kept is None:
         kept = spikes.detach().to(torch.bool)

@@ -7,6 +7,7 @@ from .inputs import Batch, Inputs, batches_of, device_of
 from .networks import SelfCounting, Stepped, named
 from .recorder import Recorder, following, record
 from .tally import COLUMNS, Tally
+from .traces import Traces, traces
 
 __all__ = [
     "COLUMNS",
@@ -18,6 +19,7 @@ __all__ = [
     "SelfCounting",
     "Stepped",
     "Tally",
+    "Traces",
     "answers_so_far",
     "batches_of",
     "device_of",
@@ -25,4 +27,5 @@ __all__ = [
     "following",
     "named",
     "record",
+    "traces",
 ]

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset, IterableDataset
 
 from ..models._backbone import SpikingBackbone
+from ..models.network import Configured
 from .networks import Stepped
 
 FORMS = (
@@ -252,7 +253,7 @@ def _vector(y) -> Tensor | None:
 
 
 def _takes_any_size(model) -> bool:
-    return hasattr(model, "outside")
+    return isinstance(model, Configured) and model.any_size
 
 
 def _inner(model):

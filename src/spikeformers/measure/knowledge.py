@@ -2,15 +2,16 @@
 # Shapes: T time steps, B batch.
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from .networks import place
 from .operators import FRESH, MOVES, SAME, TURNED, kind_after
-from .values import Operand, Values, kind_of, known_of, note, turned, version
+from .values import Operand, Values, kind_of, turned, version
 
 
 class Knowledge:
@@ -27,13 +28,14 @@ class Knowledge:
 
     def __init__(self, constants: Iterable[Tensor]):
         self.constants = set(map(id, constants))
+        self.notes: MutableMapping[Tensor, Values] = WeakTensorKeyDictionary()  # for as long as the tensors live
         self.batch, self.step = 0, 0
         self.written: list[Tensor] = []
         self.full_weights: dict[tuple, bool] = {}
 
     def values(self, x: Tensor) -> Values:
         """The `Values` of a tensor [...]; what was measured is forgotten if the tensor was written into since."""
-        values = known_of(x)
+        values = self.notes.get(x)
         if values is not None:
             if values.data is False and self.written and self._shares_storage(x):
                 values.data = True
@@ -43,6 +45,25 @@ class Knowledge:
         if id(x) in self.constants:
             return Values(False)
         return Values(None)
+
+    def note(self, x: Tensor, values: Values) -> None:
+        """Notes what is known of the values of a tensor [...]."""
+        self.notes[x] = values
+
+    def forget(self, x: Tensor) -> None:
+        """What was noted of a tensor [...] no longer holds."""
+        self.notes.pop(x, None)
+
+    def note_emitted(self, x: Tensor, neuron: str) -> None:
+        """Notes that neurons have emitted a tensor [T, ...] of spikes.
+
+        Args:
+            neuron: their name.
+        """
+        steps = x.shape[0] if x.ndim > 1 and x.shape[1] == self.batch else self.steps(x, x.shape[0])
+        values = Values(True, steps, "binary")
+        values.neuron = neuron
+        self.note(x, values)
 
     def _shares_storage(self, x: Tensor) -> bool:
         return any(x.untyped_storage()._cdata == other.untyped_storage()._cdata for other in self.written)
@@ -121,7 +142,7 @@ class Knowledge:
             known = sources[0] if sources else None
             same = first is not None and tensor.numel() == first.numel() and tensor.dtype == first.dtype
             if known is not None and same and name in (SAME | TURNED):
-                note(tensor, known if known.data is None or name in SAME else turned(known))
+                self.note(tensor, known if known.data is None or name in SAME else turned(known))
                 continue
             new = Values(data and name not in FRESH, 1, kind_after(namespace, name, sources))
             if name in ("lift_fresh", "lift", "detach", "alias") and known is not None and known.data is None:
@@ -135,7 +156,7 @@ class Knowledge:
                 new.is_input = all(values.is_input for values in sources if values.data)
             if namespace == "spikeformers":
                 new.neuron, new.potential = place() or module, tensor is not leaves[0]
-            note(tensor, new)
+            self.note(tensor, new)
 
     def _steps_after(self, namespace, name, args, inputs, out: Tensor, steps: int) -> int:
         """T of an output. Neurons have it in front; so have maps [T, B, C, H, W], and frames that are made from one [B, ...] by

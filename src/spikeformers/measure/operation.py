@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..kernels.lif import Arithmetic
 from .operators import PRODUCTS
 from .values import Operand, summed
 
@@ -24,6 +25,7 @@ class Operation:
         steps: time steps that the operation runs for, 1 if its input does not depend on time.
         shape: of the output, without time and batch.
         samples: how many.
+        arithmetic: of neurons, what one is charged for a time step.
         counted: at each time step, by name: `dense`, products if every value counts, without bias, and for functions and normalisations
             one per output; `unpadded`, products if every value counts but the zeros of the padding; `effective`, products of which both
             sides are not zero; `synops`, the same with a value of k on the side of the spikes counting as |k|; `additions` outside of
@@ -38,6 +40,7 @@ class Operation:
     steps: int = 1
     shape: tuple[int, ...] = ()
     samples: int = 0
+    arithmetic: Arithmetic = Arithmetic()
     counted: dict[str, list[float]] = field(default_factory=dict)
 
     def count(self, what: str, numbers: Sequence[float], step: int = 0) -> None:

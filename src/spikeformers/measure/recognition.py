@@ -5,6 +5,7 @@ from functools import partial
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from ..kernels.lif import Dynamics
 from .ledger import Ledger
 from .operation import Operation
 from .operators import (
@@ -39,7 +40,10 @@ def recognise(ledger: Ledger, module: str, function, args, kwargs) -> Operation 
     plain = name.removesuffix("_")
     if namespace != "aten":
         if namespace == "spikeformers" and name in NEURONS:
-            return begin("neuron", "neuron", [])
+            operation = begin("neuron", "neuron", [])
+            if name == "lif":
+                operation.arithmetic = Dynamics.restored(args[2:-1]).arithmetic
+            return operation
         return begin(f"{namespace}::{name}", "function", _tensors(args, kwargs))
     if computes_after_all(function, plain, args, kwargs):
         return begin(plain.strip("_"), "function", _tensors(args, kwargs))

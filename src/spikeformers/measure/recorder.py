@@ -16,13 +16,15 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 
 from ..layers.hooks import listening
+from ..models.network import Configured
+from ..neurons import Neuron
 from .inputs import Inputs, batches_of, device_of, first_tensor, is_mask, samples_of
 from .knowledge import Knowledge
 from .ledger import Ledger
-from .networks import Stepped
+from .networks import Stepped, place
 from .recognition import recognise
 from .tally import Tally
-from .values import Values, forget, note
+from .values import Values
 
 LEAVING = {  # how values leave torch, or come in, without an operator
     Tensor.numpy: "numpy()",
@@ -57,9 +59,11 @@ class Recorder(TorchDispatchMode):
                 raise ValueError(
                     f"{name or 'the model'} is scripted, so it cannot be followed; give the module that it was made of"
                 )
-        # tasks' networks name the modules whose own operators are no layers: geometry of boxes, resizing of images
-        self.outside = frozenset(getattr(model, "outside", ()))
-        self.varied = hasattr(model, "outside")  # such networks take images of any size
+        self.outside = frozenset(model.outside if isinstance(model, Configured) else ())
+        self.varied = isinstance(model, Configured) and model.any_size
+        # neurons with an equation of their own that say what they compute: their operators are part of them
+        self.whole = {x for x in model.modules() if isinstance(x, Neuron) and not x.in_kernel and x.arithmetic() is not None}
+        self.within = 0  # how many such neurons are running inside each other
         self.names = {module: name for name, module in model.named_modules()}
         self.stepped = {module.model for module in self.names if isinstance(module, Stepped)}  # called once for each time step
         self.outputs: dict[str, tuple[int, ...]] = {}
@@ -89,19 +93,20 @@ class Recorder(TorchDispatchMode):
         self._accept(x)
         self.ledger.begin_pass()
         self.known.written.clear()
+        self.within = 0
         self.stack[:] = [""]
         hooks = []
         for module, name in self.names.items():
             if module in self.stepped:
                 hooks.append(module.register_forward_pre_hook(self._begin_step))
-            hooks.append(module.register_forward_pre_hook(listening(lambda module, args, name=name: self.stack.append(name))))
+            hooks.append(module.register_forward_pre_hook(listening(lambda module, args, name=name: self._enter(module, name))))
             hooks.append(module.register_forward_hook(self._leave, always_call=True))
         for tensor in inputs:
             values = Values(True, self.length or 1)
             values.is_input = True
-            note(tensor, values)
+            self.known.note(tensor, values)
         for tensor in masks:
-            note(tensor, Values(False))
+            self.known.note(tensor, Values(False))
         try:
             with torch.inference_mode(False), torch.no_grad(), _Leaving(self), self:
                 yield self
@@ -110,7 +115,7 @@ class Recorder(TorchDispatchMode):
             for hook in hooks:
                 hook.remove()
             for tensor in (*inputs, *masks, *self.tensors):  # buffers may have been written into
-                forget(tensor)
+                self.known.forget(tensor)
 
     def _accept(self, x: Tensor) -> None:
         """Takes x, [B, ...] or [T, B, C, H, W], as the input of the next pass, if it can be counted together with those before."""
@@ -155,8 +160,21 @@ class Recorder(TorchDispatchMode):
         self.known.step += 1
         self.ledger.begin_step()
 
+    def _enter(self, module, name: str) -> None:
+        self.stack.append(name)
+        self.within += module in self.whole
+
+    @property
+    def _passed_over(self) -> bool:
+        """Whether the operators that run now are no layers, or part of a neuron that says itself what it computes."""
+        return self.within > 0 or self.stack[-1] in self.outside
+
     @listening
     def _leave(self, module, args, output):
+        if module in self.whole:
+            self.within -= 1
+            if not self.within and isinstance(output, Tensor) and self.known.values(output).data:
+                self._count_own_neurons(module, output)
         name = self.stack.pop()
         if isinstance(output, Tensor):
             values = self.known.values(output)
@@ -182,34 +200,41 @@ class Recorder(TorchDispatchMode):
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         for tensor in inputs:
             values = self.known.values(tensor)
-            if values.data is None and self.stack[-1] in self.outside:
+            if values.data is None and self._passed_over:
                 values.data = False  # anchors, sizes
             if values.data is None and name not in ("lift_fresh", "detach", "alias"):
                 self._escape("tensor made by Python or NumPy", tensor)
-            if values.potential and namespace == "aten":
+            if values.potential and namespace == "aten" and not self.within:
                 values.potential = False
                 self.ledger.finish(self.ledger.begin(self.stack[-1], "membrane potential", "function", [tensor]), name, args, tensor)
         data = any(self.known.values(tensor).data for tensor in inputs)
-        counted = data and (self.stack[-1] not in self.outside or name == "roi_align")  # which interpolates feature maps
+        counted = data and (not self._passed_over or name == "roi_align")  # which interpolates feature maps
         operation = recognise(self.ledger, self.stack[-1], function, args, kwargs) if counted else None
         self.busy = True
         try:
             out = function(*args, **kwargs)
         finally:
             self.busy = False
-        module = self.stack[-1]
-        self.known.hand_on(namespace, name, args, inputs, out, data, module, module in self.outside)
+        self.known.hand_on(namespace, name, args, inputs, out, data, self.stack[-1], self._passed_over)
         if operation is not None:
             self.ledger.finish(operation, name, args, out)
         return out
 
     def leaving(self, x: Tensor, how: str) -> None:
         """Values of x [...] leave torch past its operators, or come in."""
-        if not self.busy and self.known.values(x).data and self.stack[-1] not in self.outside:
+        if not self.busy and self.known.values(x).data and not self._passed_over:
             self._escape(f"values touched through {how}", x)
 
+    def _count_own_neurons(self, module: Neuron, spikes: Tensor) -> None:
+        """Neurons whose operators were passed over, by what they emitted."""
+        self.known.note_emitted(spikes, place() or self.stack[-1])
+        with _disable_current_modes():
+            operation = self.ledger.begin(self.stack[-1], "neuron", "neuron", [])
+            operation.arithmetic = module.arithmetic() or operation.arithmetic
+            self.ledger.finish(operation, "lif", (), spikes)
+
     def _escape(self, what: str, x: Tensor) -> None:
-        note(x, Values(True))
+        self.known.note(x, Values(True))
         with _disable_current_modes():
             operation = self.ledger.begin(self.stack[-1], what, "escape", [x])
         operation.samples += self.known.batch

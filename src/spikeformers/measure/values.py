@@ -63,25 +63,6 @@ class Values:
         self.kind = self.active = self.levels = self.counts = self.version = None
 
 
-_NAME = "_spike_values"
-
-
-def known_of(x: Tensor) -> Values | None:
-    """What `note` has attached to a tensor [...]."""
-    return getattr(x, _NAME, None)
-
-
-def note(x: Tensor, values: Values) -> None:
-    """Attaches to a tensor [...] what is known of its values."""
-    setattr(x, _NAME, values)
-
-
-def forget(x: Tensor) -> None:
-    """Takes off a tensor [...] what `note` has attached."""
-    if hasattr(x, _NAME):
-        delattr(x, _NAME)
-
-
 def version(x: Tensor) -> int:
     """How often a tensor [...] was written into; 0 for inference tensors, for which torch does not count."""
     return 0 if x.is_inference() else x._version

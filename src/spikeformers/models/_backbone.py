@@ -1,6 +1,5 @@
 """What every spiking backbone shares: time, the timm contract and the classification head. The papers' files hold the rest."""
 
-import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .._arguments import Count, Index, Share, Steps, check_argument, checked, shown
-from ..layers import ConvBN, PerStep, Redistributed, RepConv, TimestepShrink, check_temporal, compact_spikes
-from ..neurons import MLF, Neuron
-from .network import Network
+from ..layers import ConvBN, Part, PerStep, Redistributed, RepConv, TimestepShrink, check_temporal, compact_spikes
+from ..layers.merging import MergeChoices, averaged
+from .early import EarlyClassifiers
+from .network import Network, reconfigure, unconfigure
 
 
 @contextmanager
@@ -35,31 +35,6 @@ def _statistics_kept(module: nn.Module):
 def spiking_backbone(model: nn.Module) -> nn.Module:
     """The backbone inside a detector or segmentation network; a classifier is one itself."""
     return getattr(getattr(model, "backbone", None), "body", model)
-
-
-class EarlyClassifier(nn.Module):
-    """Convolution 3x3 (stride 2) - BN - spiking neuron - mean over pixels - linear: an early classifier (SSNN, AAAI 2024).
-
-    The paper says convolution, neuron and linear layer; their sizes are our choice.
-
-    Args:
-        channels: of the map that it reads.
-        num_classes: of its answer.
-        neuron: of this kind are its neurons.
-    """
-
-    @checked
-    def __init__(self, channels: Count, num_classes: Count, neuron: nn.Module):
-        super().__init__()
-        self.conv_bn = ConvBN(channels, channels, 3, 2)
-        self.lif = copy.deepcopy(neuron)
-        self.head = nn.Linear(channels, num_classes)
-        nn.init.trunc_normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, B, C, H, W] -> logits [T, B, classes]"""
-        return self.head(self.lif(self.conv_bn(x)).mean((3, 4)))
 
 
 class SpikingBackbone(Network):
@@ -93,7 +68,7 @@ class SpikingBackbone(Network):
         self.keep_compact_spikes = True
         self.schedule: list[int] | None = None  # time steps of every stage, once they differ
         self.shrinks = nn.ModuleDict()  # by the index of the stage behind
-        self.early = nn.ModuleDict()  # classifiers by the index of the stage before
+        self.early = EarlyClassifiers()
 
     @checked
     def build_head(
@@ -131,11 +106,7 @@ class SpikingBackbone(Network):
         self.head = self._classifier(num_classes)
         if self.distillation:
             self.head_kd = self._classifier(num_classes)
-        if self.early:  # new ones for these classes
-            shared = isinstance(self.early["0"], nn.Sequential)
-            self.remove_early_classifiers()
-            if num_classes:
-                self.add_early_classifiers(shared)
+        self.early = self.early.anew(self)
 
     def _classifier(self, num_classes: int) -> nn.Module:
         if num_classes == 0:
@@ -169,6 +140,16 @@ class SpikingBackbone(Network):
     def get_classifier(self) -> nn.Module | tuple[nn.Module, nn.Module]:
         """The classifier, or both where there is one for distillation."""
         return (self.head, self.head_kd) if self.distillation else self.head
+
+    def merged(self, choices: MergeChoices) -> nn.Module:
+        """Of two classifiers one, and no early ones; no `config` describes the weights any more."""
+        unconfigure(self)
+        self.remove_early_classifiers()
+        if self.distillation and choices.free(self.head, self.head_kd):
+            if self.num_classes > 0:
+                self.head = averaged(cast(nn.Linear, self.head), cast(nn.Linear, self.head_kd))
+            self.remove_distillation_head()
+        return self
 
     def set_distilled_training(self, enable: bool = True) -> None:
         """timm's switch; in train mode both heads always answer.
@@ -226,8 +207,7 @@ class SpikingBackbone(Network):
             raise ValueError(f"time steps must be at least 1 and cannot grow, as in {schedule}; the stages are {stages}")
         like = next(self.parameters())
         self.schedule, self.time_steps = schedule, schedule[0]
-        if hasattr(self, "config"):  # what makes the same model again
-            self.config = {**self.config, "time_steps": schedule[0], "schedule": schedule, "temporal": temporal}
+        reconfigure(self, time_steps=schedule[0], schedule=schedule, temporal=temporal)
         self.shrinks = nn.ModuleDict(
             {str(i): TimestepShrink(schedule[i - 1], schedule[i], temporal) for i in range(1, len(schedule)) if schedule[i] < schedule[i - 1]}
         ).to(like.device, like.dtype)
@@ -246,36 +226,19 @@ class SpikingBackbone(Network):
         return counts
 
     def add_early_classifiers(self, shared: bool = False) -> None:
-        """A classifier behind every stage but the last, which answers in train mode only: see `EarlyClassifier`.
+        """A classifier behind every stage but the last, which answers in train mode only: see `early.EarlyClassifiers`.
 
         Args:
-            shared: one for all stages, behind a 1x1 convolution to the channels of the last but one; otherwise one for each.
+            shared: one for all stages; otherwise one for each.
 
         Raises:
             ValueError: the model has no classes, or only one stage.
         """
-        if len(self.stages) < 2:
-            raise ValueError("early classifiers stand between stages, and this model has only one")
-        if not self.num_classes:
-            raise ValueError("early classifiers need classes, and this model has none; give it num_classes first")
-        like = next(self.parameters())
-        infos = self.feature_info[:-1]
-        neurons = [module for module in self.stages.modules() if isinstance(module, (Neuron, MLF))]
-        levels = {level for module in neurons if isinstance(module, MLF) for level in module.levels}
-        neuron = next(module for module in reversed(neurons) if module not in levels)
-        width = infos[-1]["num_chs"]
-        one = EarlyClassifier(width, self.num_classes, neuron) if shared else None
-        self.early = nn.ModuleDict()
-        for index, info in enumerate(infos):
-            if one is not None:
-                self.early[str(index)] = nn.Sequential(ConvBN(info["num_chs"], width), one)
-            else:
-                self.early[str(index)] = EarlyClassifier(info["num_chs"], self.num_classes, neuron)
-        self.early.to(like.device, like.dtype)
+        self.early = EarlyClassifiers.of(self, shared)
 
     def remove_early_classifiers(self) -> None:
         """Takes the early classifiers away; nothing else changes."""
-        self.early = nn.ModuleDict()
+        self.early = EarlyClassifiers()
 
     def sequence(self, x: Tensor) -> Tensor:
         """The input as [T, B, C, H, W], with T = 1 for a static image, checked.
@@ -320,7 +283,7 @@ class SpikingBackbone(Network):
         first = stage
         while type(first) is nn.Sequential and len(first):
             first = first[0]
-        once = isinstance(first, (ConvBN, PerStep)) or getattr(first, "takes_redistributed", False)
+        once = isinstance(first, Part) and first.takes_redistributed
         return self._stage(stage, self.shrinks[str(index)](x, made=not once))
 
     def _stage(self, stage: nn.Module, x: Tensor | Redistributed) -> Tensor:
@@ -388,7 +351,7 @@ class SpikingBackbone(Network):
         wanted, last = feature_take_indices(len(self.stages), indices)
         self.stages, self.feature_info = self.stages[: last + 1], self.feature_info[: last + 1]
         self.shrinks = nn.ModuleDict({index: module for index, module in self.shrinks.items() if int(index) <= last})
-        self.early = nn.ModuleDict({index: module for index, module in self.early.items() if int(index) < last})
+        self.early = self.early.before(last)
         self.schedule = self.schedule and self.schedule[: last + 1]
         if prune_head:
             self.reset_classifier(0)
@@ -432,9 +395,6 @@ class SpikingBackbone(Network):
 
         In train mode with early classifiers: a pair of that and the list of their logits, in the order of the stages.
         """
-        if not (self.training and self.early):
-            return self.forward_head(self.forward_features(x), per_step=per_step)
-        early = [int(index) for index in self.early]
-        x, maps = self.forward_intermediates(x, early)
-        answers = [self.early[str(index)](found) for index, found in zip(early, maps, strict=True)]
-        return self.forward_head(x, per_step=per_step), [answer if per_step else answer.mean(0) for answer in answers]
+        if self.training and self.early:
+            return self.early(self, x, per_step)
+        return self.forward_head(self.forward_features(x), per_step=per_step)

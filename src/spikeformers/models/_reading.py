@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .._arguments import shown
 from .._files import read_text
+from .._options import shown
 
 LARGEST_JSON = 64 * 2**20
 """Bytes of a JSON file or header that is read: enough for the names of a million classes."""

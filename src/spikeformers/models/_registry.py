@@ -17,7 +17,7 @@ from torch import nn
 
 from .._arguments import check_arguments
 from ._checkpoint import from_checkpoint
-from .network import Network
+from .network import Network, configure
 from .shipped import must_ship, shipped_file, shipped_options
 
 Made = TypeVar("Made", bound=Network)
@@ -88,7 +88,7 @@ def build(model_class: type[Made], variant: str, pretrained: bool, kwargs: dict)
     settings = {name: kwargs.get(name, option.default) for name, option in own.items()}
     if schedule is not None:
         settings |= {"time_steps": schedule[0], "schedule": list(schedule), "temporal": temporal.get("temporal", "softmax")}
-    model.config = {"architecture": variant, **settings}
+    configure(model, variant, settings)
     if hasattr(model, "describe_input"):
         model.describe_input({})
     return model

@@ -9,8 +9,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from .._arguments import shown
 from .._files import write_json
+from .._options import shown
 from ..layers.hooks import all_changes
 from ._checkpoint import configuration_of, differences, must_fit, on_paper, read_configuration, read_values
 from ._input import input_of

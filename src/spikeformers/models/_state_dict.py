@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .._arguments import shown
+from .._options import shown
 
 # wrappers around a state dict; those of weights that were averaged over training, and then those of the weights themselves
 _AVERAGED = (

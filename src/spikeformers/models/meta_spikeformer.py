@@ -5,15 +5,18 @@ membrane potential what a branch makes of its spikes. The final stride is 16: bo
 """
 # Shapes: T time steps, B batch, C channels, H W pixels, N = H*W tokens, h heads, d = C/h.
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .._arguments import Count, Index, Positive, Ratio, Share, Steps, checked
-from ..layers import ChannelMixer, ConvBN, RepConv, Residual, SpikingSelfAttention, per_step
+from ..layers import ChannelMixer, ConvBN, Part, PerStep, RepConv, Residual, SpikingSelfAttention, per_step
+from ..layers.merging import MergeChoices, composed, convolution
 from ..neurons import LIF
 from ._backbone import SpikingBackbone
 from ._registry import build, register_model
@@ -47,7 +50,7 @@ class Downsample(nn.Module):
         return self.conv_bn(self.lif(x)) if self.lif_first else self.lif(self.conv_bn(x))
 
 
-class SepConv(nn.Module):
+class SepConv(Part):
     """Inverted separable convolution: 1x1 - BN - LIF - depthwise 7x7 - 1x1 - BN. Nothing lies between the last two convolutions.
 
     Args:
@@ -68,6 +71,20 @@ class SepConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Spikes [T, B, C, H, W] -> potentials [T, B, C, H, W]"""
         return self.project(per_step(self.depthwise, self.lif(self.expand(x))))
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The last two, unless they are one already."""
+        return ("depthwise", "project.conv") if isinstance(self.depthwise, nn.Conv2d) else ()
+
+    def merged(self, choices: MergeChoices) -> nn.Module:
+        """One 7x7 of the last two, whose normalisation is folded already: K[o,c,u,v] = W[o,c] D[c,u,v], with the bias of W."""
+        if choices.sepconv and self.chain and choices.free(self.depthwise, self.project):
+            depthwise, project = (cast(nn.Conv2d, self.get_submodule(name)) for name in self.chain)
+            kernel = composed([(depthwise.weight, depthwise.groups), (project.weight, 1)])
+            self.project = PerStep(OrderedDict(conv=convolution(kernel, project.bias, project.weight)))
+            self.depthwise = nn.Identity()
+        return self
 
 
 class ConvBlock(nn.Module):

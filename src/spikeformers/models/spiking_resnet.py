@@ -12,8 +12,8 @@ from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .._arguments import Count, Index, Share, Steps, checked
-from ..layers import ConvBN, DropPath, Redistributed, frames_of, per_step
-from ..neurons import LIF, maker
+from ..layers import ConvBN, DropPath, Part, Redistributed, frames_of, per_step
+from ..neurons import Neuron, maker
 from ._backbone import SpikingBackbone
 from ._registry import build, events_cfg, register_model
 from .shipped import shipped_cfgs
@@ -23,7 +23,7 @@ __all__ = ["SEWResNet", "SpikingResNet"]
 STEMS = ("small", "imagenet")
 
 
-class MSBlock(nn.Module):
+class MSBlock(Part):
     """U + BN(conv(LIF(BN(conv(LIF(U)))))): membrane potentials in and out.
 
     Where the size of the map changes the shortcut is a convolution 1x1 - BN on the potential, as published: it reads real
@@ -61,7 +61,7 @@ class MSBlock(nn.Module):
         return frames_of(self.shortcut(x)) + self.drop_path(self.conv2(self.lif2(inner)))
 
 
-class SEWBlock(nn.Module):
+class SEWBlock(Part):
     """s + LIF(BN(conv(LIF(BN(conv(s)))))): integers in and out, one more at most with every block.
 
     Where the size of the map changes the shortcut is a convolution 1x1 - BN - LIF, so the count begins again. In training drop_path
@@ -183,7 +183,7 @@ class ResNet(SpikingBackbone):
             reduction = 2**i * (4 if large else 1)
             self.feature_info.append({"num_chs": channels, "reduction": reduction, "module": f"stages.{i}"})
         self.last_lif = nn.Identity() if self.adds_spikes else make_neuron()
-        self.tau = next(module.tau for module in self.modules() if isinstance(module, LIF))
+        self.tau = next(module.constants.tau for module in self.modules() if isinstance(module, Neuron))
         self.build_head(dims[-1], num_classes, drop_rate, nn.Identity())
 
     def last_map(self, x: Tensor) -> Tensor:

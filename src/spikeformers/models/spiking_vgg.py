@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .._arguments import Count, Index, Ratio, Share, Steps, checked
 from ..layers import ConvBN, per_step
-from ..neurons import LIF, maker
+from ..neurons import Neuron, maker
 from ._backbone import SpikingBackbone
 from ._registry import build, events_cfg, register_model
 
@@ -103,7 +103,7 @@ class SpikingVGG(SpikingBackbone):
             self.stages.append(nn.Sequential(layers))
             self.feature_info.append({"num_chs": second, "reduction": 2 ** (i + 1), "module": f"stages.{i}"})
         self.map_size = tuple(side // 16 for side in self.img_size)
-        self.tau = next(module.tau for module in self.modules() if isinstance(module, LIF))
+        self.tau = next(module.constants.tau for module in self.modules() if isinstance(module, Neuron))
         self.build_head(widths[-1][1] * math.prod(self.map_size), num_classes, drop_rate, nn.Identity())
 
     def pooled(self, x: Tensor) -> Tensor:

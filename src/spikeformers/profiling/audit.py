@@ -4,11 +4,11 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
-from ..layers import RepConv
+from .._notebook import Table, Tabular
+from ..layers import Part
 from ..measure import Inputs, Recorder, record
 from ..measure.operation import Operation
 from ..measure.operators import DOUBLING, PRODUCTS
-from ..models.meta_spikeformer import SepConv
 from .event_driven import network_behind
 
 _ADVICE = {
@@ -23,6 +23,7 @@ _ADVICE = {
     "product": ("multiplies two operands of which neither is a spike", "put a spiking neuron in front of one of them"),
     "matmul": ("multiplies two operands of which neither is a spike", "put a spiking neuron in front of one of them"),
     "function": ("is a real-valued function", "replace it by additions, comparisons or a spiking neuron"),
+    "neuron": ("multiplies to bring its potential up to date", "take neurons whose step is additions and constant factors"),
     "escape": ("cannot be followed", "keep values in torch; register constants as buffers of the module"),
 }
 _FED = {
@@ -62,8 +63,8 @@ class Finding:
         return f"{where}: {what} ({self.share:.3%}) {self.reason}" + f"; {self.remedy}" * bool(self.remedy)
 
 
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, repr=False)
+class Audit(Tabular):
     """What `audit` found.
 
     Attributes:
@@ -109,6 +110,24 @@ class Audit:
         groups = (("offending", self.offending), ("allowed", self.allowed))
         return "\n".join([self.verdict] + [f"  {name}: {finding}" for name, found in groups for finding in found])
 
+    def tables(self) -> list[Table]:
+        """For a notebook: the verdict, and what is not additions."""
+        rows = [
+            (
+                group,
+                finding.module or "(the model itself)",
+                finding.operation,
+                " x ".join(finding.operands),
+                f"{finding.share:.3%}",
+                finding.reason,
+                finding.remedy,
+            )
+            for group, found in (("offending", self.offending), ("allowed", self.allowed))
+            for finding in found
+        ]
+        header = ("", "module", "operation", "operands", "share of the work", "reason", "remedy")
+        return [Table(rows, header if rows else (), self.verdict)]
+
     def to_dict(self) -> dict:
         """For JSON."""
         fields = asdict(self)
@@ -119,8 +138,8 @@ def audit(model: nn.Module, inputs: Inputs) -> Audit:
     """Follows data through a model in eval mode, and says which of its operations are not additions.
 
     An operation is additions only if one side of each of its products is 0 or 1 (or -1): a spike selects the other side, and
-    nothing is multiplied. Sums, comparisons, pooling by maximum, spiking neurons and moving values about are additions or
-    less. Everything else counts: convolutions, linear layers and matrix products of real or integer operands, products and
+    nothing is multiplied. Sums, comparisons, pooling by maximum, spiking neurons (but those whose `arithmetic` has
+    multiplications) and moving values about are additions or less. Everything else counts: convolutions, linear layers and matrix products of real or integer operands, products and
     scalings, normalisations, real functions, and operators or values that cannot be followed. Functional calls are seen like
     modules. What an operand holds is looked up in its values, over all inputs.
 
@@ -136,9 +155,9 @@ def audit(model: nn.Module, inputs: Inputs) -> Audit:
 
 def judge(recorder: Recorder) -> Audit:
     """The audit of what a recorder saw."""
-    counted = [operation for operation in recorder.operations.values() if operation.category != "neuron"]
+    counted = [o for o in recorder.operations.values() if o.category != "neuron" or o.arithmetic.multiplications]
     everything = sum(operation.dense + operation.additions + operation.biases for operation in counted) or 1
-    chains = [name for name, module in recorder.model.named_modules() if isinstance(module, (RepConv, SepConv))]
+    chains = [name for name, module in recorder.model.named_modules() if isinstance(module, Part) and module.chain]
     offending, allowed, passing, silent = [], [], [], []
     for operation in counted:
         finding = _finding(
@@ -146,7 +165,7 @@ def judge(recorder: Recorder) -> Audit:
         )
         if operation.category == "average":
             allowed.append(finding)
-        elif operation.category in (*PRODUCTS, "function", "escape") and not _adds(operation):
+        elif operation.category in (*PRODUCTS, "function", "escape", "neuron") and not _adds(operation):
             (allowed if _reads_the_input(operation) else offending).append(finding)
         else:
             passing.append(finding)
@@ -166,7 +185,7 @@ def _reads_the_input(operation: Operation) -> bool:
 
 
 def _adds(operation: Operation) -> bool:
-    return operation.spike_fed and operation.category not in ("normalisation", "function", "escape")
+    return operation.spike_fed and operation.category not in ("normalisation", "function", "escape", "neuron")
 
 
 def _finding(operation: Operation, everything: float, mergeable: bool) -> Finding:

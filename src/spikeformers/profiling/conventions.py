@@ -3,9 +3,7 @@
 
 import math
 
-from torch import nn
-
-from ..layers import PerStep, RepConv, SpikingSelfAttention
+from ..layers import Part, SpikingSelfAttention
 from ..measure.operation import Operation
 from ..models.meta_spikeformer import SepConv
 from .account import Counts, Layer, row
@@ -47,7 +45,7 @@ def meta_spikeformer(
         integers: what becomes of products of whole numbers, see `Operation.charged`.
     """
     layers, seen, wholes = [], {}, {}
-    chains = {name: module for name, module in counts.model.named_modules() if _is_chain(module)}
+    chains = {name: module for name, module in counts.within(Part).items() if module.chain}
     convention = {True: sepconv, False: repconv}
     merged = {name: module for name, module in chains.items() if convention[isinstance(module, SepConv)] == "merged"}
     for place, operation in enumerate(counts.weighted):
@@ -76,24 +74,15 @@ def meta_spikeformer(
     return layers + _attention(counts, attention)
 
 
-def _is_chain(module: nn.Module) -> bool:
-    """Whether convolutions follow each other without a neuron in between: RepConv, also with its normalisations folded, and
-    the last two of SepConv, unless they are one already."""
-    return isinstance(module, (RepConv, SepConv, PerStep)) and isinstance(getattr(module, "depthwise", None), nn.Conv2d)
-
-
-def _merged(module: nn.Module, name: str, operation: Operation, layer: Layer) -> Layer | None:
+def _merged(module: Part, name: str, operation: Operation, layer: Layer) -> Layer | None:
     """The row of an operation inside a chain of convolutions that re-parameterisation makes one of: the first operation is charged for
     all of it, the others have none. None for operations that are not part of it."""
     part = operation.module[len(name) + 1 :]
     depthwise = module.depthwise
-    if isinstance(module, SepConv):
-        parts, channels = ("depthwise", "project.conv"), module.project.conv.out_channels
-    else:
-        parts, channels = ("expand", "depthwise", "project", ""), module.project.out_channels
-    if part not in parts:
+    channels = module.get_submodule(module.chain[-1]).out_channels
+    if part not in (*module.chain, ""):  # some compute their convolutions themselves
         return None
-    if part != parts[0]:
+    if part != module.chain[0]:
         return Layer(name, "", 0.0)
     height, width = depthwise.kernel_size
     layer.name, layer.type = name, f"convolution {height}x{width}, merged"

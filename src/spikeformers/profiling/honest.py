@@ -56,7 +56,8 @@ def honest(counts: Counts, bits: int, memory: str, potentials: str, integers: st
             macs, moved = dense / steps, moved + 2 * bits * dense / steps
         layer.twin = macs, sums, moved
         if operation.category == "neuron":
-            layer.ac, layer.dense, layer.bits = dense, 0.0, dense * (2 * POTENTIAL + 1)
+            layer.ac, layer.mac = (dense * times for times in operation.arithmetic)
+            layer.dense, layer.bits = 0.0, dense * (2 * POTENTIAL + 1)
         elif operation.adds(integers):
             spikes, caused = counts.spikes(operation), counts.synops(operation)
             layer.ac += caused

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from .._files import as_csv, write_atomically, write_json
+from .._notebook import Table, Tabular, named_lines
 from ..measure import COLUMNS, Accuracy, Constants, Recorder, Tally
 from ..neurons import Neuron
 from ..transforms import average_timestep
@@ -25,8 +26,9 @@ from .stages import stage_of
 if TYPE_CHECKING:
     from .early_exit import EarlyExit
 
-@dataclass
-class Profile:
+
+@dataclass(repr=False)
+class Profile(Tabular):
     """What `profile` measured, or `estimate` computed; one measurement, accounted for by any preset.
 
     Attributes:
@@ -158,6 +160,24 @@ class Profile:
             lines += self.event_driven.lines()
         return "\n".join(lines)
 
+    def tables(self) -> list[Table]:
+        """For a notebook: what `print` says, and the layers."""
+        title, *lines = str(self).split("\n")
+        rows = [
+            (
+                layer.name or "(the model itself)",
+                layer.type,
+                "x".join(map(str, layer.shape)),
+                "" if layer.rate is None else f"{layer.rate:.4f}",
+                f"{layer.ac:,.0f}",
+                f"{layer.mac:,.0f}",
+                f"{self.chosen.energy(layer):.4g}",
+            )
+            for layer in self.layers
+        ]
+        header = ("layer", "type", "output", "rate of its input", "additions", "multiplications", "energy (mJ)")
+        return [Table(named_lines(lines), title=title), Table(rows, header, f"{len(rows)} layers", folded=True)]
+
     @property
     def _bits(self) -> int:
         return self.chosen.switches.get("bits", SWITCHES["honest"]["bits"][0])
@@ -250,6 +270,7 @@ class Profile:
                     "rate_per_step": self.rates_per_step.get(name, []),
                     "shape": list(self.counts.neuron_shapes[name]),
                     "description": _described(modules.get(name)),
+                    **self._updating(name),
                 }
                 for name, rate in self.counts.neuron_rates.items()
             ],
@@ -280,6 +301,12 @@ class Profile:
             ],
             "event_driven": self.event_driven and self.event_driven.to_dict(),
         }
+
+    def _updating(self, name: str) -> dict[str, float]:
+        """What a layer of neurons is charged for a sample, if its name is that of a module."""
+        found = [o for o in self.counts.operations if o.category == "neuron" and o.module == name]
+        costs = [[o.dense / o.samples * times for times in o.arithmetic] for o in found]
+        return dict(zip(("additions", "multiplications"), map(sum, zip(*costs, strict=True)), strict=False))
 
     def _tree(self) -> list[tuple[str, tuple[int, ...]]]:
         """Modules that ran, and those around them, in the model's order, with the shapes of their outputs."""

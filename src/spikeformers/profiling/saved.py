@@ -52,7 +52,7 @@ SavedLayer = TypedDict(
 
 
 class SavedNeurons(TypedDict):
-    """A layer of neurons and its firing rate."""
+    """A layer of neurons, its firing rate and what it computes for a sample."""
 
     name: str
     stage: str
@@ -60,6 +60,8 @@ class SavedNeurons(TypedDict):
     rate_per_step: list[float]
     shape: list[int]
     description: str
+    additions: NotRequired[float]
+    multiplications: NotRequired[float]
 
 
 class Preset(Totals):

@@ -24,8 +24,10 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from .._arguments import Count, Positive, check_argument, checked
 from .._ranges import Range
+from ..layers.merging import MergeChoices, joined
 from ..models._backbone import SpikingBackbone
 from ..models._registry import register_task
+from ..models.network import configure
 from .detection_heads import (
     FloatBoxPredictor,
     FloatRPNHead,
@@ -53,16 +55,6 @@ OURS = {
     "mask_head", "mask_predictor",
 }  # fmt: skip
 """Arguments of torchvision's detectors that are made here."""
-
-
-def _folded(first: nn.Linear, second: nn.Linear) -> nn.Linear:
-    """The linear layer that is the one and then the other: W2 W1 x + W2 b1 + b2, computed in float64."""
-    folded = nn.Linear(first.in_features, second.out_features).to(second.weight)
-    weight = second.weight.double()
-    with torch.no_grad():
-        folded.weight.copy_(weight @ first.weight.double())
-        folded.bias.copy_(weight @ first.bias.double() + second.bias.double())
-    return folded.requires_grad_(second.weight.requires_grad)
 
 
 class _Detector(DenseModel):
@@ -176,17 +168,18 @@ class _Detector(DenseModel):
                     f"these are {labels.unique().tolist()}"
                 )
 
-    def finish_merge(self) -> None:
+    def merged(self, choices: MergeChoices) -> nn.Module:
         """Joins the box head's last linear layer with each of the two that read its potentials, so that both read spikes."""
-        super().finish_merge()
+        super().merged(choices)
         head, predictor = self.roi_heads.box_head, self.roi_heads.box_predictor
         if not (isinstance(head, SpikingBoxHead) and isinstance(predictor, SpikingBoxPredictor)):
-            return
+            return self
         last = [layer for layer in head.fc7.layer.modules() if not isinstance(layer, (nn.Sequential, nn.Identity))]
         if [type(layer) for layer in last] == [nn.Linear]:
             for name in ("cls_score", "bbox_pred"):
-                setattr(predictor, name, _folded(last[0], getattr(predictor, name)))
+                setattr(predictor, name, joined(last[0], getattr(predictor, name)))
             head.fc7.layer = nn.Identity()
+        return self
 
     def _on_paper(self, images: Tensor) -> list[Tensor]:
         """Images [B, C, H, W] -> what the heads answer if every image has as many regions and detections as are allowed."""
@@ -264,7 +257,7 @@ def _detector(
     if made:
         given = {"num_classes": num_classes, "heads": heads, "readout": readout, "stages": stages, "width": width}
         given |= {"anchor_sizes": list(anchor_sizes), "tau": tau, "norm": norm}
-        model.config = {"architecture": "mask_rcnn" if masks else "faster_rcnn", **made, **given, **options}
+        configure(model, "mask_rcnn" if masks else "faster_rcnn", {**made, **given, **options})
     return model
 
 

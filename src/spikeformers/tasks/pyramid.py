@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._arguments import check_argument, shown
+from .._arguments import check_argument
+from .._options import shown
 from .._ranges import Range
-from ..layers import per_step
+from ..layers import Part, per_step
+from ..layers.merging import MergeChoices
 from ..models import create_model
 from ..models._backbone import SpikingBackbone
+from ..models.network import Configured, reconfigure, unconfigure
 from ..neurons import LIF
 
 HEADS = ("spiking", "float")
@@ -204,13 +207,13 @@ def in_step(maps: Sequence[Tensor]) -> list[Tensor]:
     return [found if len(found) == fewest else spans(found) for found in maps]
 
 
-class DenseModel:
+class DenseModel(Configured, Part):
     """What detectors and segmentation networks have in common with backbones, whose places are taken from `backbone.body`.
 
     `config` holds the arguments with which `create_model` makes the same network again.
     """
 
-    config: dict
+    any_size = True
 
     @property
     def body(self) -> SpikingBackbone:
@@ -228,8 +231,7 @@ class DenseModel:
     @time_steps.setter
     def time_steps(self, steps: int) -> None:
         self.body.time_steps = steps
-        if hasattr(self, "config"):
-            self.config = {**self.config, "time_steps": steps}
+        reconfigure(self, time_steps=steps)
 
     @property
     def schedule(self) -> list[int] | None:
@@ -259,9 +261,10 @@ class DenseModel:
         """Makes `pretrained_cfg`, timm's description of the input, say what is known."""
         self.known = {**getattr(self, "known", {}), **known}
 
-    def finish_merge(self) -> None:
-        """What `merge` asks for when all parts are merged: no configuration describes the weights any more."""
-        vars(self).pop("config", None)
+    def merged(self, choices: MergeChoices) -> nn.Module:
+        """Itself: no configuration describes the weights any more."""
+        unconfigure(self)
+        return self
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the backbone's stages in the backward pass instead of keeping their activations."""

@@ -16,6 +16,7 @@ from .._arguments import Share, checked
 from ..layers import ConvBN
 from ..models._backbone import SpikingBackbone
 from ..models._registry import register_task
+from ..models.network import configure
 from .pyramid import (
     DenseModel,
     Maps,
@@ -90,7 +91,7 @@ class SemanticHead(nn.Module):
         return self.classifier(self.drop(spikes.flatten(0, 1))).unflatten(0, spikes.shape[:2]).mean(0)
 
 
-class SemanticFPN(DenseModel, nn.Module):
+class SemanticFPN(DenseModel):
     """See `semantic_fpn`.
 
     Args:
@@ -100,7 +101,6 @@ class SemanticFPN(DenseModel, nn.Module):
     """
 
     input_size = (512, 512)
-    outside = ()
 
     def __init__(self, backbone: Maps, head: SemanticHead, num_classes: int):
         super().__init__()
@@ -174,5 +174,5 @@ def semantic_fpn(
     if made:
         given = {"num_classes": num_classes, "heads": heads, "readout": readout, "stages": stages, "width": width}
         given |= {"head_width": head_width, "drop_rate": drop_rate, "tau": tau, "norm": norm}
-        model.config = {"architecture": "semantic_fpn", **made, **given}
+        configure(model, "semantic_fpn", {**made, **given})
     return model

@@ -1,1 +1,3 @@
-"""Training a recipe, and reading back what it left."""
+"""Training: recipes, and runs that can be continued."""
+
+from . import classification, detection, segmentation  # noqa: F401 - each registers how its task is learned

@@ -4,7 +4,6 @@ import copy
 import difflib
 import math
 import random
-from collections.abc import Sequence
 
 import lightning as L
 import numpy as np
@@ -19,17 +18,19 @@ from ..data.randomness import stable_seed
 from ..models._backbone import spiking_backbone
 from .parallel import shard, share_buffers
 from .recipe import Recipe, Training
+from .task import find_learning
 
 LOSSES_LOST = 4
 """So many in a row may be no finite numbers under float16, which then skips the step and lowers its scale."""
 
 
 class Learner(L.LightningModule):
-    """A model with the recipe's loss, optimiser and data. A subclass for each task says what the loss is, what is counted and shown.
+    """A model with its optimiser, averaged weights and data. The `objective` computes its loss and counts what tests find; the task's
+    `learning` says how that is shown.
 
     Everything random in a step follows from (seed, epoch, batch, process), so a run that is continued at any step goes on
     exactly as one that never stopped. `sums` [counters] is what this process has counted in the epoch under way; its last
-    item is the number of samples. `columns` are the names of `train_metrics` and `test_metrics` in the table of epochs.
+    item is the number of samples.
 
     Args:
         model: that learns.
@@ -37,13 +38,12 @@ class Learner(L.LightningModule):
         train_set, test_set: its samples.
     """
 
-    columns: Sequence[str]
-    counters: int
-
     def __init__(self, model: nn.Module, recipe: Recipe, train_set: TrainingSet, test_set: TestSet):
         super().__init__()
         self.model, self.recipe = model, recipe
         self.train_set, self.test_set, self.classes = train_set, test_set, train_set.classes
+        self.learning = find_learning(recipe.data.task)
+        self.objective = self.learning.objective(model, recipe, train_set)
         self._rounded = []  # a list hides it from state_dict
         self.first_epoch = self.batches_done = 0
         self.batch = -1  # the latest one's number since training began
@@ -58,70 +58,6 @@ class Learner(L.LightningModule):
         elif training.compile:  # the entrance that dense models use
             body.forward_intermediates = torch.compile(body.forward_intermediates)
 
-    @classmethod
-    def model_options(cls, recipe: Recipe, train_set: TrainingSet) -> dict:
-        """The options to create the model with: what follows from the data, and what the recipe gives."""
-        raise NotImplementedError
-
-    @classmethod
-    def prepare(cls, model: nn.Module, recipe: Recipe, train_set: TrainingSet, parts: int) -> None:
-        """Gives the model what the recipe adds to it.
-
-        Raises:
-            ValueError: model, recipe and data do not fit each other; each batch is computed in so many `parts`.
-        """
-        raise NotImplementedError
-
-    @classmethod
-    def try_out(cls, model: nn.Module, test_set: TestSet) -> None:
-        """Shows a test sample to the model.
-
-        Raises:
-            ValueError: it cannot take the sample, or knows other classes.
-        """
-        raise NotImplementedError
-
-    @classmethod
-    def tested_summary(cls, model: nn.Module, test_set: TestSet, device: torch.device, last: dict) -> dict:
-        """What summary.json says of the best epoch's model and of the `last` epoch's row; with `samples` and `firing_rates`."""
-        raise NotImplementedError
-
-    @classmethod
-    def summary_lines(cls, summary: dict) -> list[str]:
-        """The same for the terminal, apart from firing rates."""
-        raise NotImplementedError
-
-    @staticmethod
-    def score(row: dict) -> tuple[float, ...]:
-        """What the best epoch has most of."""
-        raise NotImplementedError
-
-    def loss(self, batch) -> Tensor:
-        """A batch's mean loss [], which is added to `sums` with whatever else is counted. Does not wait for the device."""
-        raise NotImplementedError
-
-    def test_batch(self, batch) -> None:
-        """Adds a batch of test samples to what `test_metrics` says."""
-        raise NotImplementedError
-
-    def train_metrics(self, sums: Sequence[float]) -> dict[str, float]:
-        """The first of `columns`, from the sums of an epoch so far."""
-        raise NotImplementedError
-
-    def test_metrics(self) -> dict[str, float]:
-        """The rest of `columns`, of the last test; all processes must call this."""
-        raise NotImplementedError
-
-    @staticmethod
-    def progress(metrics: dict[str, float]) -> str:
-        """`train_metrics` for the progress bar."""
-        return f"loss {metrics['train_loss']:.3f}"
-
-    @staticmethod
-    def epoch_text(row: dict) -> str:
-        """A row of the table for the terminal."""
-        raise NotImplementedError
-
     def describe(self) -> str:
         """The model in a line for the terminal."""
         shrinking = f" ({', '.join(map(str, self.model.schedule))} by stage)" if self.model.schedule else ""
@@ -129,15 +65,14 @@ class Learner(L.LightningModule):
 
     @property
     def time_steps(self) -> int:
-        """How often the model shows itself an image."""
-        return self.model.time_steps
+        """T of the sequences, or how often the model shows itself an image."""
+        return self.train_set.shape[0] if len(self.train_set.shape) == 4 else self.model.time_steps
 
     def parameters_text(self) -> str:
-        return f"{sum(p.numel() for p in self.model.parameters()):,} parameters"
-
-    def samples_text(self) -> str:
-        """What the samples are, such as "samples 3x32x32"."""
-        return "images"
+        """How many parameters the model has, and its early classifiers beside it."""
+        learning = sum(p.numel() for p in spiking_backbone(self.model).early.parameters())
+        parameters = f"{sum(p.numel() for p in self.model.parameters()) - learning:,} parameters"
+        return parameters + f" and {learning:,} of early classifiers" * bool(learning)
 
     @property
     def sample_sets(self) -> dict[str, TrainingSet | TestSet]:
@@ -158,10 +93,12 @@ class Learner(L.LightningModule):
             shard(self.model, spiking_backbone(self.model).stages, self.device_mesh["data_parallel"])
 
     def start_counting(self):
-        self.sums = torch.zeros(self.counters, device=self.device)
+        self.sums = torch.zeros(self.objective.counters, device=self.device)
 
     def on_fit_start(self):
         self.sums, self.lost = self.sums.to(self.device), self.lost.to(self.device)
+        with self.trainer.precision_plugin.forward_context():
+            self.objective.start(self.device)
 
     def on_train_epoch_start(self):
         self.start_counting()
@@ -181,7 +118,8 @@ class Learner(L.LightningModule):
 
     def training_step(self, batch, batch_idx):
         seed_everything(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank)
-        loss = self.loss(batch)
+        loss, counted = self.objective.loss(self.model, batch, self.current_epoch)
+        self.sums += counted
         self.batch = self.current_epoch * self.batches_per_epoch + batch_idx
         self.lost = torch.where(loss.detach().isfinite(), 0, self.lost + 1)
         return loss
@@ -211,6 +149,7 @@ class Learner(L.LightningModule):
     def on_validation_epoch_start(self):
         self.share_buffers()
         self._rounded = [copy.deepcopy(self.tested).float()] if self.recipe.training.precision in ("64", "64-true") else []
+        self.objective.start_test(self.device)
 
     def validation_step(self, batch, _):
         """Tests are computed in float32, however training multiplies: what they say holds for the weights that are exported, and
@@ -219,7 +158,19 @@ class Learner(L.LightningModule):
         if self._rounded:  # every test image was float32 before
             images = [image.float() for image in images] if isinstance(images, list) else images.float()
         with torch.autocast(self.device.type, enabled=False):
-            self.test_batch((images, targets))
+            self.objective.test(self.exported, (images, targets))
+
+    def train_metrics(self, sums: Tensor) -> dict[str, float]:
+        """Of the objective, from sums [counters] of the epoch so far."""
+        return self.objective.train_metrics(sums.tolist())
+
+    def test_metrics(self) -> dict[str, float]:
+        """Of the objective, of the last test; all processes must call this."""
+        return self.objective.test_metrics(self.total)
+
+    def total(self, sums: Tensor) -> Tensor:
+        """The sum [...] over all processes, all of which must call this."""
+        return self.trainer.strategy.reduce(sums, reduce_op="sum")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -277,10 +228,10 @@ class Learner(L.LightningModule):
         ended = self.trainer.fit_loop.epoch_progress.current.processed > self.current_epoch
         checkpoint["batches_done"] = 0 if ended else progress.current.processed
         checkpoint["first_epoch"] = self.current_epoch + int(ended)
-        checkpoint["sums"] = self.trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
+        checkpoint["sums"] = self.total(self.sums.clone())
         checkpoint["unreadable"] = {}
         for name, samples in self.sample_sets.items():  # what any process could not read
-            broken = self.trainer.strategy.reduce(samples.unreadable.to(self.device).float(), reduce_op="sum")
+            broken = self.total(samples.unreadable.to(self.device).float())
             samples.unreadable |= broken.cpu() > 0
             checkpoint["unreadable"][name] = samples.unreadable.nonzero()
         checkpoint["recipe"] = self.recipe.as_dict()
@@ -301,27 +252,6 @@ def seed_everything(*key):
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def dense_options(given: dict, num_classes: int) -> dict:
-    """A detector's or segmenter's options for images in colour: what the recipe gives, and the number of classes unless it does."""
-    backbone = {"in_chans": 3, **given.get("backbone_kwargs", {})}
-    if not isinstance(given.get("backbone"), str):  # the model will say what is missing
-        return given
-    return {"num_classes": num_classes, **given, "backbone_kwargs": backbone}
-
-
-def dense_summary(result, last_scores: dict) -> dict:
-    """What summary.json says of a detector's or segmenter's test (an evaluation of `dense_evaluation`) and of the last epoch."""
-    return {
-        "scores": result.scores,
-        "last_scores": last_scores,
-        "test_samples": result.samples,
-        "not_finite": result.not_finite,
-        "absent": result.absent,
-        "firing_rate": result.firing_rate,
-        "firing_rates": result.firing_rates,
-    }
 
 
 def parameter_groups(model: nn.Module, training: Training) -> list[dict]:

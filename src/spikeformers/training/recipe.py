@@ -8,13 +8,9 @@ from typing import Any, ClassVar, Literal
 
 from .._options import NOT_NEGATIVE, POSITIVE, PROBABILITY, check_options, shown
 from .._ranges import Range
-from ..data import CocoData, EventData, ImageData, MaskData, data_names, data_type
+from ..data import Data, ImageData, data_names, data_type
+from .task import options_of_others
 
-# options that say something about classifiers only
-OF_CLASSIFIERS = (
-    *("loss", "tet_lambda", "tet_mean", "mixup", "cutmix", "mixup_prob", "mixup_off_epoch", "teacher", "teacher_weights"),
-    *("teacher_view", "rate_penalty", "rate_target", "distillation", "distillation_alpha", "distillation_tau", "early_classifiers", "early_weight"),
-)
 WHEREABOUTS = ("data.root", "data.workers", "data.strict", "data.cache", "data.download", "training.teacher_weights")
 
 
@@ -40,7 +36,7 @@ class Model:
 
 @dataclass
 class Training:
-    """How the weights are found.
+    """How the weights are found. Options that say something about some tasks only are named by these (`task.Learning.options`).
 
     Args:
         epochs: passes over the training samples, without the cool-down.
@@ -232,7 +228,7 @@ class Recipe:
     """
 
     model: Model
-    data: ImageData | EventData | CocoData | MaskData = field(default_factory=ImageData)
+    data: Data = field(default_factory=ImageData)
     training: Training = field(default_factory=Training)
     trainer: Machine = field(default_factory=Machine)
     seed: int = 0
@@ -240,11 +236,10 @@ class Recipe:
     def __post_init__(self):
         if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not abs(self.seed) < 2**63:
             raise ValueError(f"seed is {shown(self.seed)}; give a whole number below 2^63")
-        task, training, default = self.data.task, self.training, Training()
-        wrong = ["head_lr", "neck_lr"] if task == "classification" else list(OF_CLASSIFIERS) + ["label_smoothing"] * (task == "detection")
-        for key in wrong:
-            if getattr(training, key) != getattr(default, key):
-                raise ValueError(f"training.{key} is {getattr(training, key)!r}, which says nothing about {task}; leave it out")
+        default, others = Training(), options_of_others(self.data.task)
+        for key, value in vars(self.training).items():
+            if key in others and value != getattr(default, key):
+                raise ValueError(f"training.{key} is {value!r}, which says nothing about {self.data.task}; leave it out")
 
     @classmethod
     def from_dict(cls, config: dict) -> "Recipe":

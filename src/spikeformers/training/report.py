@@ -12,12 +12,13 @@ from tqdm import tqdm
 
 from .._files import replacing, write_atomically
 from .._signals import Signals
-from .learner import Learner, peak_lr
+from .learner import peak_lr
+from .task import Objective
 
 
-def table_columns(learner: Learner | type[Learner]) -> tuple[str, ...]:
+def table_columns(objective: Objective | type[Objective]) -> tuple[str, ...]:
     """Of metrics.csv."""
-    return ("epoch", *learner.columns, "lr", "seconds")
+    return ("epoch", *objective.columns, "lr", "seconds")
 
 
 class Report(L.Callback):
@@ -25,7 +26,7 @@ class Report(L.Callback):
 
     Files are written under a temporary name and renamed, and last.ckpt, which a continued run starts from, comes last and holds
     the rows of all epochs before it. Within an epoch only last.ckpt is written, every `save_minutes`. `history` is the rows,
-    one dict of the learner's `table_columns` per epoch; accuracies and the like are shares in [0, 1].
+    one dict of the objective's `table_columns` per epoch; accuracies and the like are shares in [0, 1].
     """
 
     def __init__(self, save_minutes: float = 0.0, signals: Signals | None = None):
@@ -39,7 +40,7 @@ class Report(L.Callback):
     @property
     def best(self) -> dict:
         """The row with the highest score."""
-        return max(self.history, key=self.learner.score)
+        return max(self.history, key=self.learner.learning.score)
 
     def state_dict(self):
         return {"history": self.history, "spent": self.spent}
@@ -66,7 +67,7 @@ class Report(L.Callback):
         next_ = f"epoch {self.kept + 1}" + (f", batch {module.batches_done + 1}," if module.batches_done else "")
         print(
             f"{module.recipe.model.name}: {module.describe()}, on {where}{module.device.type}\n"
-            f"{data.name}: {len(module.train_set):,} training and {len(module.test_set):,} {tests} {module.samples_text()}, "
+            f"{data.name}: {len(module.train_set):,} training and {len(module.test_set):,} {tests} {module.objective.samples_text()}, "
             f"{len(module.classes)} classes; batches of {batch}{rate}\n"
             f"{self.folder}: results of this run; stop it with Ctrl-C, continue it with --resume"
             + (f" ({next_} is next)" if trainer.global_step else ""),
@@ -102,7 +103,7 @@ class Report(L.Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         if self.bar.update(module.recipe.data.batch_size):
-            self.bar.set_postfix_str(module.progress(module.train_metrics(module.sums.tolist())), refresh=False)
+            self.bar.set_postfix_str(module.learning.progress(module.train_metrics(module.sums)), refresh=False)
             module.must_be_finite()
         if batch_idx + 1 < trainer.num_training_batches and self.due(trainer, batch_idx):
             module.must_be_finite()
@@ -122,7 +123,7 @@ class Report(L.Callback):
         module.must_be_finite()
         row = {
             "epoch": trainer.current_epoch + 1,
-            **module.train_metrics(trainer.strategy.reduce(module.sums, reduce_op="sum").tolist()),
+            **module.train_metrics(module.total(module.sums)),
             **module.test_metrics(),
             "lr": trainer.optimizers[0].param_groups[-1]["lr"],
             "seconds": self.spent_before + time.perf_counter() - self.started,
@@ -157,20 +158,20 @@ class Report(L.Callback):
 
     def write_table(self):
         table = io.StringIO()
-        writer = csv.DictWriter(table, table_columns(self.learner), lineterminator="\n")
+        writer = csv.DictWriter(table, table_columns(self.learner.objective), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.history)
         write_atomically(self.folder / "metrics.csv", table.getvalue().encode())
 
     def show(self, trainer, row, rate):
-        for key in table_columns(self.learner)[1:]:
+        for key in table_columns(self.learner.objective)[1:]:
             self.writer.add_scalar(key, row[key], row["epoch"])
         self.writer.flush()
         self.bar.close()
         width = len(str(trainer.max_epochs))
         print(
             f"epoch {row['epoch']:{width}}/{trainer.max_epochs}"
-            f"  {trainer.lightning_module.epoch_text(row)}  {rate:.{0 if rate >= 10 else 2}f} samples/s, {row['seconds']:.1f} s",
+            f"  {self.learner.learning.epoch_text(row)}  {rate:.{0 if rate >= 10 else 2}f} samples/s, {row['seconds']:.1f} s",
             flush=True,
         )
 

@@ -27,20 +27,17 @@ from .._files import LOCK, owned, read_text, write_atomically, write_json
 from .._options import fitting, shown
 from .._signals import listening
 from ..data import TestSet, TrainingSet, train_loader
+from ..evaluation import evaluate_any
 from ..evaluation.checkpoint import load_trained, read_checkpoint, save_trained
 from ..evaluation.classification import precision_of
 from ..evaluation.results import firing_text
 from ..models import create_model
-from .classifier import Classifier
-from .detector import Detector
 from .initial import load_initial
-from .learner import seed_everything
+from .learner import Learner, seed_everything
 from .parallel import synchronise_norms
 from .recipe import Recipe, differences
 from .report import Report
-from .segmenter import Segmenter
-
-LEARNERS = {"classification": Classifier, "detection": Detector, "segmentation": Segmenter}
+from .task import find_learning
 
 
 def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path = "runs", resume: bool = False) -> dict:
@@ -196,11 +193,12 @@ def summarize(folder: Path, report: Report, test_set: TestSet, device: torch.dev
         left_out: samples that could not be read, in words, of training and test.
     """
     trained = load_trained(folder / "best.ckpt")
-    tested = LEARNERS[test_set.data.task].tested_summary(trained.model, test_set, device, report.history[-1])
+    learning = find_learning(test_set.data.task)
+    tested = learning.summary(evaluate_any(trained.model, test_set, device), report.history[-1])
     save_trained(trained, folder / "best.safetensors")
     summary = {
         "run_dir": str(folder),
-        "task": test_set.data.task,
+        "task": learning.name,
         "best_epoch": report.best["epoch"],
         "epochs": len(report.history),
         "parameters": sum(p.numel() for p in trained.model.parameters()),
@@ -250,7 +248,7 @@ def as_text(summary: dict) -> str:
             f"firing rates over the {samples} (spikes per neuron and time step)",
             *(f"  {name:{width}}  {rate:.4f}" for name, rate in rates.items()),
             "",
-            *LEARNERS[summary["task"]].summary_lines(summary),
+            *find_learning(summary["task"]).summary_lines(summary),
             firing_text(summary["firing_rate"], len(rates)),
             *[f"silent       {silent} layers never fire: batch statistics settle over some hundred steps, until then tests "
               "stay near chance"] * (silent > 0),
@@ -264,25 +262,25 @@ def as_text(summary: dict) -> str:
 
 
 def _module(recipe, processes, started=False):
-    """The learner with its data, tried on one sample so that what does not fit is said before anything is written. The
+    """The `Learner` with its data, tried on one sample so that what does not fit is said before anything is written. The
     weights that a run starts from are not needed where it has `started`."""
-    data, training, learner = recipe.data, recipe.training, LEARNERS[recipe.data.task]
+    data, training, learning = recipe.data, recipe.training, find_learning(recipe.data.task)
     train_set, test_set = TrainingSet(data, recipe.seed), TestSet(data, held_out=data.holdout > 0)
     train_loader(train_set, world=processes, accumulate=training.accumulate)
     seed_everything(recipe.seed)
     with fitting(f"model.kwargs {shown(recipe.model.kwargs)} do not fit {recipe.model.name}"):
-        model = create_model(recipe.model.name, **learner.model_options(recipe, train_set))
+        model = create_model(recipe.model.name, **learning.model_options(recipe, train_set))
     if recipe.model.weights and not started:
         load_initial(model, recipe.model.weights)
-    learner.prepare(model, recipe, train_set, processes * training.accumulate)
+    learning.prepare(model, recipe, train_set, processes * training.accumulate)
     if recipe.trainer.strategy == "fsdp" and training.ema:
         raise ValueError("trainer.strategy fsdp divides the weights, of which training.ema needs a whole copy; leave one out")
     with fitting(f"{recipe.model.name} does not take the samples of {data.name}, or not with model.kwargs {shown(recipe.model.kwargs)}"):
-        learner.try_out(model, test_set)
+        learning.try_out(model, test_set)
     if recipe.trainer.sync_batchnorm and not _by_lightning(recipe):
         synchronise_norms(model)
     model.to(memory_format=torch.channels_last)  # faster convolutions, most of all backwards on CPUs
-    module = learner(model.train(), recipe, train_set, test_set)
+    module = Learner(model.train(), recipe, train_set, test_set)
     module.configure_optimizers()
     return module
 

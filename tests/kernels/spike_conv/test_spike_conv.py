@@ -10,8 +10,8 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from spikeformers.kernels import _library
+from spikeformers.kernels.lif import Dynamics
 from spikeformers.kernels.spike_conv import (
-    Fire,
     Packed,
     aligned,
     call,
@@ -35,7 +35,7 @@ from spikeformers.kernels.spike_conv import (
 CHANNELS = [1, 5, 17, 63, 64, 65, 130, 360]
 PRECISIONS = [torch.float32, torch.float64, torch.bfloat16, torch.int8]
 NEURONS = [
-    Fire(tau, v_threshold, decay_input, reset)
+    Dynamics.of(tau, v_threshold=v_threshold, decay_input=decay_input, reset=reset)
     for tau, v_threshold, decay_input, reset in [
         (2.0, 1.0, True, "hard"),
         (2.0, 0.5, True, "soft"),
@@ -80,7 +80,7 @@ def expected(packed, weight, bias=None, *, stride=(1, 1), padding=(0, 0), addend
     dense, bias = (None if given is None else given.double() for given in (weight and weight.dense, bias))
     addends = [addend.double() for addend in addends]
     x = reference.spike_conv(packed, dense, bias, stride, padding, groups, addends).to(dtype)
-    return (x, None, None) if neuron is None else (x, *reference.fire(x, v, neuron.tau or 1.0, neuron.dynamics()))
+    return (x, None, None) if neuron is None else (x, *reference.fire(x, v, neuron))
 
 
 def assert_same(got, want):
@@ -187,8 +187,8 @@ def test_strides_paddings_and_small_maps_match_reference(kernel, depthwise):
         for stride in (1, 2):
             for padding in range(4):
                 if all(n + 2 * padding >= k for n, k in zip(size, kernel, strict=True)):
-                    got = spike_conv(packed, weight, stride=stride, padding=padding, neuron=Fire())
-                    options = {"stride": (stride, stride), "padding": (padding, padding), "neuron": Fire()}
+                    got = spike_conv(packed, weight, stride=stride, padding=padding, neuron=Dynamics())
+                    options = {"stride": (stride, stride), "padding": (padding, padding), "neuron": Dynamics()}
                     assert_same(got, expected(packed, weight, **options))
 
 
@@ -199,7 +199,7 @@ def test_no_spikes_and_nothing_but_spikes(density, precision):
         packed = pack(spikes(2, 2, inputs, 5, 4, density=density))
         weight = exact_weight(outputs, None if depthwise else inputs, (3, 3), precision)
         assert packed.density == density
-        assert_matches_reference(packed, weight, padding=(1, 1), neuron=Fire())
+        assert_matches_reference(packed, weight, padding=(1, 1), neuron=Dynamics())
         assert_matches_reference(packed, weight, parts(outputs, dtype=weight.dense.dtype), padding=(1, 1))
 
 
@@ -207,7 +207,7 @@ def test_as_many_weight_rows_as_their_numbers_have_bits_for():
     """Also more spikes for one pixel than the lists of a block are meant to hold."""
     weight = exact_weight(2, 65_535, (1, 1))
     packed = pack(spikes(6, 1, 65_535, 1, 2, most=6))
-    assert_matches_reference(packed, weight, neuron=Fire())
+    assert_matches_reference(packed, weight, neuron=Dynamics())
     weight = exact_weight(2, 7281, (3, 3), torch.int8)
     assert_matches_reference(pack(spikes(1, 1, 7281, 3, 2)), weight, padding=(1, 1))
 
@@ -229,15 +229,15 @@ def test_neurons_by_hand():
     """Two inputs of weights 1 and 1/2, tau 2: x = 1, 1.5, 1.5, 0; h = 0.5, 1.0 (fires on the tie), 0.75, 0.375."""
     x = torch.tensor([[1, 0], [1, 1], [1, 1], [0, 0]])[:, None, :, None, None]
     weight = prepare(torch.tensor([[1.0, 0.5]]))
-    potentials, fired, v = spike_conv(pack(x), weight, neuron=Fire(tau=2.0))
+    potentials, fired, v = spike_conv(pack(x), weight, neuron=Dynamics.of(tau=2.0))
     assert potentials.flatten().tolist() == [1, 1.5, 1.5, 0]
     assert fired.shape == (4, 1, 1, 1, 1) and unpack(fired).flatten().tolist() == [0, 1, 0, 0] and v.item() == 0.375
     _, fired, v = spike_conv(
-        pack(x), weight, neuron=Fire(tau=None, reset="soft")
+        pack(x), weight, neuron=Dynamics.of(tau=None, reset="soft")
     )  # h = 1 (fires), 1.5 (fires), 2 (fires), 1 (fires)
     assert unpack(fired).flatten().tolist() == [1, 1, 1, 1] and v.item() == 0
     _, fired, v = spike_conv(
-        pack(x), weight, neuron=Fire(v_threshold=2.0), v=torch.full((1, 1, 1, 1), 4.0)
+        pack(x), weight, neuron=Dynamics(v_threshold=2.0), v=torch.full((1, 1, 1, 1), 4.0)
     )  # h = 2.5, 0.75, 1.125, ...
     assert unpack(fired).flatten().tolist() == [1, 0, 0, 0] and v.item() == 0.5625
 
@@ -298,14 +298,12 @@ def test_ordinary_weights_are_close_and_spikes_equal_in_float64(kernel, depthwis
         weight = torch.randn(90, 1 if depthwise else 90, kernel, kernel, dtype=dtype) / (3 if depthwise else 5 * kernel)
         bias, shortcut = torch.randn(90, dtype=dtype), torch.randn(4, 2, 90, 6, 6, dtype=dtype)
         packed, prepared = pack(spikes(4, 2, 90, 6, 6)), prepare(weight, 90 if depthwise else 1)
-        padding, neuron = (kernel // 2,) * 2, Fire(1.5)
+        padding, neuron = (kernel // 2,) * 2, Dynamics.of(1.5)
         x, fired, v = spike_conv(packed, prepared, bias, padding=padding, addends=(shortcut,), neuron=neuron)
         want = expected(packed, prepared, bias, padding=padding, addends=(shortcut,), neuron=neuron)
         assert_close(x, want[0], rtol=tolerance, atol=tolerance)
         assert 0.05 < unpack(fired).mean() < 0.95
-        again = reference.fire(
-            x, None, 1.5, neuron.dynamics()
-        )  # float32 sums may flip a spike, but not the kernel's own neurons
+        again = reference.fire(x, None, neuron)  # float32 sums may flip a spike, but not the kernel's own neurons
         assert torch.equal(fired.words, again[0].words) and torch.equal(v, again[1])
         if dtype == torch.float64:
             assert torch.equal(fired.words, want[1].words)
@@ -359,9 +357,9 @@ def test_addends_of_any_memory_layout(layout, channels, size):
         layouts(parts(3, 2, channels, *size))[name] for name in (layout, LAYOUTS[LAYOUTS.index(layout) - 1])
     )
     bias = parts(channels + 1)[1:]
-    assert_matches_reference(packed, weight, bias, addends=(first,), neuron=Fire())
+    assert_matches_reference(packed, weight, bias, addends=(first,), neuron=Dynamics())
     assert_matches_reference(packed, weight, bias, addends=(first, second))
-    assert_matches_reference(None, None, addends=(second, first), neuron=Fire(None))
+    assert_matches_reference(None, None, addends=(second, first), neuron=Dynamics.of(None))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -369,8 +367,8 @@ def test_addends_of_any_memory_layout(layout, channels, size):
 def test_states_of_any_memory_layout(layout, dtype):
     packed, weight = pack(spikes(2, 3, 9, 5, 4)), exact_weight(40, 9, (1, 1), dtype)
     v = layouts(parts(2, 3, 40, 5, 4, dtype=dtype))[layout]
-    assert_matches_reference(packed, weight, neuron=Fire(), v=v[1])
-    assert_matches_reference(packed, weight, neuron=Fire(), v=v.transpose(0, 1)[0, :1].expand(3, -1, -1, -1))
+    assert_matches_reference(packed, weight, neuron=Dynamics(), v=v[1])
+    assert_matches_reference(packed, weight, neuron=Dynamics(), v=v.transpose(0, 1)[0, :1].expand(3, -1, -1, -1))
 
 
 def test_spikes_of_any_memory_layout():
@@ -384,13 +382,13 @@ def test_spikes_of_any_memory_layout():
         words[:, :1].expand(-1, 3, -1, -1, -1, -1),
     ):
         packed = Packed(some, 70)
-        assert_matches_reference(packed, weight, padding=(1, 1), neuron=Fire())
+        assert_matches_reference(packed, weight, padding=(1, 1), neuron=Dynamics())
         assert torch.equal(pool(packed, 2, 2).words, pool(Packed(some.contiguous(), 70), 2, 2).words)
 
 
 @needs_native
 def test_results_are_channels_last():
-    x, _, v = spike_conv(pack(spikes(2, 3, 20, 5, 4)), exact_weight(30, 20, (3, 3)), neuron=Fire())
+    x, _, v = spike_conv(pack(spikes(2, 3, 20, 5, 4)), exact_weight(30, 20, (3, 3)), neuron=Dynamics())
     assert x.movedim(2, 4).is_contiguous() and v.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -411,7 +409,7 @@ def test_convolution_of_signed_numbers(precision):
 
 def test_a_batch_of_nothing():
     weight = exact_weight(30, 20, (3, 3))
-    x, fired, v = spike_conv(pack(torch.zeros(2, 0, 20, 5, 4)), weight, padding=1, neuron=Fire(None))
+    x, fired, v = spike_conv(pack(torch.zeros(2, 0, 20, 5, 4)), weight, padding=1, neuron=Dynamics.of(None))
     assert x.shape == fired.shape == (2, 0, 30, 5, 4) and v.shape == (0, 30, 5, 4)
 
 
@@ -432,9 +430,9 @@ def test_count_is_the_number_of_spikes(batch, threads, set_num_threads):
         packed = packed if not weight.depthwise else pack(spikes(3, batch, 70, 4, 3))
         fired = Packed(torch.empty(1, 3, batch, 4, 3, 2, dtype=torch.int64), 70)
         count = (ctypes.c_int64 * threads)(*[-7] * threads)
-        carry_out(call(packed, weight, bias, neuron=Fire(v_threshold=0.25), fired=fired, count=count))
+        carry_out(call(packed, weight, bias, neuron=Dynamics(v_threshold=0.25), fired=fired, count=count))
         assert sum(count) == unpack(fired).sum() > 0
-        assert torch.equal(fired.words, spike_conv(packed, weight, bias, neuron=Fire(v_threshold=0.25))[1].words)
+        assert torch.equal(fired.words, spike_conv(packed, weight, bias, neuron=Dynamics(v_threshold=0.25))[1].words)
 
 
 @needs_native
@@ -444,7 +442,7 @@ def test_a_call_can_be_repeated_on_new_contents():
     shortcuts = parts(4, 2, 70, 3, 3)
     packed, fired = pack(sequence[:1]), Packed(torch.empty(1, 1, 2, 3, 3, 2, dtype=torch.int64), 70)
     x, v = empty_map(1, 2, 70, 3, 3), torch.zeros(2, 3, 3, 70).movedim(3, 1)
-    options = {"stride": (2, 2), "padding": (1, 1), "neuron": Fire(1.5)}
+    options = {"stride": (2, 2), "padding": (1, 1), "neuron": Dynamics.of(1.5)}
     given = call(packed, weight, bias, addends=(None,), out=x, fired=fired, v=v, v_out=v, **options)
     want, want_fired, want_v = expected(pack(sequence), weight, bias, addends=(shortcuts,), **options)
     for t in range(4):
@@ -490,7 +488,7 @@ def test_result_does_not_depend_on_the_number_of_threads(precision, set_num_thre
     for threads in (1, 2, 3):
         set_num_threads(threads)
         calls = ((packed, weight), (packed, deep), (few, wide), (few, weight))
-        results.append([spike_conv(s, w, padding=1, neuron=Fire(1.5)) for s, w in calls])
+        results.append([spike_conv(s, w, padding=1, neuron=Dynamics.of(1.5)) for s, w in calls])
     for other in results[1:]:
         for got, want in zip(other, results[0], strict=True):
             assert_same(got, want)
@@ -503,9 +501,9 @@ def test_all_builds_agree(monkeypatch):
     packed, narrow, bias = pack(spikes(3, 2, 65, 6, 5, most=2)), pack(spikes(1, 2, 90, 8, 8)), torch.randn(90)
     for precision in (torch.float32, torch.bfloat16, torch.int8):
         weight = prepare(0.2 * torch.randn(90, 65, 3, 3), precision=precision)
-        cases.append((packed, weight, bias, {"padding": 1, "stride": 2, "neuron": Fire(1.5)}))
-    cases.append((packed, prepare(0.2 * torch.randn(90, 65, 3, 3).double()), None, {"padding": 1, "neuron": Fire(1.5)}))
-    cases.append((narrow, prepare(torch.randn(90, 1, 3, 3), 90), bias, {"padding": 1, "neuron": Fire(1.5)}))
+        cases.append((packed, weight, bias, {"padding": 1, "stride": 2, "neuron": Dynamics.of(1.5)}))
+    cases.append((packed, prepare(0.2 * torch.randn(90, 65, 3, 3).double()), None, {"padding": 1, "neuron": Dynamics.of(1.5)}))
+    cases.append((narrow, prepare(torch.randn(90, 1, 3, 3), 90), bias, {"padding": 1, "neuron": Dynamics.of(1.5)}))
     want = [spike_conv(packed, weight, bias, **options) for packed, weight, bias, options in cases]
     want_pool, numbers, want_numbers = pool(narrow, 3, 2, 1), empty_map(3, 2, 65, 6, 5), unpack(packed)
     capability = torch.backends.cpu.get_cpu_capability()
@@ -554,8 +552,8 @@ BINARY, WEIGHT = pack(torch.ones(1, 1, 2, 3, 3)), prepare(torch.ones(4, 2, 3, 3)
         ({"addends": (torch.ones(1, 1, 4, 1, 1).double(),)}, "float64; expected .* of torch.float32"),
         ({"bias": torch.ones(3)}, r"bias is \(3,\) of torch.float32; expected \(4,\)"),
         ({"bias": torch.ones(4).double()}, "bias is .* of torch.float64; expected .* of torch.float32"),
-        ({"neuron": Fire(), "v": torch.ones(4, 1, 1)}, r"v is \(4, 1, 1\) .* = \(1, 4, 1, 1\) of torch.float32"),
-        ({"neuron": Fire(), "v": torch.ones(1, 4, 1, 1).double()}, "v is .* of torch.float64"),
+        ({"neuron": Dynamics(), "v": torch.ones(4, 1, 1)}, r"v is \(4, 1, 1\) .* = \(1, 4, 1, 1\) of torch.float32"),
+        ({"neuron": Dynamics(), "v": torch.ones(1, 4, 1, 1).double()}, "v is .* of torch.float64"),
     ],
 )
 def test_errors_say_what_was_given_and_expected(arguments, message):

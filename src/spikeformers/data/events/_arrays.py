@@ -1,13 +1,17 @@
 """NumPy files from strangers: the sizes that they state are compared with their bytes before memory is taken for them."""
 
+import errno
 import math
 import os
-import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
+
+from ..._files import regular_file
 
 
 class Refused(ValueError):
@@ -20,22 +24,29 @@ RATIO = 50
 """How often its own size a larger one may stand for. Compressed recordings stand for 2 to 20 times theirs."""
 
 
-def must_be_a_file(path: Path):
-    """
+@contextmanager
+def recorded_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file to read bytes, as `regular_file` does.
+
     Raises:
         Refused: it is a pipe, a device or the like, which may never end, or nearly all of it is a hole.
-        OSError: it does not exist, or cannot be looked at.
+        OSError: it does not exist, is a folder, or may not be read.
     """
-    about = os.stat(path)
-    if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):  # opening a folder is an error anyway
-        raise Refused(f"cannot open {path}: it is a pipe, a device or the like; give a file")
-    if about.st_size > AMPLE and getattr(about, "st_blocks", about.st_size) * 512 * RATIO < about.st_size:
-        with open(path, "rb") as file:
-            hole = file.seek(
-                0, getattr(os, "SEEK_HOLE", os.SEEK_END)
-            )  # a file system that compresses keeps fewer blocks
-        if hole < about.st_size:
-            raise Refused(f"cannot read {path}: nearly all of its {about.st_size:,} bytes are a hole that nobody wrote")
+    if Path(path).is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(regular_file(path))
+        except ValueError:
+            raise Refused(f"cannot open {path}: it is a pipe, a device or the like; give a file") from None
+        about = os.fstat(file.fileno())
+        if about.st_size > AMPLE and getattr(about, "st_blocks", about.st_size) * 512 * RATIO < about.st_size:
+            # a file system that compresses keeps fewer blocks
+            hole = file.seek(0, getattr(os, "SEEK_HOLE", os.SEEK_END))
+            if hole < about.st_size:
+                raise Refused(f"cannot read {path}: nearly all of its {about.st_size:,} bytes are a hole that nobody wrote")
+            file.seek(0)
+        yield file
 
 
 def must_be_worth(size: int, path: Path):
@@ -59,8 +70,7 @@ class Arrays:
 
     def __init__(self, path: str | Path):
         self.path, self.held, self.members = Path(path), {}, {}
-        must_be_a_file(self.path)
-        with open(self.path, "rb") as file:
+        with recorded_file(self.path) as file:
             zipped = file.read(2) == b"PK"
             file.seek(0)
             if not zipped:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Events:
     """Events in order of time.
 
@@ -29,6 +29,14 @@ class Events:
 
     def __len__(self) -> int:
         return len(self.t)
+
+    def __repr__(self) -> str:
+        size = f"{self.width} x {self.height} pixels" if self.width and self.height else "a sensor of unknown size"
+        if not len(self):
+            return f"Events(none, on {size})"
+        seconds = (int(self.t[-1]) - int(self.t[0])) / 1e6
+        dropped = f", {self.dropped:,} dropped" if self.dropped else ""
+        return f"Events({len(self):,} in {seconds:g} s, {np.mean(self.p):.0%} ON, on {size}{dropped})"
 
     def between(self, start: int, end: int) -> "Events":
         """The events with start <= t < end, in microseconds."""

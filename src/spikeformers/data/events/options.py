@@ -71,6 +71,7 @@ class EventData(Measured):
     """
 
     task: ClassVar[str] = "classification"
+    classified: ClassVar[bool] = True
     collate = staticmethod(collate)
 
     name: Names = "nmnist"

@@ -55,6 +55,7 @@ class ImageData(Measured):
     """
 
     task: ClassVar[str] = "classification"
+    classified: ClassVar[bool] = True
     collate = staticmethod(collate)
 
     name: Literal["digits", "folder", "mosaics", "webdataset", "cifar10", "cifar100", "mnist"] = "digits"

@@ -1,6 +1,6 @@
 """Leaky integrate-and-fire neurons over T time steps: the public operation, and which implementation serves which device."""
 
-import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -8,17 +8,30 @@ from torch._decomp import register_decomposition
 from torch.autograd import forward_ad
 
 from . import native, reference
-from .reference import INTEGRATIONS, SURROGATES, Dynamics, compute_dtype
+from .dynamics import FLAT, Dynamics
+from .integrations import INTEGRATIONS, Arithmetic, Integration
+from .reference import compute_dtype
+from .surrogates import SURROGATES, Surrogate, register_surrogate
 
 try:
     from . import triton
 except ImportError:
     triton = None
 
-__all__ = ["ALPHA", "INTEGRATIONS", "SURROGATES", "decompositions", "lif", "status"]
-
-ALPHA = {"sigmoid": 4.0, "atan": 2.0, "rectangle": 1.0, "triangle": 1.0}
-"""The customary sharpness of each surrogate gradient."""
+__all__ = [
+    "INTEGRATIONS",
+    "SURROGATES",
+    "Arithmetic",
+    "Dynamics",
+    "Integration",
+    "Surrogate",
+    "decompositions",
+    "is_emitted",
+    "lif",
+    "register_surrogate",
+    "run",
+    "status",
+]
 
 
 def lif(
@@ -29,7 +42,7 @@ def lif(
     v_threshold: float = 1.0,
     decay_input: bool = True,
     reset: str = "hard",
-    surrogate: str = "sigmoid",
+    surrogate: str | Callable[[Tensor], Tensor] = "sigmoid",
     alpha: float | None = None,
     return_v: bool = True,
 ) -> tuple[Tensor, Tensor]:
@@ -53,8 +66,9 @@ def lif(
         v_threshold: firing threshold, > 0; reaching it exactly fires.
         decay_input: whether the leak divides the input as well.
         reset: "hard" (to 0) or "soft" (by subtraction); no gradient flows through either.
-        surrogate: "sigmoid", "atan", "rectangle" or "triangle": whose derivative, of unit area, replaces the step's.
-        alpha: sharpness of the surrogate; None means the customary one, ALPHA[surrogate].
+        surrogate: "sigmoid", "atan", "rectangle", "triangle", "erf", "softsign" or "exponential": whose derivative, of unit area, replaces
+            the step's. Or a function u -> slope of u = alpha * (h - v_threshold), see `register_surrogate`.
+        alpha: sharpness of the surrogate; None means the customary one, SURROGATES[surrogate].alpha.
         return_v: whether the potential after the last step is wanted; if not, an empty tensor stands in its place.
 
     Returns:
@@ -63,38 +77,35 @@ def lif(
     Raises:
         ValueError: x has no time axis, v's shape is not x's without it or its device another, or a constant is out of range.
     """
+    constants = {"v_threshold": v_threshold, "reset": reset, "surrogate": surrogate, "alpha": alpha}
+    return run(x, v, Dynamics.of(tau, decay_input=decay_input, **constants), return_v=return_v)
+
+
+def run(x: Tensor, v: Tensor | None, dynamics: Dynamics, *, return_v: bool = True) -> tuple[Tensor, Tensor]:
+    """Neurons of these dynamics over T time steps; `lif` says more.
+
+    Args:
+        x: input current [T, ...].
+        v: membrane potential before the first step [...]; rest (0) if None.
+        dynamics: how they integrate, fire and reset.
+        return_v: whether the potential after the last step is wanted; if not, an empty tensor stands in its place.
+
+    Returns:
+        Spikes [T, ...] in {0, 1} with x's dtype, and the membrane potential [...] after the last step (float32 for half types).
+
+    Raises:
+        ValueError: x has no time axis, or v's shape is not x's without it or its device another.
+    """
     _check_tensors(x, v)
-    if reset not in ("hard", "soft"):
-        raise ValueError(f"reset must be 'hard' or 'soft', not {reset!r}")
-    if surrogate not in SURROGATES:
-        raise ValueError(f"surrogate must be one of {', '.join(SURROGATES)}, not {surrogate!r}")
-    if not v_threshold > 0:
-        raise ValueError(f"v_threshold must be positive, not {v_threshold}")
-    learnable = isinstance(tau, Tensor)
-    if learnable:
-        _check_learnable(tau)
-    if not learnable and tau is not None and not tau >= 1:
-        raise ValueError(f"tau must be at least 1 time step, or None for no leak, not {tau}")
-    alpha = ALPHA[surrogate] if alpha is None else alpha
-    if not alpha > 0 or alpha == math.inf:
-        raise ValueError(f"alpha must be positive{' and finite' * (alpha == math.inf)}, not {alpha}")
-    integration = "perfect" if tau is None else "leaky" if decay_input else "leaky_full_input"
-    if _is_transformed(x, v, tau):
-        constants = INTEGRATIONS.index(integration), float(v_threshold), reset == "soft", SURROGATES.index(surrogate), float(alpha)
-        spikes, v = reference.composed(x, v, 1.0 if tau is None else tau, Dynamics(*constants))
+    if _is_transformed(x, v, dynamics.tau):
+        spikes, v = reference.composed(x, v, dynamics)
         return spikes, v if return_v else v.new_empty(0)
-    return torch.ops.spikeformers.lif(
-        x,
-        v,
-        tau if learnable else None,
-        1.0 if learnable or tau is None else float(tau),
-        INTEGRATIONS.index(integration),
-        float(v_threshold),
-        reset == "soft",
-        SURROGATES.index(surrogate),
-        float(alpha),
-        return_v,
-    )
+    return torch.ops.spikeformers.lif(x, v, *dynamics.flat(), return_v)
+
+
+def is_emitted(x: Tensor) -> bool:
+    """Whether x [T, ...] is what neurons emitted, not changed since; where autograd does not record, nobody knows."""
+    return getattr(x.grad_fn, _EMITTED, None) == x.output_nr and x._version == 0
 
 
 def decompositions() -> dict:
@@ -168,24 +179,19 @@ def _check_tensors(x: Tensor, v: Tensor | None) -> None:
         raise ValueError(f"v must be real, not {v.dtype}")
 
 
-def _check_learnable(tau: Tensor) -> None:
-    if tau.ndim or not tau.is_floating_point():
-        raise ValueError(f"a learnable tau must be a 0-d tensor of floating-point numbers, not {tuple(tau.shape)} of {tau.dtype}")
+def _restored(x: Tensor, v: Tensor | None, call: Sequence) -> Dynamics:
+    """The neurons' dynamics, of the operation as torch has it, which anybody may call.
 
-
-def _check_call(x, v, tau_parameter, tau, integration, surrogate) -> None:
-    """Of the operation as torch has it, which anybody may call."""
+    Raises:
+        ValueError: arguments that `lif` would not pass on.
+    """
     _check_tensors(x, v)
-    if tau_parameter is not None:
-        _check_learnable(tau_parameter)
-        if tau_parameter.device.type == "cpu":
-            tau = float(tau_parameter)
-    if not tau >= 1:
-        raise ValueError(f"tau must be at least 1 time step, not {tau}; 1 + exp(-w) of a parameter w always is")
-    if not 0 <= integration < len(INTEGRATIONS) or not 0 <= surrogate < len(SURROGATES):
-        raise ValueError(f"there is no integration number {integration} or no surrogate number {surrogate}")
-    if any(forward_ad.unpack_dual(z).tangent is not None for z in (x, v, tau_parameter) if z is not None):
+    tau, *rest = call
+    if any(forward_ad.unpack_dual(z).tangent is not None for z in (x, v, tau) if z is not None):
         raise RuntimeError("torch.ops.spikeformers.lif has no forward-mode derivative; spikeformers.kernels.lif.lif has")
+    if tau is not None and tau.device.type == "cpu" and tau.numel() == 1 and not float(tau) >= 1:
+        raise ValueError(f"tau must be at least 1 time step, not {float(tau)}; 1 + exp(-w) of a parameter w always is")
+    return Dynamics.restored((tau if tau is None else tau.detach(), *rest))
 
 
 def _is_transformed(x: Tensor, v: Tensor | None, tau: Tensor | float | None) -> bool:
@@ -201,47 +207,31 @@ class _Reference:
     """The reference behind the interface of the fast implementations: outputs are given."""
 
     @staticmethod
-    def forward(x, v, tau, dynamics, spikes, v_last):
-        s, v = reference.lif_forward(x, v, tau, dynamics)
+    def forward(x, v, dynamics, spikes, v_last):
+        s, v = reference.lif_forward(x, v, dynamics)
         spikes.copy_(s)
         if v_last is not None:
             v_last.copy_(v)
 
     @staticmethod
-    def backward(grad_spikes, grad_v, x, v, tau, dynamics, grad_x, grad_v0, grad_tau):
-        results = reference.lif_backward(grad_spikes, grad_v, x, v, tau, dynamics)
+    def backward(grad_spikes, grad_v, x, v, dynamics, grad_x, grad_v0, grad_tau):
+        results = reference.lif_backward(grad_spikes, grad_v, x, v, dynamics)
         for out, result in zip((grad_x, grad_v0, grad_tau), results, strict=True):
             if out is not None:
                 out.copy_(result)
 
 
 def _forward_with(choose):
-    """The kernel of `spikeformers::lif` for one device type; choose(x) picks the implementation."""
+    """The kernel of `spikeformers::lif` for one device type; choose(x, dynamics, backward) picks the implementation."""
 
-    def kernel(
-        x: Tensor,
-        v: Tensor | None,
-        tau_parameter: Tensor | None,
-        tau: float,
-        integration: int,
-        v_threshold: float,
-        soft_reset: bool,
-        surrogate: int,
-        alpha: float,
-        return_v: bool,
-    ) -> tuple[Tensor, Tensor]:
-        _check_call(x, v, tau_parameter, tau, integration, surrogate)
+    def kernel(x, v, *call) -> tuple[Tensor, Tensor]:
+        *flat, return_v = call
+        dynamics = _restored(x, v, flat)
         x = _steps(x)
         spikes, v_last = _empty(x), _empty_v(x, return_v)
         if x.numel():
-            choose(x).forward(
-                x,
-                _laid_out_like(v, x[0], v_last.dtype),
-                tau if tau_parameter is None else tau_parameter.detach(),
-                Dynamics(integration, v_threshold, soft_reset, surrogate, alpha),
-                spikes,
-                v_last if return_v else None,
-            )
+            v = _laid_out_like(v, x[0], v_last.dtype)
+            choose(x, dynamics).forward(x, v, dynamics, spikes, v_last if return_v else None)
         return spikes, v_last
 
     return kernel
@@ -250,20 +240,8 @@ def _forward_with(choose):
 def _backward_with(choose):
     """The kernel of `spikeformers::lif_backward` for one device type."""
 
-    def kernel(
-        grad_spikes: Tensor,
-        grad_v: Tensor | None,
-        x: Tensor,
-        v: Tensor | None,
-        tau_parameter: Tensor | None,
-        tau: float,
-        integration: int,
-        v_threshold: float,
-        soft_reset: bool,
-        surrogate: int,
-        alpha: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        _check_call(x, v, tau_parameter, tau, integration, surrogate)
+    def kernel(grad_spikes, grad_v, x, v, *flat) -> tuple[Tensor, Tensor, Tensor]:
+        dynamics = _restored(x, v, flat)
         for grad, shape in ((grad_spikes, x.shape), (grad_v, x.shape[1:])):
             if grad is not None and (grad.shape != shape or grad.device != x.device or grad.is_complex()):
                 raise ValueError(f"a gradient is {tuple(grad.shape)} of {grad.dtype} on {grad.device}, not {tuple(shape)} on {x.device}")
@@ -271,36 +249,37 @@ def _backward_with(choose):
         grad_x, grad_v0 = _empty(x), _empty_v(x, v is not None)
         grad_tau = x.new_zeros((), dtype=grad_v0.dtype)
         if x.numel():
-            choose(x).backward(
+            choose(x, dynamics, backward=True).backward(
                 _laid_out_like(grad_spikes, x[0], x.dtype),
                 _laid_out_like(grad_v, x[0], grad_v0.dtype),
                 x,
                 _laid_out_like(v, x[0], grad_v0.dtype),
-                tau if tau_parameter is None else tau_parameter.detach(),
-                Dynamics(integration, v_threshold, soft_reset, surrogate, alpha),
+                dynamics,
                 grad_x,
                 None if v is None else grad_v0,
-                None if tau_parameter is None else grad_tau,
+                grad_tau if dynamics.learnt else None,
             )
         return grad_x, grad_v0, grad_tau
 
     return kernel
 
 
-def _any_device(x):
+def _any_device(x, dynamics, backward=False):
     return _Reference
 
 
-def _cpu(x):
-    return native if native.supports(x) else _Reference
+def _cpu(x, dynamics, backward=False):
+    return native if native.supports(x, dynamics, backward) else _Reference
 
 
-def _cuda(x):
-    return triton if triton is not None and triton.supports(x) else _Reference
+def _cuda(x, dynamics, backward=False):
+    return triton if triton is not None and triton.supports(x, dynamics, backward) else _Reference
 
 
-_lif = torch.library.custom_op("spikeformers::lif", _forward_with(_any_device), mutates_args=())
-_lif_backward = torch.library.custom_op("spikeformers::lif_backward", _backward_with(_any_device), mutates_args=())
+_FORWARD = f"(Tensor x, Tensor? v, {FLAT}, bool return_v) -> (Tensor, Tensor)"
+_BACKWARD = f"(Tensor grad_spikes, Tensor? grad_v, Tensor x, Tensor? v, {FLAT}) -> (Tensor, Tensor, Tensor)"
+_lif = torch.library.custom_op("spikeformers::lif", _forward_with(_any_device), mutates_args=(), schema=_FORWARD)
+_lif_backward = torch.library.custom_op("spikeformers::lif_backward", _backward_with(_any_device), mutates_args=(), schema=_BACKWARD)
 for _op, _kernel in ((_lif, _forward_with), (_lif_backward, _backward_with)):
     _op.register_kernel("cpu", _kernel(_cpu))
     _op.register_kernel("cuda", _kernel(_cuda))
@@ -308,20 +287,24 @@ for _op, _kernel in ((_lif, _forward_with), (_lif_backward, _backward_with)):
 
 @register_decomposition(torch.ops.spikeformers.lif.default, type="meta")  # or where sizes are symbols, the decomposition would be taken
 @_lif.register_fake
-def _(x, v, tau_parameter, tau, integration, v_threshold, soft_reset, surrogate, alpha, return_v):
+def _(x, v, *call):
     x = _steps(x)
-    return _empty(x), _empty_v(x, return_v)
+    return _empty(x), _empty_v(x, call[-1])
 
 
 @_lif_backward.register_fake
-def _(grad_spikes, grad_v, x, v, tau_parameter, tau, integration, v_threshold, soft_reset, surrogate, alpha):
+def _(grad_spikes, grad_v, x, v, *flat):
     x = _steps(x)
     grad_v0 = _empty_v(x, v is not None)
     return _empty(x), grad_v0, x.new_empty((), dtype=grad_v0.dtype)
 
 
+_EMITTED = "emitted"  # of a neuron's node in autograd's graph: which of its outputs are spikes
+
+
 def _setup_context(ctx, inputs, output):
     x, v, tau_parameter, *constants, return_v = inputs
+    setattr(ctx, _EMITTED, 0)
     ctx.save_for_backward(x, v, tau_parameter)
     ctx.constants, ctx.return_v = constants, return_v
 
@@ -351,8 +334,8 @@ _lif_backward.register_autograd(_no_second_derivative)
 
 
 @register_decomposition(torch.ops.spikeformers.lif.default)
-def _decomposed(x, v, tau_parameter, tau, integration, v_threshold, soft_reset, surrogate, alpha, return_v):
+def _decomposed(x, v, *call):
     """The operation in standard operators, for exporters. It is not differentiated."""
-    constants = Dynamics(integration, v_threshold, soft_reset, surrogate, alpha)
-    spikes, v = reference.composed(x, v, tau if tau_parameter is None else tau_parameter, constants, differentiable=False)
+    *flat, return_v = call
+    spikes, v = reference.composed(x, v, Dynamics.restored(flat), differentiable=False)
     return spikes, v if return_v else v.new_empty(0)

@@ -2,12 +2,13 @@
  *
  * One pass over T for a block of neurons at a time. The plain loops of passes.h are vectorised by the compiler; the file is
  * built once per instruction set and the loader picks one. It must be compiled with -ffp-contract=off: a fused multiply-add
- * would flip spikes. No header but the C library's is needed.
+ * would flip spikes. Of other headers only its own and the C library's are needed.
  */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include "equation.h"
 
 #define BLOCK 512       /* neurons at a time: a block of h, and of what else the passes keep, stays in the first cache */
 #define GRAIN 4096      /* fewer values per thread are not worth waking it */
@@ -25,14 +26,7 @@ typedef struct {
     int32_t integration, soft_reset, surrogate, dtype, threads;
 } LifCall;
 
-enum { SIGMOID, ATAN, RECTANGLE, TRIANGLE };                     /* reference.SURROGATES */
-enum { LEAKY, LEAKY_FULL_INPUT, PERFECT, LEAKY_EXACT };          /* reference.INTEGRATIONS, and a faster form of the first */
-
-/* For a tau that is a power of two, multiplying by 1/tau gives the same bits as dividing by tau at a third of the cost. */
-static int mode_of(const LifCall *c) {
-    int exponent;
-    return c->integration == LEAKY && frexp(c->tau, &exponent) == 0.5 ? LEAKY_EXACT : c->integration;
-}
+enum { SIGMOID, ATAN, RECTANGLE, TRIANGLE, ERF, SOFTSIGN, EXPONENTIAL }; /* native.SURROGATES */
 
 /* Only where one rounding more or less does not matter: in the surrogate gradient. */
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
@@ -169,8 +163,8 @@ enum { DONE, NO_MEMORY, REFUSED };                               /* native._REAS
 static int makes_sense(const LifCall *c, int backward) {
     int64_t values;
     if (!c || c->steps < 0 || c->n < 0 || __builtin_mul_overflow(c->steps, c->n, &values) || c->threads < 1) return 0;
-    if (c->dtype < FLOAT32 || c->dtype > FLOAT16 || c->integration < LEAKY || c->integration > PERFECT) return 0;
-    if (c->surrogate < SIGMOID || c->surrogate > TRIANGLE || (c->soft_reset & ~1)) return 0;
+    if (c->dtype < FLOAT32 || c->dtype > FLOAT16 || !KNOWN_INTEGRATION(c->integration)) return 0;
+    if (c->surrogate < SIGMOID || c->surrogate > EXPONENTIAL || (c->soft_reset & ~1)) return 0;
     return !values || (c->x && c->out && (!backward || c->grad_s));
 }
 

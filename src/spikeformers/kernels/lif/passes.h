@@ -6,24 +6,15 @@
 #define NAME(f) PASTE(f, TYPE)
 #define INLINE static inline __attribute__((always_inline))
 #define STEPS(S) _Pragma("GCC unroll 4") for (int64_t t = 0; t < S; t++)
-#define WITH_CONSTANTS(f, ...)                                             \
-    switch (mode * 2 + soft) {                                             \
-        case LEAKY * 2: f(__VA_ARGS__, LEAKY, 0); break;                   \
-        case LEAKY * 2 + 1: f(__VA_ARGS__, LEAKY, 1); break;               \
-        case LEAKY_FULL_INPUT * 2: f(__VA_ARGS__, LEAKY_FULL_INPUT, 0); break;     \
-        case LEAKY_FULL_INPUT * 2 + 1: f(__VA_ARGS__, LEAKY_FULL_INPUT, 1); break; \
-        case PERFECT * 2: f(__VA_ARGS__, PERFECT, 0); break;               \
-        case PERFECT * 2 + 1: f(__VA_ARGS__, PERFECT, 1); break;           \
-        case LEAKY_EXACT * 2: f(__VA_ARGS__, LEAKY_EXACT, 0); break;       \
-        default: f(__VA_ARGS__, LEAKY_EXACT, 1);                           \
-    }
+#define WITH_MODE(mode_, f, ...)                      \
+    case mode_ * 2: f(__VA_ARGS__, mode_, 0); break; \
+    case mode_ * 2 + 1: f(__VA_ARGS__, mode_, 1); break;
+#define WITH_CONSTANTS(f, ...) \
+    switch (mode * 2 + soft) { EACH_MODE(WITH_MODE, f, __VA_ARGS__) }
 
-INLINE REAL NAME(charge)(REAL x, REAL v, REAL tau, int mode) {
-    if (mode == LEAKY_EXACT) return v + (x - v) * (1 / tau);
-    if (mode == LEAKY) return v + (x - v) / tau;
-    if (mode == LEAKY_FULL_INPUT) return (v - v / tau) + x;
-    return v + x;
-}
+DEFINE_CHARGE(NAME(charge), REAL, REAL)
+DEFINE_BACK(NAME(uncharge), REAL)
+DEFINE_BACK_TO_TAU(NAME(uncharge_tau), REAL)
 
 INLINE REAL NAME(reset)(REAL h, REAL threshold, int soft) {
     return h >= threshold ? (soft ? h - threshold : (REAL)0) : h;
@@ -35,7 +26,7 @@ INLINE void NAME(fire)(const REAL *restrict x, int64_t x_stride, REAL *restrict 
     for (int64_t j = 0; j < count; j++) {
         REAL u = v[j];
         STEPS(S) {
-            u = NAME(charge)(x[t * x_stride + j], u, tau, mode);
+            u = NAME(charge)(x[t * x_stride + j], u, tau, 1 / tau, mode);
             out[t * out_stride + j] = u >= threshold;
             u = NAME(reset)(u, threshold, soft);
         }
@@ -49,7 +40,7 @@ INLINE void NAME(recharge)(const REAL *restrict x, int64_t x_stride, REAL *restr
     for (int64_t j = 0; j < count; j++) {
         REAL u = v[j];
         STEPS(S) {
-            u = NAME(charge)(x[t * x_stride + j], u, tau, mode);
+            u = NAME(charge)(x[t * x_stride + j], u, tau, 1 / tau, mode);
             h[t * BLOCK + j] = u;
             u = NAME(reset)(u, threshold, soft);
         }
@@ -67,10 +58,8 @@ INLINE void NAME(back)(const REAL *restrict grad_s, int64_t grad_s_stride, REAL 
             const int64_t k = S - 1 - t;
             const REAL through_reset = soft || !(h[k * BLOCK + j] >= threshold) ? u : (REAL)0;
             const REAL grad_h = grad_s[k * grad_s_stride + j] * slope[k * BLOCK + j] + through_reset;
-            const REAL leak = mode == LEAKY_EXACT ? grad_h * (1 / tau) : grad_h / tau;
             h[k * BLOCK + j] = grad_h;
-            out[k * out_stride + j] = mode == LEAKY || mode == LEAKY_EXACT ? leak : grad_h;
-            u = mode == PERFECT ? grad_h : grad_h - leak;
+            NAME(uncharge)(grad_h, tau, mode, &out[k * out_stride + j], &u);
         }
         g[j] = u;
     }
@@ -93,6 +82,21 @@ static void NAME(surrogate)(int kind, REAL alpha, REAL threshold, const REAL *re
         for (int64_t j = 0; j < count; j++) {
             const REAL z = alpha * (h[j] - threshold);
             out[j] = z < (REAL)0.5 && z > (REAL)-0.5 ? alpha : (REAL)0;
+        }
+    else if (kind == ERF)
+        for (int64_t j = 0; j < count; j++) {
+            const REAL z = alpha * (h[j] - threshold), y = z * z;
+            out[j] = (REAL)(0.56418958354775628695 * (double)alpha) * (sizeof(REAL) == 4 ? exp_neg_f32(y) : exp_neg_f64(y));
+        }
+    else if (kind == SOFTSIGN)
+        for (int64_t j = 0; j < count; j++) {
+            const REAL z = alpha * (h[j] - threshold), y = 1 + (z < 0 ? -z : z);
+            out[j] = alpha / 2 / (y * y);
+        }
+    else if (kind == EXPONENTIAL)
+        for (int64_t j = 0; j < count; j++) {
+            const REAL z = alpha * (h[j] - threshold), y = z < 0 ? -z : z;
+            out[j] = alpha / 2 * (sizeof(REAL) == 4 ? exp_neg_f32(y) : exp_neg_f64(y));
         }
     else
         for (int64_t j = 0; j < count; j++) {
@@ -119,7 +123,7 @@ static const REAL *NAME(rows)(const LifCall *c, const void *tensor, int64_t tens
 
 static void NAME(forward)(const LifCall *c, int64_t from, int64_t to) {
     const REAL tau = (REAL)c->tau, threshold = (REAL)c->v_threshold;
-    const int mode = mode_of(c), soft = c->soft_reset, half = c->dtype == BFLOAT16 || c->dtype == FLOAT16;
+    const int mode = mode_of(c->integration, c->tau), soft = c->soft_reset, half = c->dtype == BFLOAT16 || c->dtype == FLOAT16;
     REAL v[BLOCK], wide[4 * BLOCK], spikes[4 * BLOCK];
     for (int64_t at = from; at < to; at += BLOCK) {
         const int64_t count = to - at < BLOCK ? to - at : BLOCK;
@@ -140,7 +144,7 @@ static void NAME(forward)(const LifCall *c, int64_t from, int64_t to) {
 /* scratch: [3, T, BLOCK] if grad_tau is wanted, otherwise [2, T, BLOCK] */
 static void NAME(backward)(const LifCall *c, int64_t from, int64_t to, void *scratch, double *grad_tau) {
     const REAL tau = (REAL)c->tau, threshold = (REAL)c->v_threshold, alpha = (REAL)c->alpha;
-    const int mode = mode_of(c), soft = c->soft_reset, half = c->dtype == BFLOAT16 || c->dtype == FLOAT16;
+    const int mode = mode_of(c->integration, c->tau), soft = c->soft_reset, half = c->dtype == BFLOAT16 || c->dtype == FLOAT16;
     REAL v[BLOCK], wide[4 * BLOCK], result[4 * BLOCK];
     REAL *h = scratch, *slope = h + c->steps * BLOCK, *before = slope + c->steps * BLOCK;
     for (int64_t at = from; at < to; at += BLOCK) {
@@ -169,15 +173,12 @@ static void NAME(backward)(const LifCall *c, int64_t from, int64_t to, void *scr
             if (half) narrow(c->dtype, (float *)result, (uint16_t *)c->out + t * c->n + at, c->n, steps, count);
         }
         if (c->v_out) memcpy((REAL *)c->v_out + at, v, count * sizeof(REAL));
-        for (int64_t t = 0; grad_tau && t < c->steps; t++) { /* dh/dtau = -(x - v) / tau^2, or v / tau^2 */
+        for (int64_t t = 0; grad_tau && t < c->steps; t++) {
             int64_t x_stride;
             const REAL *x = NAME(rows)(c, c->x, c->x_stride, t, 1, at, count, wide, &x_stride);
             const REAL *grad_h = h + t * BLOCK, *u = before + t * BLOCK;
             double sum = 0;
-            for (int64_t j = 0; j < count; j++) {
-                if (c->integration == LEAKY) sum -= (double)(grad_h[j] * ((x[j] - u[j]) / tau));
-                else if (c->integration == LEAKY_FULL_INPUT) sum += (double)(grad_h[j] * (u[j] / tau));
-            }
+            for (int64_t j = 0; j < count; j++) sum += NAME(uncharge_tau)(grad_h[j], x[j], u[j], tau, mode);
             *grad_tau += sum / (double)tau;
         }
     }
@@ -187,3 +188,4 @@ static void NAME(backward)(const LifCall *c, int64_t from, int64_t to, void *scr
 #undef INLINE
 #undef STEPS
 #undef WITH_CONSTANTS
+#undef WITH_MODE

@@ -1,4 +1,4 @@
-"""The GPU implementation in Triton: the equations of reference.py, in its order of operations.
+"""The GPU implementation in Triton: the equations of integrations.py and reference.py, in their order of operations.
 
 The kernels are bound by memory, so each thread moves 16 bytes at a time (8 for half types) and potentials stay in
 registers. Backward recomputes h[t], which has to be there for all steps of a chunk before the walk back in time starts.
@@ -21,8 +21,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .reference import Dynamics, compute_dtype
+from .dynamics import Dynamics
+from .reference import compute_dtype
 
+INTEGRATIONS = ("leaky", "leaky_full_input", "perfect")  # those that `_charge` and what stands below it know, by their numbers there
+SURROGATES = ("sigmoid", "atan", "rectangle", "triangle", "erf", "softsign", "exponential")  # those that `_slope` knows
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _REAL = {torch.float32: tl.float32, torch.float64: tl.float64}
 _BLOCK = {torch.float32: 512, torch.float64: 256}  # neurons per program: 16 bytes of v for each of its 128 threads
@@ -52,6 +55,29 @@ def _charge(x, v, tau, rate, INTEGRATION: tl.constexpr, EXACT: tl.constexpr):
 
 
 @triton.jit
+def _uncharge(grad_h, tau, rate, INTEGRATION: tl.constexpr, EXACT: tl.constexpr):
+    """From the gradient of h[t] to those of x[t] and v[t-1]."""
+    if INTEGRATION == 0:
+        leak = _over_tau(grad_h, tau, rate, EXACT)
+        return leak, grad_h - leak
+    elif INTEGRATION == 1:
+        return grad_h, grad_h - _over_tau(grad_h, tau, rate, EXACT)
+    else:
+        return grad_h, grad_h
+
+
+@triton.jit
+def _uncharge_tau(grad_h, x, v, tau, rate, INTEGRATION: tl.constexpr, EXACT: tl.constexpr):
+    """tau times its gradient, from that of h[t]: float64."""
+    if INTEGRATION == 0:
+        return -(grad_h * _over_tau(x - v, tau, rate, EXACT)).to(tl.float64)
+    elif INTEGRATION == 1:
+        return (grad_h * _over_tau(v, tau, rate, EXACT)).to(tl.float64)
+    else:
+        return tl.zeros_like(grad_h).to(tl.float64)
+
+
+@triton.jit
 def _reset(h, threshold, SOFT: tl.constexpr):
     """v[t] from h[t]."""
     if SOFT:
@@ -72,9 +98,17 @@ def _slope(z, alpha, SURROGATE: tl.constexpr):
         return (a * 0.5) / (1 + y * y)
     elif SURROGATE == 2:
         return tl.where(tl.abs(a * z) < 0.5, a, 0.0)
-    else:
+    elif SURROGATE == 3:
         y = 1 - tl.abs(a * z)
         return a * tl.where(y < 0, 0.0, y)
+    elif SURROGATE == 4:
+        y = a * z
+        return tl.full((), 0.5641895835477563 * alpha, z.dtype) * tl.exp(-(y * y))
+    elif SURROGATE == 5:
+        y = 1 + tl.abs(a * z)
+        return (a * 0.5) / (y * y)
+    else:
+        return (a * 0.5) * tl.exp(-tl.abs(a * z))
 
 
 @triton.jit
@@ -141,16 +175,9 @@ def _backward_chunk(
         if not SOFT:
             grad = tl.where(h >= threshold, 0.0, grad)
         grad_h = grads[t].to(h.dtype) * _slope(h - threshold, alpha, SURROGATE) + grad
-        if WITH_TAU and INTEGRATION == 0:
-            sum_tau -= (grad_h * _over_tau(xs[t].to(h.dtype) - befores[t], tau, rate, EXACT)).to(tl.float64)
-        if WITH_TAU and INTEGRATION == 1:
-            sum_tau += (grad_h * _over_tau(befores[t], tau, rate, EXACT)).to(tl.float64)
-        grad_in, grad = grad_h, grad_h
-        if INTEGRATION == 0:
-            grad_in = _over_tau(grad_h, tau, rate, EXACT)
-            grad = grad_h - grad_in
-        if INTEGRATION == 1:
-            grad = grad_h - _over_tau(grad_h, tau, rate, EXACT)
+        if WITH_TAU:
+            sum_tau += _uncharge_tau(grad_h, xs[t].to(h.dtype), befores[t], tau, rate, INTEGRATION, EXACT)
+        grad_in, grad = _uncharge(grad_h, tau, rate, INTEGRATION, EXACT)
         tl.store(grad_x + t * n + at, grad_in.to(grad_x.dtype.element_ty), mask=inside)
     return grad, sum_tau
 
@@ -238,20 +265,28 @@ def load(device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[bool
     """Whether the kernels compile and run on this device, and one sentence about it."""
     try:
         x = torch.zeros(1, 1, dtype=dtype, device=device)
-        forward(x, None, 2.0, Dynamics(0, 1.0, False, 0, 4.0), torch.empty_like(x), None)
+        forward(x, None, Dynamics(), torch.empty_like(x), None)
     except Exception as error:  # no C compiler, an old GPU or driver: each has its own type
         why = str(error).strip().partition("\n")[0]
         return False, f"does not run here ({why}), so the slower reference runs in its place"
     return True, "interpreted" if _INTERPRETED else f"runs on {torch.cuda.get_device_name(device)}"
 
 
-def supports(x: Tensor) -> bool:
-    """Whether this implementation takes tensors like x [T, ...]."""
-    return x.dtype in _DTYPES and (x.is_cuda or _INTERPRETED) and load(x.device, x.dtype)[0]
+def supports(x: Tensor, dynamics: Dynamics, backward: bool = False) -> bool:
+    """Whether this implementation takes tensors like x [T, ...] for such neurons.
+
+    Args:
+        x: input currents [T, ...].
+        dynamics: of the neurons.
+        backward: in the backward pass, which needs the surrogate as well.
+    """
+    known = dynamics.integration in INTEGRATIONS and (not backward or dynamics.surrogate in SURROGATES)
+    return known and x.dtype in _DTYPES and (x.is_cuda or _INTERPRETED) and load(x.device, x.dtype)[0]
 
 
-def _arguments(x: Tensor, tau: Tensor | float, dynamics: Dynamics) -> dict:
+def _arguments(x: Tensor, dynamics: Dynamics) -> dict:
     """What both kernels take. A tensor tau is read by the kernel, so that nothing waits for the device."""
+    tau = dynamics.tau
     learnable = isinstance(tau, Tensor)
     first = (x.shape[0] - 1) % CHUNK.value + 1
     real = compute_dtype(x.dtype)
@@ -264,7 +299,7 @@ def _arguments(x: Tensor, tau: Tensor | float, dynamics: Dynamics) -> dict:
         "tau": 1.0 if learnable else tau,
         "rate": 1.0 if learnable else 1 / tau,
         "threshold": dynamics.v_threshold,
-        "INTEGRATION": dynamics.integration,
+        "INTEGRATION": INTEGRATIONS.index(dynamics.integration),
         "SOFT": dynamics.soft_reset,
         "EXACT": not learnable and math.frexp(tau)[0] == 0.5,  # a power of two
         "FIRST": first,
@@ -280,20 +315,19 @@ def _grid(x: Tensor) -> tuple[int]:
 
 
 def forward(
-    x: Tensor, v: Tensor | None, tau: Tensor | float, dynamics: Dynamics, spikes: Tensor, v_last: Tensor | None
+    x: Tensor, v: Tensor | None, dynamics: Dynamics, spikes: Tensor, v_last: Tensor | None
 ) -> None:
     """Fills spikes [T, ...] and v_last [...], all tensors laid out like x's time steps.
 
     Args:
         x: input currents [T, ...].
         v: potential [...] before the first step, or None for rest.
-        tau: membrane time constant in time steps, a number or a 0-d tensor.
-        dynamics: the other constants.
+        dynamics: of the neurons.
         spikes: [T, ...], filled.
         v_last: potential [...] after the last step, filled; None if nobody wants it.
     """
     with torch.cuda.device_of(x):
-        _forward[_grid(x)](v=v, spikes=spikes, v_last=v_last, **_arguments(x, tau, dynamics))
+        _forward[_grid(x)](v=v, spikes=spikes, v_last=v_last, **_arguments(x, dynamics))
 
 
 def backward(
@@ -301,7 +335,6 @@ def backward(
     grad_v: Tensor | None,
     x: Tensor,
     v: Tensor | None,
-    tau: Tensor | float,
     dynamics: Dynamics,
     grad_x: Tensor,
     grad_v0: Tensor | None,
@@ -314,13 +347,12 @@ def backward(
         grad_v: of the potential after the last step [...], or None for zeros.
         x: input currents [T, ...].
         v: potential [...] before the first step, or None for rest.
-        tau: membrane time constant in time steps, a number or a 0-d tensor.
-        dynamics: the other constants.
+        dynamics: of the neurons.
         grad_x: [T, ...], filled.
         grad_v0: of the potential before the first step [...], filled unless None.
         grad_tau: [], filled unless None.
     """
-    arguments = _arguments(x, tau, dynamics)
+    arguments = _arguments(x, dynamics)
     chunks, real = arguments["chunks"], compute_dtype(x.dtype)
     starts = None if chunks is None else torch.empty(chunks, x[0].numel(), dtype=real, device=x.device)
     sums_tau = None if grad_tau is None else torch.empty(_grid(x), dtype=torch.float64, device=x.device)
@@ -335,7 +367,7 @@ def backward(
             sums_tau=sums_tau,
             starts=starts,
             alpha=dynamics.alpha,
-            SURROGATE=dynamics.surrogate,
+            SURROGATE=SURROGATES.index(dynamics.surrogate),
             **arguments,
         )
     if grad_tau is not None and sums_tau is not None:

@@ -7,9 +7,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from ..lif import Dynamics
 from . import native, reference
 from .bits import pack_signed, pool, pooled_into, unpacked_into
-from .fire import Fire
 from .map_call import call, check_operands, run, scratch_bytes
 from .maps import aligned, aligned_room, channels_last, empty_map, out_size
 from .packed import Packed, pack, unpack
@@ -17,7 +17,6 @@ from .weight import MOST_ROWS, Weight, prepare, signed
 
 __all__ = [
     "MOST_ROWS",
-    "Fire",
     "Packed",
     "Weight",
     "aligned",
@@ -50,7 +49,7 @@ def spike_conv(
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
     addends: tuple[Tensor, ...] = (),
-    neuron: Fire | None = None,
+    neuron: Dynamics | None = None,
     v: Tensor | None = None,
 ) -> tuple[Tensor, Packed | None, Tensor | None]:
     """Convolution of spikes, what is added to it, and the neurons behind it, in one pass over time.
@@ -79,8 +78,8 @@ def spike_conv(
         raise ValueError(
             f"v is {tuple(v.shape)} of {v.dtype}; expected [B, C, H, W] = {(shape[1], *shape[2:])} of {dtype}"
         )
-    library = native.load()[0]
-    if library is None or math.prod(shape) == 0:
+    known = neuron is None or native.knows(neuron)
+    if native.load()[0] is None or not known or math.prod(shape) == 0:
         x = reference.spike_conv(
             spikes,
             weight and weight.dense,
@@ -91,7 +90,7 @@ def spike_conv(
             list(addends),
         )
         x = channels_last(x)
-        return (x, *reference.fire(x, v, neuron.tau or 1.0, neuron.dynamics())) if neuron else (x, None, None)
+        return (x, *reference.fire(x, v, neuron)) if neuron else (x, None, None)
     x, fired, v_out = empty_map(*shape, dtype=dtype), None, None
     if neuron is not None:
         t, b, c, h, w = shape

@@ -71,18 +71,14 @@ INLINE void NAME(put)(REAL *to, int lanes, const NAME(vec) *from, int NV) {
     }
 }
 
+DEFINE_CHARGE(NAME(charge), NAME(vec), REAL)
+
 /* One step of NV vectors of neurons: charge, fire, reset, in the order of kernels/lif/reference.py. Returns the spikes. */
 INLINE uint64_t NAME(step)(const Neuron *n, const NAME(vec) *x, NAME(vec) *v, int NV) {
     const REAL tau = (REAL)n->tau, rate = 1 / tau, threshold = (REAL)n->v_threshold;
     uint64_t word = 0;
     for (int j = 0; j < NV; j++) {
-        NAME(vec) h;
-        switch (n->mode) {
-            case LEAKY_EXACT: h = v[j] + (x[j] - v[j]) * rate; break;
-            case LEAKY: h = v[j] + (x[j] - v[j]) / tau; break;
-            case LEAKY_FULL_INPUT: h = (v[j] - v[j] / tau) + x[j]; break;
-            default: h = v[j] + x[j];
-        }
+        const NAME(vec) h = NAME(charge)(x[j], v[j], tau, rate, n->mode);
         const uint64_t bits = NAME(fired)(h, threshold);
         word |= bits << (j * LN);
         v[j] = n->soft_reset ? h - NAME(where)(bits, threshold - (NAME(vec)){0}) : NAME(where)(~bits, h);

@@ -6,8 +6,8 @@ import ctypes
 import torch
 from torch import Tensor
 
+from ..lif import Dynamics
 from . import native
-from .fire import Fire
 from .maps import check_windows, is_map, out_size
 from .packed import Packed
 from .weight import Weight, check_weight
@@ -23,7 +23,7 @@ def call(
     addends: tuple[Tensor | None, ...] = (),
     like: tuple[tuple[int, ...], torch.dtype] | None = None,
     out: Tensor | None = None,
-    neuron: Fire | None = None,
+    neuron: Dynamics | None = None,
     fired: Packed | None = None,
     v: Tensor | None = None,
     v_out: Tensor | None = None,
@@ -73,8 +73,7 @@ def call(
         given.addend[index] = native.values(addend)
     given.out = native.values(out)
     if neuron is not None and fired is not None:
-        dynamics = neuron.dynamics()
-        given.neuron = native.CNeuron(neuron.tau or 1.0, neuron.v_threshold, dynamics.integration, dynamics.soft_reset)
+        given.neuron = native.neurons(neuron)
         given.fired = fired.words.data_ptr()
     given.alive = spikes, weight, bias, addends, out, fired, v, v_out, count
     return given

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include "../lif/equation.h"
 #include "vectors.h"
 
 #define AHEAD 8         /* rows that are fetched while others are summed; lists have so much room behind their end */
@@ -16,7 +17,6 @@
 
 enum { NONE, SAME, BF16, INT8, DEPTHWISE };                      /* native._WEIGHTS */
 enum { FLOAT32, FLOAT64 };                                       /* native._DTYPES */
-enum { LEAKY, LEAKY_FULL_INPUT, PERFECT, LEAKY_EXACT };          /* lif.reference.INTEGRATIONS, and a faster form of the first */
 
 typedef struct {
     double tau, v_threshold;
@@ -181,7 +181,7 @@ static int fits(int64_t size, int64_t kernel, int64_t stride, int64_t padding, i
 static int makes_sense(const MapCall *c) {
     if (!c || c->threads < 1 || c->dtype < FLOAT32 || c->dtype > FLOAT64 || c->weights < NONE || c->weights > DEPTHWISE) return 0;
     if (!COUNTABLE(c->steps, c->batch, c->out_height, c->out_width, c->out_channels) || c->out_words != (c->out_channels + 63) / 64) return 0;
-    if (c->fired && (c->neuron.mode < LEAKY || c->neuron.mode > PERFECT || (c->neuron.soft_reset & ~1))) return 0;
+    if (c->fired && (!KNOWN_INTEGRATION(c->neuron.mode) || (c->neuron.soft_reset & ~1))) return 0;
     if (c->weights == NONE) return 1;
     if (!c->spikes || !c->weight || (c->weights == INT8 && !c->scale) || (c->dtype == FLOAT64 && (c->weights == BF16 || c->weights == INT8))) return 0;
     if (!COUNTABLE(c->planes, c->steps, c->batch, c->height, c->width, c->channels) || c->channels < 1 || c->in_words != (c->channels + 63) / 64) return 0;
@@ -299,8 +299,7 @@ int spike_map(const MapCall *call) {
     const int by_tile = lists_needed && blocks < call->threads && tiles > blocks;
     const int parts = at_most(by_tile ? tiles : blocks, call->threads);
     MapCall copy = *call;
-    int exponent;
-    if (copy.neuron.mode == LEAKY && frexp(copy.neuron.tau, &exponent) == 0.5) copy.neuron.mode = LEAKY_EXACT;
+    copy.neuron.mode = mode_of(copy.neuron.mode, copy.neuron.tau);
 #pragma omp parallel for num_threads(parts) schedule(static, 1) if (parts > 1)
     for (int part = 0; part < parts; part++) {
         const MapCall *c = &copy;

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from .._library import load_library
+from ..lif import Dynamics
+from ..lif.native import INTEGRATIONS
 
 WEIGHTS = {"none": 0, torch.float32: 1, torch.float64: 1, torch.bfloat16: 2, torch.int8: 3, "depthwise": 4}
 DTYPES = {torch.float32: 0, torch.float64: 1}
@@ -81,6 +83,22 @@ def loaded() -> ctypes.CDLL:
     library = load()[0]
     assert library is not None, "calls are only carried out where `load` found a library"
     return library
+
+
+def knows(neuron: Dynamics) -> bool:
+    """Whether the native code has these neurons."""
+    return neuron.integration in INTEGRATIONS
+
+
+def neurons(neuron: Dynamics) -> CNeuron:
+    """The neurons for C code, which differentiates nothing.
+
+    Raises:
+        ValueError: it does not have them.
+    """
+    if not knows(neuron):
+        raise ValueError(f"the native code has no neurons that integrate like {neuron.integration!r}; it has {', '.join(INTEGRATIONS)}")
+    return CNeuron(float(neuron.tau), neuron.v_threshold, INTEGRATIONS.index(neuron.integration), neuron.soft_reset)
 
 
 def type_of(given: MapCall) -> torch.dtype:

@@ -8,7 +8,8 @@ Bits in and out are `Packed`; * is a convolution (or depthwise convolution), and
 from torch import Tensor
 from torch.nn import functional
 
-from ..lif.reference import Dynamics, lif_forward
+from ..lif import Dynamics
+from ..lif.reference import lif_forward
 from .packed import Packed, pack, unpack
 
 
@@ -43,16 +44,15 @@ def spike_conv(
     return x
 
 
-def fire(x: Tensor, v: Tensor | None, tau: float, dynamics: Dynamics) -> tuple[Packed, Tensor]:
+def fire(x: Tensor, v: Tensor | None, dynamics: Dynamics) -> tuple[Packed, Tensor]:
     """Spikes of neurons that receive x, and their potentials [B, C, H, W] after the last step.
 
     Args:
         x: input currents [T, B, C, H, W].
         v: potentials [B, C, H, W] before the first step, or None for rest.
-        tau: membrane time constant in time steps.
-        dynamics: the other constants.
+        dynamics: of the neurons.
     """
-    s, v = lif_forward(x, v, tau, dynamics)
+    s, v = lif_forward(x, v, dynamics)
     return pack(s), v
 
 

@@ -13,8 +13,9 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from ...kernels import spike_attention, spike_conv
-from ...kernels.lif.reference import INTEGRATIONS
-from ...kernels.spike_conv import Fire, Packed, Weight
+from ...kernels.lif import Dynamics
+from ...kernels.spike_conv import Packed, Weight
+from ...layers.merging import composed
 from .graph import (
     ALIASES,
     LIF,
@@ -353,19 +354,10 @@ class Builder:
 
     def _composed(self, chain: list[fx.Node]) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
         """Weight [C', C, kh, kw], bias and padding of the chain as one convolution."""
-        whole, padding = None, (0, 0)
-        for node in chain:
-            _, weight, bias, _, pads, _, groups = conv_args(node)
-            weight = self.constants[weight].double()
-            if tuple(pads) != (0, 0):
-                padding = tuple(pads)
-            if groups != 1:
-                weight = (
-                    torch.diag_embed(weight[:, 0].permute(1, 2, 0)).permute(2, 3, 0, 1) if whole is None else weight
-                )
-                whole = weight if whole is None else whole * weight
-            else:
-                whole = weight if whole is None else torch.einsum("om,mikl->oikl", weight[..., 0, 0], whole)
+        args = [conv_args(node) for node in chain]  # x, weight, bias, stride, padding, dilation, groups
+        whole = composed([(self.constants[weight], groups) for _, weight, *_, groups in args])
+        padding = next((tuple(pads) for *_, pads, _, _ in reversed(args) if tuple(pads) != (0, 0)), (0, 0))
+        bias = args[-1][2]
         like = self.constants[conv_args(chain[0])[1]]
         return whole.to(like.dtype).contiguous(), None if bias is None else self.constants[bias], padding
 
@@ -495,14 +487,13 @@ class Builder:
         return out
 
     def _constants_known(self, lif: fx.Node) -> bool:
-        _, v, tau, *_ = lif.args
-        return v is None and self._known(tau) and not lif.args[9]
+        """Whether the kernels can carry these neurons out: from rest, with constants that the graph has, and nobody asks for the potential."""
+        _, v, tau, *_, return_v = lif.args
+        return v is None and self._known(tau) and not return_v and spike_conv.native.knows(self._neuron(lif))
 
-    def _neuron(self, lif: fx.Node) -> Fire:
-        _, _, parameter, tau, integration, threshold, soft, *_ = lif.args
-        kind = INTEGRATIONS[integration]
-        tau = float(self.constants[parameter]) if parameter is not None else tau
-        return Fire(None if kind == "perfect" else tau, threshold, kind == "leaky", "soft" if soft else "hard")
+    def _neuron(self, lif: fx.Node) -> Dynamics:
+        _, _, tau, *constants, _ = lif.args
+        return Dynamics.restored((None if tau is None else self.constants[tau], *constants))
 
     def _lif(self, node: fx.Node) -> None:
         """Neurons that no convolution was fused with."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ...listing import class_folders, files_in, tell_left_out
-from .._arrays import must_be_a_file
+from .._arrays import recorded_file
 from .._ranks import earlier
 from ..recordings import Recording
 
@@ -59,8 +59,8 @@ def list_of_names(file: Path) -> str:
         ValueError: it cannot be read.
     """
     try:
-        must_be_a_file(file)
-        return file.read_text(encoding="utf-8")
+        with recorded_file(file) as opened:
+            return opened.read().decode("utf-8")
     except (OSError, ValueError) as error:
         raise ValueError(
             f"cannot read {file} as a list of recordings ({error}); fetch it again, or set data.root"

@@ -6,7 +6,7 @@ publisher asks for a form to be filled in, so it is not fetched here.
 
 import numpy as np
 
-from .._arrays import must_be_a_file
+from .._arrays import recorded_file
 from ..recordings import Recording
 from ._base import EventDataset, register_dataset
 from ._layout import list_of_names
@@ -47,8 +47,8 @@ class DVS128Gesture(EventDataset):
 
     def _table(self, file, trials):
         try:
-            must_be_a_file(file)
-            rows = np.loadtxt(file, np.int64, delimiter=",", skiprows=1, ndmin=2).reshape(-1, 3)
+            with recorded_file(file) as opened:
+                rows = np.loadtxt(opened, np.int64, delimiter=",", skiprows=1, ndmin=2).reshape(-1, 3)
             if not ((rows[:, 0] >= 1) & (rows[:, 0] <= len(self.classes)) & (rows[:, 1] < rows[:, 2])).all():
                 raise ValueError("a class is not 1 to 11, or ends before it starts")
         except FileNotFoundError:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...._files import write_atomically
-from .._arrays import must_be_a_file
+from .._arrays import recorded_file
 from .._events import Events
 from ._shared import AGAIN, in_order
 from .aedat import read_aedat2, read_aedat3, read_aedat4
@@ -60,8 +60,7 @@ def read_events(path: str | Path) -> Events:
     """
     path = Path(path)
     try:
-        must_be_a_file(path)
-        with open(path, "rb") as file:
+        with recorded_file(path) as file:
             head = file.read(64)
     except FileNotFoundError:
         raise ValueError(f"no event file {path}; check the path") from None
