@@ -9,6 +9,8 @@ import timm
 import torch
 from PIL import Image
 
+from spikeformers.models import forget_network, list_models
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -74,10 +76,15 @@ def test_blocks_run(page, tmp_path, monkeypatch):
     names = {"__name__": "__main__"}
     if page.name in GIVEN:
         GIVEN[page.name](names)
-    for block in blocks(page):
-        for written, run in INSTEAD.items():
-            block = block.replace(written, run)
-        exec(compile(block, page.name, "exec"), names)
+    known = list_models()
+    try:
+        for block in blocks(page):
+            for written, run in INSTEAD.items():
+                block = block.replace(written, run)
+            exec(compile(block, page.name, "exec"), names)
+    finally:
+        for name in set(list_models()) - set(known):
+            forget_network(name)
 
 
 def test_pages_have_blocks():

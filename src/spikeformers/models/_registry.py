@@ -23,6 +23,7 @@ from .shipped import must_ship, shipped_file, shipped_options
 Made = TypeVar("Made", bound=Network)
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {}
+_OPTIONS: dict[str, inspect.Signature] = {}  # of those that `add_model` added
 _TASKS: dict[str, Callable[..., nn.Module]] = {}
 _REGISTERING = "spikeformers.tasks"
 """The package on a higher floor whose import registers the tasks; it is loaded when a name is wanted that is none of a backbone."""
@@ -50,6 +51,35 @@ def register_model(function: Callable[..., nn.Module]) -> Callable[..., nn.Modul
 
     _MODELS[function.__name__] = create
     return timm.models.register_model(create)
+
+
+def add_model(name: str, create: Callable[..., nn.Module], options: inspect.Signature) -> None:
+    """Makes a name of one that is no backbone of ours known here; timm does not learn of it.
+
+    Args:
+        name: of the model.
+        create: makes it from options.
+        options: those that it takes.
+    """
+    _MODELS[name], _OPTIONS[name] = create, options
+
+
+def remove_model(name: str) -> None:
+    """Takes back `add_model`.
+
+    Raises:
+        ValueError: nothing was added by this name.
+    """
+    if name not in _OPTIONS:
+        raise ValueError(f"no network {name!r} was registered by register_network; there are {', '.join(_OPTIONS) or 'none'}")
+    del _MODELS[name], _OPTIONS[name]
+
+
+def _options_of(name: str) -> list[str]:
+    """The options of a model that is no task's network."""
+    if name in _OPTIONS:
+        return [*_OPTIONS[name].parameters]
+    return [*inspect.signature(typing.get_type_hints(_MODELS[name])["return"]).parameters, "schedule", "temporal"]
 
 
 def register_task(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
@@ -160,8 +190,7 @@ def create_model(
         close = difflib.get_close_matches(name, [*_MODELS, *_TASKS], n=3, cutoff=0.6)
         hint = f"; did you mean {', '.join(sorted(close))}?" if close else ""
         raise ValueError(f"unknown model {name!r}{hint} (spikeformers list shows all)")
-    options = [*inspect.signature(typing.get_type_hints(_MODELS[name])["return"]).parameters, "schedule", "temporal"]
-    _must_have(name, kwargs, options)
+    _must_have(name, kwargs, _options_of(name))
     model = _MODELS[name](pretrained=True, pretrained_cfg=tag, **kwargs) if pretrained else _MODELS[name](**kwargs)
     if model.schedule and kwargs.get("time_steps", model.time_steps) != model.time_steps:
         raise ValueError(
