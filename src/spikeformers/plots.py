@@ -182,15 +182,15 @@ def save(drawn: "Axes | Figure", path: str | Path) -> None:
     write_atomically(Path(path), content.getvalue())
 
 
-def blank_axes(size: tuple[float, float] | None = None) -> "Axes":
-    """Axes of a figure that is in no list of pyplot's, and so is forgotten once nobody holds it.
+def blank_figure(size: tuple[float, float] | None = None) -> "Figure":
+    """A figure that is in no list of pyplot's, and so is forgotten once nobody holds it.
 
     Args:
         size: in inches; matplotlib's usual one by default.
     """
     from matplotlib.figure import Figure
 
-    return Figure(size, layout="constrained").subplots()
+    return Figure(size, layout="constrained")
 
 
 def _axes(ax, size=None):

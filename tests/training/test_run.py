@@ -72,7 +72,7 @@ def interrupt(monkeypatch, how, epoch, batch=1):
 def test_what_a_run_leaves(uninterrupted, recipe):
     files = {path.name for path in uninterrupted.iterdir()}
     assert files == {
-        *("config.yaml", "metrics.csv", "summary.json", "tensorboard"),
+        *("config.yaml", "curves.png", "metrics.csv", "summary.json", "tensorboard"),
         *("last.ckpt", "best.ckpt", "best.safetensors", "best.json"),
     }
     assert Recipe.from_dict(yaml.safe_load((uninterrupted / "config.yaml").read_text())) == recipe

@@ -162,7 +162,7 @@ class Evaluation(FiringRates, Tabular):
             for name, counts in zip(self.names, confusion, strict=True)
         ]
         write_atomically(written[2], as_csv(rows).encode())
-        plots.save(plots.confusion_matrix(self.answers, self.names, plots.blank_axes((8, 8))), written[3])
+        plots.save(plots.confusion_matrix(self.answers, self.names, plots.blank_figure((8, 8)).subplots()), written[3])
         return written
 
 

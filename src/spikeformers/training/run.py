@@ -22,6 +22,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from .. import plots
 from .._files import LOCK, owned, read_text, without_nan, write_atomically, write_json
 from .._options import fitting, shown
 from .._signals import listening
@@ -41,7 +42,7 @@ from .task import find_learning
 
 def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path = "runs", resume: bool = False) -> dict:
     """Trains a model and leaves config.yaml, metrics.csv, tensorboard/, last.ckpt, best.ckpt, best.safetensors with .json,
-    and summary.json in the run folder.
+    curves.png and summary.json in the run folder.
 
     An interrupted run loses at most the minutes since it last saved (trainer.save_minutes); continued, it ends with the same
     weights and metrics as one that was never interrupted. The best epoch is chosen by the score of the test samples (accuracy,
@@ -211,7 +212,8 @@ def summarize(folder: Path, report: Report, test_set: TestSet, device: torch.dev
     if test_set.data.holdout:
         summary |= {"held_out": test_set.data.holdout, "best_accuracy": report.best["val_accuracy"]}
     summary = without_nan(summary)
-    write_json(folder / "summary.json", summary)
+    plots.save(plots.learning_curves(report.history, plots.blank_figure()), folder / "curves.png")
+    write_json(folder / "summary.json", summary)  # the last file, by which a run is known to be finished
     return summary
 
 
@@ -248,7 +250,7 @@ def as_text(summary: dict) -> str:
             f"parameters   {summary['parameters']:,}",
             f"seconds      {summary['seconds']:.1f} for {summary['epochs']} epochs",
             *(f"left out     {split} samples: {text}" for split, text in summary["left_out"].items() if text),
-            f"kept in      {summary['run_dir']}: best.ckpt, best.safetensors, last.ckpt, metrics.csv, summary.json",
+            f"kept in      {summary['run_dir']}: best.ckpt, best.safetensors, last.ckpt, metrics.csv, curves.png, summary.json",
         ]
     )
 
