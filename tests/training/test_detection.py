@@ -232,7 +232,6 @@ def test_the_model_must_fit_the_data(config, squares):
     assert "fsdp does not work with detectors" in complaint("trainer", strategy="fsdp")
     assert "learns masks; set data.masks" in complaint("data", masks=False)
     assert "needs a backbone" in complaint("model", kwargs={})
-    assert "warmup_steps is 9, and 3 epochs have only 9 steps" in complaint("training", warmup_steps=9)
 
 
 def test_a_classifier_does_not_take_objects(config):

@@ -206,3 +206,17 @@ def test_weights_of_another_backbone_are_refused(tmp_path):
     save_model(detector, tmp_path / "detector.safetensors")
     with pytest.raises(ValueError):
         load_initial(dense(), tmp_path / "detector.safetensors")
+
+
+@pytest.mark.parametrize("long", [{"warmup_epochs": 20.0}, {"warmup_steps": 500}, {"warmup_epochs": 2.0}])
+def test_a_warm_up_that_is_too_long_takes_half_of_the_run(long):
+    training = Training(epochs=2, lr=1.0, min_lr=0.0, **long)
+    rates = [lr_factor(step, 10, training, 1) for step in range(20)]
+    assert max(rates) == rates[10] == 1 and rates[0] == pytest.approx(1 / 11) and rates[19] < 0.1
+    assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_a_long_recipe_can_be_tried_for_an_epoch(digits):
+    digits["training"] |= {"epochs": 1, "warmup_epochs": 20.0}
+    with pytest.warns(UserWarning, match="longer than all 1 epochs"):
+        _module(Recipe.from_dict(digits), processes=1)

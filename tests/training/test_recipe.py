@@ -26,7 +26,6 @@ def test_where_it_runs_makes_no_difference(config):
     ("options", "message"),
     [
         ({"epochs": 0}, "training.epochs is 0; give at least 1"),
-        ({"epochs": 5, "warmup_epochs": 5}, r"training.warmup_epochs is 5; give 0 or more, below training.epochs \(5\)"),
         ({"warmup_epochs": 1, "warmup_steps": 5}, "two units; give one of them"),
         ({"decay_at": [2.0]}, "training.decay_at is for training.schedule step, not cosine"),
         ({"epochs": 5, "schedule": "step", "decay_at": [3, 5]}, r"decay_at is \[3, 5\]; give epochs above 0 and below training.epochs \(5\)"),

@@ -4,6 +4,7 @@ import copy
 import difflib
 import math
 import random
+import warnings
 
 import lightning as L
 import numpy as np
@@ -182,10 +183,11 @@ class Learner(L.LightningModule):
 
     def configure_optimizers(self):
         training, batch_size = self.recipe.training, self.recipe.data.batch_size
-        if training.warmup_steps >= training.epochs * self.steps_per_epoch:
-            raise ValueError(
-                f"training.warmup_steps is {training.warmup_steps}, and {training.epochs} epochs have only "
-                f"{training.epochs * self.steps_per_epoch} steps; give fewer"
+        wanted, total = warmup_of(training, self.steps_per_epoch, cut=False), training.epochs * self.steps_per_epoch
+        if wanted >= total:
+            warnings.warn(
+                f"the warm-up of {wanted:g} steps is longer than all {training.epochs} epochs, which have {total}; it takes the first half of them",
+                stacklevel=2,
             )
         dense = spiking_backbone(self.model) is not self.model
         try:
@@ -277,6 +279,19 @@ def peak_lr(training: Training, batch_size: int) -> float:
     return training.lr * (batch_size / training.lr_batch_size if training.lr_batch_size else 1.0)
 
 
+def warmup_of(training: Training, steps_per_epoch: int, cut: bool = True) -> float:
+    """Optimiser steps of the warm-up: those of the recipe, or half of all where there are not so many, as when a long recipe is tried
+    for an epoch.
+
+    Args:
+        training: says how many.
+        steps_per_epoch: optimiser steps.
+        cut: whether they are halved.
+    """
+    wanted, total = training.warmup_steps or training.warmup_epochs * steps_per_epoch, training.epochs * steps_per_epoch
+    return total / 2 if cut and wanted >= total else wanted
+
+
 def lr_factor(step: int, steps_per_epoch: int, training: Training, batch_size: int) -> float:
     """The learning rate after `step` optimiser steps as a multiple of the highest.
 
@@ -287,7 +302,7 @@ def lr_factor(step: int, steps_per_epoch: int, training: Training, batch_size: i
         batch_size: samples of a step over all processes, by which the rate may be scaled.
     """
     peak = peak_lr(training, batch_size)
-    warmup = training.warmup_steps or training.warmup_epochs * steps_per_epoch
+    warmup = warmup_of(training, steps_per_epoch)
     if step < warmup:
         low = training.warmup_lr / peak
         return low + (1 - low) * (step + 1) / (warmup + 1)

@@ -52,7 +52,7 @@ class Training:
             linear rule of the papers (their base learning rates are meant for 256). 0: lr is taken as it is.
         min_lr: the learning rate at the end of cosine and poly, not scaled by the rule.
         warmup_lr: the learning rate before the first step of the warm-up, not scaled by the rule.
-        warmup_epochs: epochs of linear rise, fractions allowed.
+        warmup_epochs: epochs of linear rise, fractions allowed. Where there are not so many epochs it takes half of them.
         warmup_steps: optimiser steps of linear rise, instead of warmup_epochs.
         cooldown_epochs: epochs at min_lr after cosine or poly.
         layer_decay: factor of the learning rate from each layer to the one before it; 1 leaves all alike. Of detectors and
@@ -162,10 +162,6 @@ class Training:
         if self.freeze_norms is not None and not 0 <= self.freeze_norms < self.epochs:
             raise ValueError(
                 f"training.freeze_norms is {self.freeze_norms}; give epochs from 0, below training.epochs ({self.epochs}), or null"
-            )
-        if not 0 <= self.warmup_epochs < self.epochs:
-            raise ValueError(
-                f"training.warmup_epochs is {self.warmup_epochs}; give 0 or more, below training.epochs ({self.epochs})"
             )
         if self.warmup_epochs and self.warmup_steps:
             raise ValueError("training.warmup_epochs and training.warmup_steps say the same in two units; give one of them")
