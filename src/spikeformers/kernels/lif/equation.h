@@ -35,13 +35,10 @@ static inline int mode_of(int integration, double tau) {
         *grad_v = mode == PERFECT ? grad : grad - leak;                                                                        \
     }
 
-/* tau times its gradient, from that of h[t]: dh/dtau = -(x - v) / tau^2, or v / tau^2. */
+/* tau times its gradient, from that of h[t]: dh/dtau = -(x - v) / tau^2, or v / tau^2. Branches, and no switch, leave a compiler's loop. */
 #define DEFINE_BACK_TO_TAU(name, REAL)                                                                                         \
     static inline __attribute__((always_inline)) double name(REAL grad, REAL x, REAL v, REAL tau, int mode) {                  \
-        switch (mode) {                                                                                                        \
-            case LEAKY_EXACT:                                                                                                  \
-            case LEAKY: return -(double)(grad * ((x - v) / tau));                                                              \
-            case LEAKY_FULL_INPUT: return (double)(grad * (v / tau));                                                          \
-            default: return 0;                                                                                                 \
-        }                                                                                                                      \
+        if (mode == LEAKY || mode == LEAKY_EXACT) return -(double)(grad * ((x - v) / tau));                                    \
+        if (mode == LEAKY_FULL_INPUT) return (double)(grad * (v / tau));                                                       \
+        return 0;                                                                                                              \
     }

@@ -7,7 +7,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #define STEPS(S) _Pragma("GCC unroll 4") for (int64_t t = 0; t < S; t++)
 #define WITH_MODE(mode_, f, ...)                      \
-    case mode_ * 2: f(__VA_ARGS__, mode_, 0); break; \
+    case mode_ * 2: f(__VA_ARGS__, mode_, 0); break;  \
     case mode_ * 2 + 1: f(__VA_ARGS__, mode_, 1); break;
 #define WITH_CONSTANTS(f, ...) \
     switch (mode * 2 + soft) { EACH_MODE(WITH_MODE, f, __VA_ARGS__) }
