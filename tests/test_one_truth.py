@@ -1,5 +1,7 @@
 """Whoever counts gets the same number: evaluation, profile, any-time conversion, early exit and event-driven inference."""
 
+from types import SimpleNamespace
+
 import timm
 import torch
 from pytest import approx, fixture, mark
@@ -30,7 +32,13 @@ def data():
     """Two batches of unequal size, the last sample without a label; in float64, in which no rounding decides about a spike."""
     x = torch.randn(6, 3, 16, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 1, 2, 3, 4, -1])
-    return [(x[:4], labels[:4]), (x[4:], labels[4:])]
+    return Batches([(x[:4], labels[:4]), (x[4:], labels[4:])])
+
+
+class Batches(list):
+    """What `evaluate` asks of a test set."""
+
+    classes, data = (), SimpleNamespace(name="made up")
 
 
 def same_emissions(a: Tally, b: Tally):
@@ -90,7 +98,7 @@ def test_evaluation_and_profile(network, data, request):
 
 def test_event_driven(spikingformer, data):
     model = spikingformer(depth=1).double()
-    data = data[:1]
+    data = Batches(data[:1])
     driven = event_driven(model)
     tested, found = evaluate(driven, data), profile(driven, data, maps=0, merged=False)
     plain = profile(merge(model, "cpu"), data, maps=0, merged=False)
@@ -128,7 +136,7 @@ def convolutions():
 def test_conversion(network, levels, data):
     torch.manual_seed(0)
     model, size = network()
-    model, data = model.double(), [(torch.randn(len(x), 3, *size, dtype=torch.float64), labels) for x, labels in data]
+    model, data = model.double(), Batches((torch.randn(len(x), 3, *size, dtype=torch.float64), labels) for x, labels in data)
     converted = convert(model, torch.cat([x for x, _ in data]), STEPS, levels=levels)
     tested, found, over_time = evaluate(converted, data), profile(converted, data, maps=0), any_time(converted, model, data)
     assert found.chosen.switches["integers"] == "levels"  # what emits bursts adds

@@ -72,7 +72,7 @@ def test_a_drive_of_its_own_wakes_a_neuron(monkeypatch):
         ({"tau": torch.ones(2)}, r"0-d tensor of floating-point numbers, not \(2,\)"),
         ({"v_threshold": 0.0}, "v_threshold must be positive, not 0.0"),
         ({"reset": "none"}, "reset must be 'hard' or 'soft', not 'none'"),
-        ({"surrogate": "step"}, "surrogate must be one of sigmoid, atan, rectangle, triangle, not 'step'"),
+        ({"surrogate": "step"}, "surrogate must be one of sigmoid, atan, rectangle, triangle, .* not 'step'"),
         ({"alpha": math.inf}, "alpha must be positive and finite, not inf"),
     ],
 )

@@ -19,7 +19,7 @@ from spikeformers.data import ImageData, register_data, test_loader
 from spikeformers.data.loading import Measured
 from spikeformers.data.reading import read_image
 from spikeformers.data.samples import PADDING_LABEL
-from spikeformers.evaluation import Task, evaluate_any, load_trained, register_task, task as tasks
+from spikeformers.evaluation import Answer, Task, evaluate_any, load_trained, register_task, task as tasks
 from spikeformers.evaluation.results import FiringRates
 from spikeformers.measure import Tally, emissions
 from spikeformers.training import task as learning
@@ -111,7 +111,8 @@ def evaluate_shade(model, samples, device):
 
 def predict_shade(trained, paths, shown):
     for path in paths:
-        yield f"{path}: {trained.model.eval()(trained.data.read(path)[None]).item():.3f}"
+        shade = trained.model.eval()(trained.data.read(path)[None]).item()
+        yield Answer(str(path), f"{path}: {shade:.3f}", {"file": str(path), "shade": shade})
 
 
 def images_of(samples, data):

@@ -6,9 +6,10 @@ from .checkpoint import Trained, load_trained, save_trained
 from .classification import Evaluation, evaluate, precision_of, predict
 from .preprocessing import prepared_text, preprocessing
 from .results import best_device
-from .task import Shown, Task, evaluate_any, find_task, predict_any, register_task, test_samples
+from .task import Answer, Shown, Task, evaluate_any, find_task, predict_any, register_task, test_samples
 
 __all__ = [
+    "Answer",
     "AnyTime",
     "Evaluation",
     "Shown",
