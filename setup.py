@@ -36,4 +36,6 @@ def native(operation: str) -> list[Extension]:
     ]
 
 
-setup(ext_modules=[extension for operation in ("lif", "spike_conv", "spike_attention") for extension in native(operation)])
+setup(
+    ext_modules=[extension for operation in ("lif", "spike_conv", "spike_attention") for extension in native(operation)]
+)

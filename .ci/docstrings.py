@@ -29,7 +29,11 @@ def raises(function: ast.AST) -> bool:
     for child in ast.iter_child_nodes(function):
         if isinstance(child, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
             continue
-        if isinstance(child, ast.Raise) and isinstance(child.exc, ast.Call) and getattr(child.exc.func, "id", "") == "ValueError":
+        if (
+            isinstance(child, ast.Raise)
+            and isinstance(child.exc, ast.Call)
+            and getattr(child.exc.func, "id", "") == "ValueError"
+        ):
             return True
         if raises(child):
             return True
@@ -70,7 +74,9 @@ def check(path: Path) -> list[str]:
                     continue
                 if inner.name == "__init__":
                     missing += owed(inner, text, where, constructor=True)
-                elif public(inner.name) and inner.name not in INHERITED and not inner.decorator_list and text is not None:
+                elif (
+                    public(inner.name) and inner.name not in INHERITED and not inner.decorator_list and text is not None
+                ):
                     inside = f"{where}.{inner.name}"
                     own = ast.get_docstring(inner)
                     if own is not None or not node.bases:

@@ -47,7 +47,13 @@ def torchvision_twin(vit) -> torchvision.models.VisionTransformer:
     """torchvision's ViT with the weights of timm's."""
     width, patch = vit.embed_dim, vit.patch_embed.patch_size[0]
     twin = torchvision.models.VisionTransformer(
-        vit.patch_embed.img_size[0], patch, len(vit.blocks), vit.blocks[0].attn.num_heads, width, 4 * width, num_classes=vit.num_classes
+        vit.patch_embed.img_size[0],
+        patch,
+        len(vit.blocks),
+        vit.blocks[0].attn.num_heads,
+        width,
+        4 * width,
+        num_classes=vit.num_classes,
     )
     state, renamed = vit.state_dict(), {}
     for key in twin.state_dict():
@@ -85,7 +91,9 @@ def main() -> None:
     parser.add_argument("--time_steps", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    vit = timm.create_model("vit_tiny_patch16_224", **json.loads(options.weights.with_suffix(".json").read_text())).eval()
+    vit = timm.create_model(
+        "vit_tiny_patch16_224", **json.loads(options.weights.with_suffix(".json").read_text())
+    ).eval()
     vit.load_state_dict(read_state_dict(options.weights))
     data = ImageData("mosaics", options.root, mean=vit.pretrained_cfg["mean"], std=vit.pretrained_cfg["std"])
     source, transform, test = TrainingSet(data, 0).source, data.transform(training=False), TestSet(data)
@@ -99,11 +107,15 @@ def main() -> None:
         difference = float((twin(images) - wanted).abs().max())
     assert difference < 1e-3, difference
     wanted = wanted.argmax(1)
-    print(f"network {(wanted == labels).float().mean():.2%} of {len(labels)} images; torchvision's twin differs by {difference:.1e} at most")
+    print(
+        f"network {(wanted == labels).float().mean():.2%} of {len(labels)} images; torchvision's twin differs by {difference:.1e} at most"
+    )
     columns = {}
     for mode in ("hybrid", "full"):
         converted = convert(vit, calibration.split(BATCH), options.fit, spiking=mode)
-        parts = tqdm(list(zip(images.split(BATCH), labels.split(BATCH), strict=True)), desc=f"ours, {mode}", leave=False)
+        parts = tqdm(
+            list(zip(images.split(BATCH), labels.split(BATCH), strict=True)), desc=f"ours, {mode}", leave=False
+        )
         rows = any_time(converted, vit, parts, max(options.time_steps)).rows()
         columns[f"ours, {mode}"] = [(rows[T - 1]["accuracy"], rows[T - 1]["agreement"]) for T in options.time_steps]
     converted, columns["ours, hybrid, each T"] = convert(vit, calibration.split(BATCH), options.time_steps), []
@@ -121,7 +133,12 @@ def main() -> None:
         print(f"{T:>4}" + "".join(f"{found[i][0]:>22.2%}{found[i][1]:>10.2%}" for found in columns.values()))
     if options.out:
         rows = [
-            {"T": T} | {f"{name} {what}": found[i][j] for name, found in columns.items() for j, what in enumerate(("accuracy", "agreement"))}
+            {"T": T}
+            | {
+                f"{name} {what}": found[i][j]
+                for name, found in columns.items()
+                for j, what in enumerate(("accuracy", "agreement"))
+            }
             for i, T in enumerate(options.time_steps)
         ]
         write_atomically(options.out, as_csv(rows).encode())

@@ -101,7 +101,9 @@ def loading_alone(name: str, data: ImageData, batches: int):
     begin = time.perf_counter()
     for _ in range(batches):
         next(loader)
-    print(f"  {name}, loading alone on one core: {batches * data.batch_size / (time.perf_counter() - begin):6.0f} images/s")
+    print(
+        f"  {name}, loading alone on one core: {batches * data.batch_size / (time.perf_counter() - begin):6.0f} images/s"
+    )
 
 
 def image_loading(folder: Path, steps: int):
@@ -123,12 +125,19 @@ def image_loading(folder: Path, steps: int):
                 noise = Image.fromarray(draw.integers(0, 255, (32, 32, 3), np.uint8)).resize((256, 256))
                 noise.save(large / split / str(label) / f"{i}.jpg", quality=90)
     cifar = ImageData(**{**recipe["data"], "root": str(small)})
-    imagenet = ImageData("folder", str(large), img_size=224, auto_augment="rand-m9-mstd0.5-inc1", erase=0.25, batch_size=2)
+    imagenet = ImageData(
+        "folder", str(large), img_size=224, auto_augment="rand-m9-mstd0.5-inc1", erase=0.25, batch_size=2
+    )
     bfloat16 = recipe["training"]["precision"] == "bf16-mixed"
     small_model = create_model(recipe["model"]["name"], **recipe["model"]["kwargs"])
     for name, data, model, half in (
         ("32x32, recipes/cifar10_cpu.yaml", cifar, small_model, bfloat16),
-        ("224x224, RandAugment, meta_spikeformer_15m T=1", imagenet, create_model("meta_spikeformer_15m", time_steps=1), False),
+        (
+            "224x224, RandAugment, meta_spikeformer_15m T=1",
+            imagenet,
+            create_model("meta_spikeformer_15m", time_steps=1),
+            False,
+        ),
     ):
         loading_alone(name, data, 8)
         for workers in (0, 1):

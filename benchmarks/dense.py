@@ -45,7 +45,9 @@ def main() -> None:
         detectors = {
             "torchvision's heads": spikeformers.create_model("mask_rcnn", backbone=body, heads="float", **kept),
             "spiking heads": spikeformers.create_model("mask_rcnn", backbone=body, **kept),
-            "spiking heads, readout='neck'": spikeformers.create_model("mask_rcnn", backbone=body, readout="neck", **kept),
+            "spiking heads, readout='neck'": spikeformers.create_model(
+                "mask_rcnn", backbone=body, readout="neck", **kept
+            ),
         }
         for detector in detectors.values():
             detector.eval().to(memory_format=torch.channels_last)

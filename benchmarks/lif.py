@@ -27,7 +27,12 @@ DYNAMICS = Dynamics()
 def spikingjelly_lif():
     """SpikingJelly's torch neuron in multi-step mode."""
     node = neuron.LIFNode(
-        tau=2.0, v_threshold=1.0, v_reset=0.0, surrogate_function=surrogate.Sigmoid(4.0), detach_reset=True, step_mode="m"
+        tau=2.0,
+        v_threshold=1.0,
+        v_reset=0.0,
+        surrogate_function=surrogate.Sigmoid(4.0),
+        detach_reset=True,
+        step_mode="m",
     )
 
     def run(x: Tensor) -> Tensor:
@@ -39,7 +44,9 @@ def spikingjelly_lif():
 
 def snntorch_lif():
     """snnTorch's Leaky neuron, stepped over T; its membrane follows beta * mem + x, so it gets x / tau."""
-    node = snntorch.Leaky(beta=0.5, threshold=1.0, reset_mechanism="zero", spike_grad=snntorch_surrogate.sigmoid(slope=4))
+    node = snntorch.Leaky(
+        beta=0.5, threshold=1.0, reset_mechanism="zero", spike_grad=snntorch_surrogate.sigmoid(slope=4)
+    )
 
     def run(x: Tensor) -> Tensor:
         v, spikes = node.init_leaky(), []
@@ -98,10 +105,15 @@ def main() -> None:
     grad = torch.randn_like(x)
     live = ", ".join(name for name, runs, _ in status() if runs)
     where = torch.cuda.get_device_name() if x.is_cuda else f"{platform.machine()}, {torch.get_num_threads()} threads"
-    print(f"{options.shape} {options.dtype} on {where}; torch {torch.__version__}; live: {live}; {options.rounds} rounds")
+    print(
+        f"{options.shape} {options.dtype} on {where}; torch {torch.__version__}; live: {live}; {options.rounds} rounds"
+    )
     want = CONTENDERS["reference"](x)
     equal = {name: bool((run(x) == want).all()) for name, run in CONTENDERS.items() if name != "clone()"}
-    print("spikes bit-equal to the reference:", ", ".join(f"{name} {'yes' if same else 'NO'}" for name, same in equal.items()))
+    print(
+        "spikes bit-equal to the reference:",
+        ", ".join(f"{name} {'yes' if same else 'NO'}" for name, same in equal.items()),
+    )
 
     for pass_ in (forward, forward_backward):
         times: dict[str, list[float]] = {name: [] for name in CONTENDERS}
@@ -110,7 +122,9 @@ def main() -> None:
         for _ in range(options.rounds):
             for name, run in random.sample(list(CONTENDERS.items()), len(CONTENDERS)):
                 times[name].append(seconds(pass_, run, x, grad))
-        print(f"\n{pass_.__name__.replace('_', ' + '):24}{'median ms':>10}{'of clone':>10}{'speed-up over SpikingJelly':>28}")
+        print(
+            f"\n{pass_.__name__.replace('_', ' + '):24}{'median ms':>10}{'of clone':>10}{'speed-up over SpikingJelly':>28}"
+        )
         for name, own in times.items():
             of_clone = statistics.median(a / b for a, b in zip(own, times["clone()"], strict=True))
             over_peer = statistics.median(b / a for a, b in zip(own, times["SpikingJelly"], strict=True))

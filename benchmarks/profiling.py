@@ -35,7 +35,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     random.seed(0)
-    print(f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads, float32, {options.batches} batches")
+    print(
+        f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads, float32, {options.batches} batches"
+    )
     print(f"{'':48}{'forward ms':>12}{'profile':>10}{'audit':>10}")
     for name, batch, memory_format in [
         ("meta_spikeformer_15m", 1, torch.contiguous_format),
@@ -70,7 +72,8 @@ def main() -> None:
                 contenders[key]()
                 times[key].append(time.perf_counter() - start)
         ratios = {
-            key: statistics.median(a / b for a, b in zip(times[key], times["forward"], strict=True)) for key in contenders
+            key: statistics.median(a / b for a, b in zip(times[key], times["forward"], strict=True))
+            for key in contenders
         }
         label = f"{name}, batch {batch}, {str(memory_format).removeprefix('torch.').removesuffix('_format')}"
         forward_ms = statistics.median(times["forward"]) / options.batches * 1e3

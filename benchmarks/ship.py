@@ -55,7 +55,9 @@ def robustness(model, test_set, samples=1000):
         "as they are": lambda x: x,
         "noise of 0.1": on_pixels(lambda x: x + 0.1 * torch.randn(x.shape, generator=generator)),
         "blur of 1 pixel": on_pixels(lambda x: gaussian_blur(x, [5, 5], [1.0, 1.0])),
-        "half the contrast": on_pixels(lambda x: 0.5 * (x - x.mean((1, 2, 3), keepdim=True)) + x.mean((1, 2, 3), keepdim=True)),
+        "half the contrast": on_pixels(
+            lambda x: 0.5 * (x - x.mean((1, 2, 3), keepdim=True)) + x.mean((1, 2, 3), keepdim=True)
+        ),
     }
     return {name: share(*answers(model, loader, change)) for name, change in changes.items()}
 
@@ -78,7 +80,9 @@ def speeds(model, batch):
     one = batch[:1]
     found = {"torch, merged": milliseconds(spikeformers.merge(model).eval(), one)}
     for precision in PRECISIONS:
-        found[f"event_driven, {precision}"] = milliseconds(spikeformers.event_driven(model, one, precision=precision), one)
+        found[f"event_driven, {precision}"] = milliseconds(
+            spikeformers.event_driven(model, one, precision=precision), one
+        )
     return found
 
 
@@ -91,7 +95,8 @@ def card(key, entry, measured, profile):
     """The network's card in Markdown."""
     report = profile.to_dict()
     presets = [
-        [made["preset"], f"{made['ac'] / 1e6:.2f} M", f"{made['mac'] / 1e6:.2f} M", f"{1e3 * made['energy_mj']:.3g}"] for made in report["presets"]
+        [made["preset"], f"{made['ac'] / 1e6:.2f} M", f"{made['mac'] / 1e6:.2f} M", f"{1e3 * made['energy_mj']:.3g}"]
+        for made in report["presets"]
     ]
     steps = ", ".join(f"{accuracy:.2%}" for accuracy in measured["per_step"])
     return f"""# {key}

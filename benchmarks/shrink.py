@@ -82,7 +82,9 @@ def main() -> None:
             peaks[name] = live.peak / 2**20
             ratio = statistics.median(a / b for a, b in zip(times[name], times[reference], strict=True))
             milliseconds = statistics.median(times[name]) * 1e3
-            print(f"{name:28}{milliseconds:12.1f}{ratio:10.3f}{peaks[name]:12.1f}{peaks[name] / peaks[reference]:10.3f}")
+            print(
+                f"{name:28}{milliseconds:12.1f}{ratio:10.3f}{peaks[name]:12.1f}{peaks[name] / peaks[reference]:10.3f}"
+            )
 
 
 if __name__ == "__main__":

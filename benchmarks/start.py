@@ -17,7 +17,11 @@ WAYS = {
     "spikeformers train --help": [COMMAND, "train", "--help"],
     "import torch, timm": [sys.executable, "-c", "import torch, timm"],
     "import spikeformers": [sys.executable, "-c", "import spikeformers"],
-    "import spikeformers and use a model's name": [sys.executable, "-c", "import spikeformers; spikeformers.create_model"],
+    "import spikeformers and use a model's name": [
+        sys.executable,
+        "-c",
+        "import spikeformers; spikeformers.create_model",
+    ],
     "spikeformers list": [COMMAND, "list"],
     "spikeformers doctor": [COMMAND, "doctor"],
 }
@@ -66,7 +70,9 @@ def main():
     parser.add_argument("--errors", action="store_true", help="only mistakes on the command line")
     options = parser.parse_args()
     ways = {} if options.errors else WAYS
-    ways |= {name: [COMMAND, *words] for name, words in ERRORS.items()} | {"import torch, timm": WAYS["import torch, timm"]}
+    ways |= {name: [COMMAND, *words] for name, words in ERRORS.items()} | {
+        "import torch, timm": WAYS["import torch, timm"]
+    }
     times = {name: [] for name in ways}
     for _ in range(options.rounds):
         for name, command in ways.items():

@@ -54,10 +54,14 @@ def save_dual_encoder():
         config = getattr(transformers, f"{kind}Config")(text_config=text, vision_config=vision, **width)
         model = getattr(transformers, f"{kind}Model")(config).eval()
         model.save_pretrained(folder)
-        tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "<pad>"))
+        tokenizer = tokenizers.Tokenizer(
+            tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "<pad>")
+        )
         tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
         tokenizer.post_processor = tokenizers.processors.TemplateProcessing("$A <eos>", None, [("<eos>", 1)])
-        tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
+        tokenizer = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>"
+        )
         tokenizer.save_pretrained(folder)
         images = dict(size={"shortest_edge": 20}, crop_size=16, image_mean=[0.1, 0.2, 0.3], resample=2)
         transformers.CLIPImageProcessor(**images).save_pretrained(folder)
@@ -66,7 +70,9 @@ def save_dual_encoder():
     return save
 
 
-META = dict(dims=(16, 16, 32, 32), depths=(1, 1, 1, 1, 1), strides=(1, 2, 2, 1, 1), stem_kernel=3, num_heads=2, num_classes=5)
+META = dict(
+    dims=(16, 16, 32, 32), depths=(1, 1, 1, 1, 1), strides=(1, 2, 2, 1, 1), stem_kernel=3, num_heads=2, num_classes=5
+)
 SPIKINGFORMER = dict(embed_dim=32, depth=2, num_heads=2, pools=(False, False, True, True), num_classes=5)
 
 

@@ -30,7 +30,11 @@ def kinds_of(kind):
     if typing.get_origin(kind) is typing.Annotated:
         return typing.get_args(kind)[0], False, optional
     if typing.get_args(kind):
-        return kinds_of(typing.get_args(kind)[0])[0], typing.get_origin(kind) not in (typing.Union, type(int | str)), optional
+        return (
+            kinds_of(typing.get_args(kind)[0])[0],
+            typing.get_origin(kind) not in (typing.Union, type(int | str)),
+            optional,
+        )
     return kind, False, optional
 
 
@@ -74,7 +78,13 @@ def test_arguments_of_tasks_are_checked(name):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("box_detections_per_img", "ten"), ("rpn_nms_thresh", True), ("image_std", [0.0, 1, 1]), ("min_size", 64.5), ("rpn_batch_size_per_image", -1)],
+    [
+        ("box_detections_per_img", "ten"),
+        ("rpn_nms_thresh", True),
+        ("image_std", [0.0, 1, 1]),
+        ("min_size", 64.5),
+        ("rpn_batch_size_per_image", -1),
+    ],
     ids=str,
 )
 def test_options_of_torchvision_are_checked(option, value):
@@ -90,7 +100,10 @@ def test_options_of_torchvision_are_checked(option, value):
         (lambda: layers.ChannelMixer(8, neurons.LIF, ratio=-1), "ratio must be positive, not -1"),
         (lambda: layers.DropPath(float("nan")), "rate must be a finite number"),
         (lambda: layers.TimestepShrink(4.0, 2), "time_steps must be a whole number, not 4.0"),
-        (lambda: layers.SpikingSelfAttention(8, True, layers.RepConv, neurons.LIF), "num_heads must be a whole number, not True"),
+        (
+            lambda: layers.SpikingSelfAttention(8, True, layers.RepConv, neurons.LIF),
+            "num_heads must be a whole number, not True",
+        ),
         (lambda: neurons.LIF("2"), "tau must be a number, not '2'"),
         (lambda: neurons.IF(alpha=0.0), "alpha must be positive, not 0.0"),
         (lambda: neurons.MLF(thresholds=0.5), "thresholds must be a list of numbers, not 0.5"),
@@ -103,7 +116,13 @@ def test_layers_and_neurons_check_theirs(make, message):
 
 
 def test_what_is_right_is_taken_as_pythons_own():
-    model = spikeformers.create_model("spikingformer_cifar_2_256", embed_dim=np.int64(16), num_heads=2, tau=np.float32(2), pools=[0, 0, 1, np.bool_(True)])
+    model = spikeformers.create_model(
+        "spikingformer_cifar_2_256",
+        embed_dim=np.int64(16),
+        num_heads=2,
+        tau=np.float32(2),
+        pools=[0, 0, 1, np.bool_(True)],
+    )
     assert {"embed_dim": 16, "tau": 2.0, "pools": [False, False, True, True]}.items() <= model.config.items()
     assert type(model.config["embed_dim"]) is int and type(model.config["tau"]) is float
     assert check_argument("x", 3, Count) == 3 and check_argument("x", (1, 2), list[int]) == (1, 2)
@@ -126,7 +145,9 @@ def test_unknown_options_are_named_by_timm_too():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["meta_spikeformer_cifar", "spikingformer_cifar_2_256", "spiking_vgg9", "spiking_resnet18", "sew_resnet18"])
+@pytest.mark.parametrize(
+    "name", ["meta_spikeformer_cifar", "spikingformer_cifar_2_256", "spiking_vgg9", "spiking_resnet18", "sew_resnet18"]
+)
 def test_the_map_without_pooling(name):
     small = {
         "meta_spikeformer_cifar": {"dims": (16, 16, 16, 16)},

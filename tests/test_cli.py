@@ -124,7 +124,10 @@ def test_event_driven_inference(trained, capsys, tmp_path):
     ("options", "message"),
     [
         (["eval", "--event_driven", "int4"], "precision must be one of float32, bfloat16, int8, not 'int4'"),
-        (["profile", "--event_driven", "int8", "--rates", "0.2"], "--event_driven measures time, and --rates estimates"),
+        (
+            ["profile", "--event_driven", "int8", "--rates", "0.2"],
+            "--event_driven measures time, and --rates estimates",
+        ),
     ],
 )
 def test_mistakes_with_event_driven_inference(trained, says, options, message):
@@ -136,7 +139,10 @@ def test_mistakes_with_event_driven_inference(trained, says, options, message):
 def answering_early(tmp_path_factory):
     """The run folder of one epoch with an early classifier behind every stage."""
     folder = tmp_path_factory.mktemp("early") / "run"
-    assert main(["train", "--config", RECIPE, *QUICK, "--training.early_classifiers", "true", "--run_dir", str(folder)]) == 0
+    assert (
+        main(["train", "--config", RECIPE, *QUICK, "--training.early_classifiers", "true", "--run_dir", str(folder)])
+        == 0
+    )
     return folder
 
 
@@ -173,7 +179,10 @@ def test_shared_early_classifiers_are_loaded(capsys, tmp_path):
 def test_mistakes_with_early_exit(trained, answering_early, says):
     checkpoint = str(answering_early / "best.ckpt")
     for argv, message in [
-        (["profile", str(trained / "best.ckpt"), "--early_exit", "true"], "train them with --training.early_classifiers true"),
+        (
+            ["profile", str(trained / "best.ckpt"), "--early_exit", "true"],
+            "train them with --training.early_classifiers true",
+        ),
         (["profile", str(answering_early / "best.safetensors"), "--early_exit", "true"], "give best.ckpt or last.ckpt"),
         (["profile", checkpoint, "--early_exit", "[90]"], "not a percentage"),
         (["profile", checkpoint, "--early_exit", "[]"], "at least one probability"),
@@ -254,7 +263,14 @@ def test_list_of_what_ships(says, capsys, tmp_path, monkeypatch):
     shipped_module.shipped.cache_clear()
     try:
         assert "no weights ship with this installation" in says("list", "--pretrained")
-        entry = {"data": "CIFAR-10", "accuracy": 0.9, "time_steps": 1, "parameters": 1234567, "firing_rate": 0.1, "milliseconds": None}
+        entry = {
+            "data": "CIFAR-10",
+            "accuracy": 0.9,
+            "time_steps": 1,
+            "parameters": 1234567,
+            "firing_rate": 0.1,
+            "milliseconds": None,
+        }
         (tmp_path / "index.json").write_text(json.dumps({"spiking_resnet_edge.tag": entry}))
         shipped_module.shipped.cache_clear()
         assert main(["list", "--pretrained", "spiking*"]) == 0
@@ -297,7 +313,9 @@ def test_import_converts(tmp_path, capsys):
     torch.save({"model": model.state_dict()}, tmp_path / "published.pth")
     out = tmp_path / "out.safetensors"
     options = ["--dims", "[8,8,8,8]", "--depths", "(0,0,0,1,0)", "--time_steps", "1"]
-    assert main(["import", str(tmp_path / "published.pth"), str(out), "--model", "meta_spikeformer_cifar", *options]) == 0
+    assert (
+        main(["import", str(tmp_path / "published.pth"), str(out), "--model", "meta_spikeformer_cifar", *options]) == 0
+    )
     assert f"wrote {out} and {tmp_path / 'out.json'}" in capsys.readouterr().out
     read = create_model(checkpoint=out)
     assert read.time_steps == 1
@@ -307,7 +325,9 @@ def test_import_converts(tmp_path, capsys):
 def test_train_without_its_extra(says, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "lightning" else find(name))
-    assert says("train", "--config", RECIPE).endswith("needs lightning, not installed: pip install 'spikeformers[train]'\n")
+    assert says("train", "--config", RECIPE).endswith(
+        "needs lightning, not installed: pip install 'spikeformers[train]'\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -317,9 +337,18 @@ def test_train_without_its_extra(says, monkeypatch):
         (["train"], "give a recipe, such as --config digits"),
         (["train", "--config", "none.yaml"], "none.yaml"),
         (["train", "--config", RECIPE, "--epochs", "3"], "unknown option --epochs; did you mean --training.epochs?"),
-        (["train", "--config", RECIPE, "--data.batch", "3"], "unknown option --data.batch; did you mean --data.batch_size"),
-        (["train", "--config", RECIPE, "--training.lr", "fast"], "option training.lr: Expected a float. Got value: fast"),
-        (["train", "--config", RECIPE, "--data.name", "digit"], "unknown data set 'digit' as data.name; did you mean digits?"),
+        (
+            ["train", "--config", RECIPE, "--data.batch", "3"],
+            "unknown option --data.batch; did you mean --data.batch_size",
+        ),
+        (
+            ["train", "--config", RECIPE, "--training.lr", "fast"],
+            "option training.lr: Expected a float. Got value: fast",
+        ),
+        (
+            ["train", "--config", RECIPE, "--data.name", "digit"],
+            "unknown data set 'digit' as data.name; did you mean digits?",
+        ),
         (["train", "--config", RECIPE, "--data.channels", "3"], "data.mean has 1 numbers for 3 channel(s)"),
         (["train", "--config", RECIPE, "--model.name", "meta_spikeformer"], "did you mean meta_spikeformer_"),
         (["train", "--config", RECIPE, "--model.kwargs.heads", "3"], "has no option 'heads'; it has dims"),
@@ -363,7 +392,9 @@ def test_mistakes_with_a_checkpoint(trained, says, tmp_path, monkeypatch):
     assert "is not empty; continue its run with --resume or choose another --run_dir" in error
 
 
-@pytest.mark.parametrize("argv", [["--help"], *([verb, "--help"] for verb in ("train", "eval", "predict", "list", "doctor"))])
+@pytest.mark.parametrize(
+    "argv", [["--help"], *([verb, "--help"] for verb in ("train", "eval", "predict", "list", "doctor"))]
+)
 def test_help(argv, capsys):
     assert main(argv) == 0
     assert "usage: spikeformers" in capsys.readouterr().out
@@ -379,7 +410,9 @@ def test_shard_packs_folders_for_training(tmp_path, says, capsys):
     assert capsys.readouterr().out.count("6 images in 2 shards: ") == 2
     data = ImageData("webdataset", str(tmp_path / "shards"), img_size=8)
     assert data.source(training=True).classes == ["cat", "dog"] and len(data.source(training=False)) == 6
-    assert "has train shards or a folder train already" in says("shard", str(tmp_path / "images"), str(tmp_path / "shards"))
+    assert "has train shards or a folder train already" in says(
+        "shard", str(tmp_path / "images"), str(tmp_path / "shards")
+    )
 
 
 def test_warnings_are_one_line_for_people(tmp_path):

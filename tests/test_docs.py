@@ -46,7 +46,9 @@ def energy(names: dict) -> None:
     """A checkpoint with early classifiers, as training leaves it."""
     import spikeformers
 
-    model = spikeformers.shrink(spikeformers.create_model("spiking_vgg9", time_steps=2), (2, 2, 1, 1), early_classifiers=True)
+    model = spikeformers.shrink(
+        spikeformers.create_model("spiking_vgg9", time_steps=2), (2, 2, 1, 1), early_classifiers=True
+    )
     Path("runs/ssnn/1").mkdir(parents=True)
     state = {f"model.{key}": value for key, value in model.state_dict().items()}
     torch.save({"state_dict": state, "model_config": dict(model.config), "known": {}}, "runs/ssnn/1/best.ckpt")

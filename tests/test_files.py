@@ -27,7 +27,9 @@ with owned(Path(sys.argv[1])):
 def holder(tmp_path):
     """Another process that owns the folder."""
     environment = {key: value for key, value in os.environ.items() if key != "SLURM_JOB_ID"}
-    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "run"], stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "run"], stdout=subprocess.PIPE, text=True, env=environment
+    )
     assert process.stdout.readline() == "mine\n"
     yield process
     process.kill()
@@ -36,7 +38,12 @@ def holder(tmp_path):
 
 def test_a_folder_has_one_owner_until_that_ends(holder, tmp_path):
     folder = tmp_path / "run"
-    with pytest.raises(ValueError, match=f"in use by process {holder.pid} on .*; wait until it has ended, or choose another folder"), owned(folder):
+    with (
+        pytest.raises(
+            ValueError, match=f"in use by process {holder.pid} on .*; wait until it has ended, or choose another folder"
+        ),
+        owned(folder),
+    ):
         pass
     holder.kill()
     holder.wait()

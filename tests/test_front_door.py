@@ -19,14 +19,41 @@ def fresh(code: str, *args: str) -> str:
 
 RECIPE = str(Path(__file__).parents[1] / "src/spikeformers/recipes/digits.yaml")
 MISTAKES = [
-    *(["traim"], ["help", "traim"], ["train", "--unknown"], ["train", "--config", RECIPE, "--epochs", "3"], ["train", "--config", "none.yaml"]),
-    *(["train", "--data.name", "digit"], ["eval"], ["eval", "none.ckpt"], ["profile"], ["profile", "none.ckpt"], ["profile", "x", "--sampels", "1"]),
-    *(["compare", "a.ckpt", "--early_exit=true"], ["convert"], ["convert", "x", "--unknown"], ["predict", "x", "y", "--top", "0"]),
-    *(["predict", "none.ckpt", "x.png"], ["list", "--unknown"], ["import", "none.pth", "out"], ["shard"], ["doctor", "x"], ["completion", "csh"]),
+    *(
+        ["traim"],
+        ["help", "traim"],
+        ["train", "--unknown"],
+        ["train", "--config", RECIPE, "--epochs", "3"],
+        ["train", "--config", "none.yaml"],
+    ),
+    *(
+        ["train", "--data.name", "digit"],
+        ["eval"],
+        ["eval", "none.ckpt"],
+        ["profile"],
+        ["profile", "none.ckpt"],
+        ["profile", "x", "--sampels", "1"],
+    ),
+    *(
+        ["compare", "a.ckpt", "--early_exit=true"],
+        ["convert"],
+        ["convert", "x", "--unknown"],
+        ["predict", "x", "y", "--top", "0"],
+    ),
+    *(
+        ["predict", "none.ckpt", "x.png"],
+        ["list", "--unknown"],
+        ["import", "none.pth", "out"],
+        ["shard"],
+        ["doctor", "x"],
+        ["completion", "csh"],
+    ),
 ]
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["train", "--help"], ["help", "eval"], [], *MISTAKES], ids=" ".join)
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["--version"], ["train", "--help"], ["help", "eval"], [], *MISTAKES], ids=" ".join
+)
 def test_first_words_load_nothing_heavy(argv):
     code = (
         "import contextlib, io, sys\nfrom spikeformers.cli import main\n"

@@ -20,21 +20,87 @@ RECIPE = {
     "seed": 1,
     "model": {
         "name": "meta_spikeformer_cifar",
-        "kwargs": {"dims": [8, 8, 8, 8], "depths": [0, 0, 0, 1, 0], "strides": [2, 2, 2, 1, 1], "time_steps": 1, "num_heads": 2},
+        "kwargs": {
+            "dims": [8, 8, 8, 8],
+            "depths": [0, 0, 0, 1, 0],
+            "strides": [2, 2, 2, 1, 1],
+            "time_steps": 1,
+            "num_heads": 2,
+        },
     },
     "data": {
         **{"name": "digits", "channels": 1, "img_size": 8, "mean": [0.3], "std": [0.38], "interpolation": "bilinear"},
-        **{"scale": [0.8, 1.0], "ratio": [0.9, 1.1], "hflip": 0.0, "batch_size": 512, "crop_padding": 0, "erase": 0.0, "workers": 0},
+        **{
+            "scale": [0.8, 1.0],
+            "ratio": [0.9, 1.1],
+            "hflip": 0.0,
+            "batch_size": 512,
+            "crop_padding": 0,
+            "erase": 0.0,
+            "workers": 0,
+        },
     },
     "training": {
-        **{"epochs": 1, "lr": 3.0e-3, "warmup_epochs": 0, "label_smoothing": 0.1, "clip_grad": 1.0, "optimizer": "adamw", "optimizer_kwargs": {}},
-        **{"mixup": 0.0, "cutmix": 0.0, "ema": 0.0, "weight_decay": 0.05, "schedule": "cosine", "decay_at": [], "layer_decay": 1.0},
+        **{
+            "epochs": 1,
+            "lr": 3.0e-3,
+            "warmup_epochs": 0,
+            "label_smoothing": 0.1,
+            "clip_grad": 1.0,
+            "optimizer": "adamw",
+            "optimizer_kwargs": {},
+        },
+        **{
+            "mixup": 0.0,
+            "cutmix": 0.0,
+            "ema": 0.0,
+            "weight_decay": 0.05,
+            "schedule": "cosine",
+            "decay_at": [],
+            "layer_decay": 1.0,
+        },
     },
     "trainer": {"accelerator": "cpu", "threads": 1, "save_minutes": 0},
 }
 VALUES = (
-    *(None, True, False, 0, -1, 1, 2, 10**9, 10**30, -(10**30), 0.5, -0.5, 1e-30, 1e300, float("nan"), float("inf"), -float("inf")),
-    *("", "x", "1e-3", "digits", "../x", "\x00", "ü" * 300, [], [1], [0.5, 0.5], ["x"], [[]], [None], {}, {"x": 1}, {1: 2}, {"name": "x"}),
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        2,
+        10**9,
+        10**30,
+        -(10**30),
+        0.5,
+        -0.5,
+        1e-30,
+        1e300,
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+    ),
+    *(
+        "",
+        "x",
+        "1e-3",
+        "digits",
+        "../x",
+        "\x00",
+        "ü" * 300,
+        [],
+        [1],
+        [0.5, 0.5],
+        ["x"],
+        [[]],
+        [None],
+        {},
+        {"x": 1},
+        {1: 2},
+        {"name": "x"},
+    ),
 )
 
 
@@ -106,7 +172,11 @@ def test_recipes(tmp_path, monkeypatch, stopped_before_training, rounds, one_thr
         text = yaml.safe_dump(mutated(RECIPE, draw), sort_keys=False, allow_unicode=True)
         if draw.random() < 0.15:  # and the text itself
             place = draw.randrange(len(text))
-            text = text[:place] + draw.choice(["[", "{", ":", "&a ", "*a", "!!python/object:os.system ", "\t", "- ", "'", "[" * 5000]) + text[place:]
+            text = (
+                text[:place]
+                + draw.choice(["[", "{", ":", "&a ", "*a", "!!python/object:os.system ", "\t", "- ", "'", "[" * 5000])
+                + text[place:]
+            )
         path.write_text(text, encoding="utf-8")
         must_answer(["train", "--config", str(path)], counts, text[:3000])
         assert {each.name for each in tmp_path.iterdir()} <= {"r.yaml", "runs"}
@@ -129,9 +199,24 @@ def files(tmp_path_factory):
 
 
 def commands(folder):
-    ckpt, profile, name = str(folder / "m.safetensors"), str(folder / "profile" / "profile.json"), "spikingformer_cifar_2_256"
+    ckpt, profile, name = (
+        str(folder / "m.safetensors"),
+        str(folder / "profile" / "profile.json"),
+        "spikingformer_cifar_2_256",
+    )
     return [
-        ["profile", name, "--rates", "0.2", "--switches", "integers=mac", "--input_shape", "[3,32,32]", "--preset", "exact"],
+        [
+            "profile",
+            name,
+            "--rates",
+            "0.2",
+            "--switches",
+            "integers=mac",
+            "--input_shape",
+            "[3,32,32]",
+            "--preset",
+            "exact",
+        ],
         ["profile", ckpt, "--rates", profile, "--mac", "4.6", "--ac", "0.9", "--time_steps", "1", "--title", "x"],
         ["compare", profile, profile, "--report", str(folder / "both")],
         ["compare", str(folder / "profile"), name, "--rates", "0.2"],
@@ -151,9 +236,43 @@ def test_command_lines(files, tmp_path, monkeypatch, stopped_before_training, ro
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     draw, counts = random.Random(rounds), {}
     words = [
-        *("", "-", "--", "x", "-1", "0", "1e9", "nan", "[", "a=[", "[-3,32,32]", "[1,2", "{}", "{x: [", "null", "true", "--x", "--data.name", "--report"),
-        *("--checkpoint", "--model", "y", "--help=x", "\x00", "a" * 5000, "/dev/null", "/proc/self/mem", str(files), "1" * 5000),
-        *(str(files / name) for name in ("deep.json", "odd.json", "empty", "list.yaml", "m.json", "profile/profile.json")),
+        *(
+            "",
+            "-",
+            "--",
+            "x",
+            "-1",
+            "0",
+            "1e9",
+            "nan",
+            "[",
+            "a=[",
+            "[-3,32,32]",
+            "[1,2",
+            "{}",
+            "{x: [",
+            "null",
+            "true",
+            "--x",
+            "--data.name",
+            "--report",
+        ),
+        *(
+            "--checkpoint",
+            "--model",
+            "y",
+            "--help=x",
+            "\x00",
+            "a" * 5000,
+            "/dev/null",
+            "/proc/self/mem",
+            str(files),
+            "1" * 5000,
+        ),
+        *(
+            str(files / name)
+            for name in ("deep.json", "odd.json", "empty", "list.yaml", "m.json", "profile/profile.json")
+        ),
     ]
     for _ in range(rounds):
         argv = list(draw.choice(commands(files)))
@@ -174,14 +293,20 @@ def test_command_lines(files, tmp_path, monkeypatch, stopped_before_training, ro
 def test_profiles(files, tmp_path, rounds):
     draw, counts = random.Random(rounds), {}
     sound = json.loads((files / "profile" / "profile.json").read_text())
-    sound["layers"], sound["neurons"], sound["architecture"] = sound["layers"][:4], sound["neurons"][:3], sound["architecture"][:4]
+    sound["layers"], sound["neurons"], sound["architecture"] = (
+        sound["layers"][:4],
+        sound["neurons"][:3],
+        sound["architecture"][:4],
+    )
     path = tmp_path / "p.json"
     for _ in range(rounds):
         text = json.dumps(mutated(sound, draw))
         if draw.random() < 0.1:
             text = text[: draw.randrange(len(text))]
         path.write_text(text)
-        must_answer(["compare", str(path), str(files / "profile"), "--report", str(tmp_path / "both")], counts, text[:2000])
+        must_answer(
+            ["compare", str(path), str(files / "profile"), "--report", str(tmp_path / "both")], counts, text[:2000]
+        )
     print(counts)
 
 
@@ -194,5 +319,7 @@ def test_configurations_of_checkpoints(files, tmp_path, rounds, one_thread):
     for _ in range(rounds):
         text = json.dumps(mutated(sound, draw))
         path.write_text(text[: draw.randrange(len(text))] if draw.random() < 0.1 else text)
-        must_answer(["profile", str(tmp_path / "m.safetensors"), "--rates", "0.2", "--input_shape", "[3,32,32]"], counts, text)
+        must_answer(
+            ["profile", str(tmp_path / "m.safetensors"), "--rates", "0.2", "--input_shape", "[3,32,32]"], counts, text
+        )
     print(counts)

@@ -55,7 +55,11 @@ def same_emissions(a: Tally, b: Tally):
 def same_answers(a: Accuracy, b: Accuracy):
     """Every sum of them."""
     assert (a.time_steps, a.samples, a.labelled) == (b.time_steps, b.samples, b.labelled)
-    assert torch.equal(a.right, b.right) and torch.equal(a.right_top5, b.right_top5) and torch.equal(a.confusion, b.confusion)
+    assert (
+        torch.equal(a.right, b.right)
+        and torch.equal(a.right_top5, b.right_top5)
+        and torch.equal(a.confusion, b.confusion)
+    )
     assert a.loss == approx(b.loss, rel=1e-5)
 
 
@@ -127,7 +131,14 @@ def vit():
 
 
 def convolutions():
-    layers = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 48, CLASSES)
+    layers = (
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * 48, CLASSES),
+    )
     return nn.Sequential(*layers).eval(), (16, 12)
 
 
@@ -136,9 +147,16 @@ def convolutions():
 def test_conversion(network, levels, data):
     torch.manual_seed(0)
     model, size = network()
-    model, data = model.double(), Batches((torch.randn(len(x), 3, *size, dtype=torch.float64), labels) for x, labels in data)
+    model, data = (
+        model.double(),
+        Batches((torch.randn(len(x), 3, *size, dtype=torch.float64), labels) for x, labels in data),
+    )
     converted = convert(model, torch.cat([x for x, _ in data]), STEPS, levels=levels)
-    tested, found, over_time = evaluate(converted, data), profile(converted, data, maps=0), any_time(converted, model, data)
+    tested, found, over_time = (
+        evaluate(converted, data),
+        profile(converted, data, maps=0),
+        any_time(converted, model, data),
+    )
     assert found.chosen.switches["integers"] == "levels"  # what emits bursts adds
     for answers, tally in ((tested.answers, tested.tally), (over_time.answers, over_time.tally)):
         same_answers(found.answers, answers)
@@ -149,7 +167,9 @@ def test_conversion(network, levels, data):
     assert last["accuracy"] == found.accuracy and last["thresholds"] == approx(found.tally.thresholds_per_step)
     assert (last["thresholds"] > last["firing_rate"]) == (levels > 1)
     assert [row["accuracy"] for row in over_time.rows()] == found.accuracy_per_step
-    assert [row["synops"] for row in over_time.rows()] == approx(torch.tensor(found.tally.per_step("synops")).cumsum(0).tolist())
+    assert [row["synops"] for row in over_time.rows()] == approx(
+        torch.tensor(found.tally.per_step("synops")).cumsum(0).tolist()
+    )
     for form in ("means", "spikes"):
         state = converted.start(form, counting=True)
         for _ in converted.steps(data[0][0], state=state):
@@ -162,7 +182,9 @@ def test_conversion(network, levels, data):
     if driven.live:
         with following(converted) as recorder:
             recorder.run(data[-1][0])
-        weighted = [operation for operation in recorder.operations.values() if operation.category in ("convolution", "linear")]
+        weighted = [
+            operation for operation in recorder.operations.values() if operation.category in ("convolution", "linear")
+        ]
         read = {operation.module: operation.data[0].rate_per_step[-1] for operation in weighted}
         layers = {f"model.{layer.name.split(':')[0]}": layer.density for layer in driven.layers()}  # in the last step
         assert layers and layers == approx({name: read[name] for name in layers})

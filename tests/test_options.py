@@ -39,7 +39,13 @@ def test_what_means_nothing_is_refused_by_name(kind):
         default = next(each.default for each in fields(kind) if each.name == name)
         wrong = [float("nan"), float("inf"), -float("inf"), 1e400, 10**400, object(), {1: 2}, {1, 2}, b"x", [[[]]]]
         if numeric(hint):
-            wrong += [-1e30, *(["1e-3x"] if str not in get_args(hint) else []), True if bool not in get_args(hint) else object(), {}, [{}]]
+            wrong += [
+                -1e30,
+                *(["1e-3x"] if str not in get_args(hint) else []),
+                True if bool not in get_args(hint) else object(),
+                {},
+                [{}],
+            ]
         if hint is str:
             wrong += [1, True, ["x"], None]
         if hint is bool:
@@ -69,7 +75,12 @@ def test_what_means_nothing_is_refused_by_name(kind):
         ("training", "lr", "1e-3", r"training.lr is '1e-3'; give a finite number \(in YAML, 1e-3 is a word"),
         ("training", "epochs", True, "training.epochs is True; give a whole number"),
         ("training", "epochs", 3.5, "training.epochs is 3.5"),
-        ("training", "optimizer_kwargs", {"betas": [0.9, float("nan")]}, r"training.optimizer_kwargs.betas\[1\] is nan"),
+        (
+            "training",
+            "optimizer_kwargs",
+            {"betas": [0.9, float("nan")]},
+            r"training.optimizer_kwargs.betas\[1\] is nan",
+        ),
         ("training", "optimizer_kwargs", [1], r"training.optimizer_kwargs is \[1\]; give options"),
         ("training", "decay_at", 3, "training.decay_at is 3; give a list of numbers"),
         ("trainer", "threads", -1, "trainer.threads is -1; give at least 0|trainer.threads"),
@@ -100,7 +111,9 @@ def test_values_out_of_range(section, option, value, message):
         Recipe.from_dict(content)
 
 
-@pytest.mark.parametrize("content", [None, [1], "text", {}, {"model": {}}, {1: 2}, {"model": {"name": "x"}, 5: 6}], ids=str)
+@pytest.mark.parametrize(
+    "content", [None, [1], "text", {}, {"model": {}}, {1: 2}, {"model": {"name": "x"}, 5: 6}], ids=str
+)
 def test_what_is_no_recipe(content):
     with pytest.raises(ValueError, match="recipe"):
         Recipe.from_dict(content)
@@ -113,21 +126,35 @@ def test_where_a_value_does_not_fit():
 
     rows = [{"name": "a", "sizes": [1, 2]}, {"name": "b", "sizes": [1, "2"]}]
     assert misfit(rows[:1], list[Row]) == ""
-    assert misfit(rows, list[Row]) == "[1].sizes[1] is '2'; give a whole number (in YAML, 2 is a word: write it with a dot, such as 1.0e-3, and without quotes)"
+    assert (
+        misfit(rows, list[Row])
+        == "[1].sizes[1] is '2'; give a whole number (in YAML, 2 is a word: write it with a dot, such as 1.0e-3, and without quotes)"
+    )
     assert misfit({"name": "a"}, Row) == " has no sizes"
     assert misfit(True, Literal[1, 2]) and not misfit(2, Literal[1, 2])
     assert misfit(1, float | None) == "" and misfit(None, float | None) == "" and misfit(True, float | None)
-    assert misfit((1, 2), tuple[int, int]) == "" and misfit((1, 2, 3), tuple[int, int]) == " is (1, 2, 3); give a list of 2 whole numbers"
-    assert misfit({"a": [1, {"b": "c"}]}, Any) == "" and misfit({"a": [1, {"b": {2}}]}, Any).startswith(".a[1].b is {2}")
+    assert (
+        misfit((1, 2), tuple[int, int]) == ""
+        and misfit((1, 2, 3), tuple[int, int]) == " is (1, 2, 3); give a list of 2 whole numbers"
+    )
+    assert misfit({"a": [1, {"b": "c"}]}, Any) == "" and misfit({"a": [1, {"b": {2}}]}, Any).startswith(
+        ".a[1].b is {2}"
+    )
 
 
 def test_a_range_says_what_to_give():
-    assert Range(least=1, most=10**6).instead_of(0) == "at least 1" and Range(least=1, most=10**6).instead_of(10**7) == "at most 1,000,000"
+    assert (
+        Range(least=1, most=10**6).instead_of(0) == "at least 1"
+        and Range(least=1, most=10**6).instead_of(10**7) == "at most 1,000,000"
+    )
     assert Range(above=0).instead_of(0) == "a number above 0" and Range(least=0, most=1).instead_of(2) == "0 to 1"
 
 
 def test_constructors_reasons_become_one_sentence():
-    with pytest.raises(ValueError, match="the options do not fit: TypeError: object of type") as caught, fitting("the options do not fit"):
+    with (
+        pytest.raises(ValueError, match="the options do not fit: TypeError: object of type") as caught,
+        fitting("the options do not fit"),
+    ):
         len(5)
     assert isinstance(caught.value.__cause__, TypeError)
     with pytest.raises(KeyboardInterrupt), fitting("anything"):

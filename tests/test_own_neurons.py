@@ -80,7 +80,9 @@ def kinds(monkeypatch):
 def network(request):
     """A network of such neurons, awake, and its input."""
     torch.manual_seed(0)
-    model = spikeformers.create_model("spiking_resnet18", neuron=request.param, dims=(8, 8, 16, 16), depths=(1, 1, 1, 1), time_steps=3, num_classes=4).double()
+    model = spikeformers.create_model(
+        "spiking_resnet18", neuron=request.param, dims=(8, 8, 16, 16), depths=(1, 1, 1, 1), time_steps=3, num_classes=4
+    ).double()
     x = torch.rand(3, 2, 2, 16, 16, dtype=torch.float64)
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.momentum = 1.0
@@ -129,7 +131,9 @@ def test_profiles_count_them_as_neurons(network):
         updates = 3 * torch.Size(row["shape"]).numel()
         assert [row["additions"], row["multiplications"]] == [updates * times for times in kind.arithmetic()]
     honest = {layer.name: layer for layer in found.account("honest").layers if layer.type == "neuron"}
-    assert [(layer.ac, layer.mac) for layer in honest.values()] == [(row["additions"], row["multiplications"]) for row in rows.values()]
+    assert [(layer.ac, layer.mac) for layer in honest.values()] == [
+        (row["additions"], row["multiplications"]) for row in rows.values()
+    ]
     assert found.counts.time_steps == 3 and {layer.steps for layer in honest.values()} == {3}
 
 

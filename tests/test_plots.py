@@ -63,7 +63,9 @@ def test_confusions_are_shares_of_the_class(ax):
 
 def test_learning_curves_pair_training_and_test(tmp_path):
     table = tmp_path / "metrics.csv"
-    table.write_text("epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds\n1,2.0,0.3,2.1,0.2,0.1,5\n2,1.0,0.6,1.2,,0.1,5\n")
+    table.write_text(
+        "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds\n1,2.0,0.3,2.1,0.2,0.1,5\n2,1.0,0.6,1.2,,0.1,5\n"
+    )
     figure = plots.learning_curves(table, Figure())
     drawn = {ax.get_title(): ax for ax in figure.axes if ax.lines}
     assert list(drawn) == ["loss", "accuracy", "lr", "seconds"]

@@ -41,7 +41,11 @@ def test_a_recipe_of_a_dense_task_fits_its_model(path):
         assert answer.shape == (1, 7, *recipe.data.shape[1:])
     else:
         regions = model.rpn.post_nms_top_n()
-        assert [x.shape for x in answer[-3:]] == [(regions, 7), (regions, 28), (model.roi_heads.detections_per_img, 7, 28, 28)]
+        assert [x.shape for x in answer[-3:]] == [
+            (regions, 7),
+            (regions, 28),
+            (model.roi_heads.detections_per_img, 7, 28, 28),
+        ]
 
 
 def test_published_settings_of_detection():
@@ -85,7 +89,9 @@ def test_a_recipe_fits_its_model(path):
         assert model(torch.zeros(*steps, 1, channels, height, width)).shape == (1, model.num_classes)
     sample = np.zeros(recipe.data.shape, np.int32) if steps else Image.new("RGB", (300, 240))
     assert recipe.data.transform(training=True)(sample).shape == recipe.data.shape
-    assert recipe.training.teacher or not recipe.model.kwargs.get("distillation", False)  # a second head needs a teacher
+    assert recipe.training.teacher or not recipe.model.kwargs.get(
+        "distillation", False
+    )  # a second head needs a teacher
 
 
 # epochs + cool-down, warm-up, highest and lowest learning rate, batch, weight decay, erasing, mixup, cutmix, T
@@ -155,7 +161,21 @@ def augmentations(kinds):
     return list(seen.values())
 
 
-IRRELEVANT = ("name", "root", "batch_size", "workers", "time_steps", "cache", "train", "val", "folds", "fold", "limit", "repeats", "classes")
+IRRELEVANT = (
+    "name",
+    "root",
+    "batch_size",
+    "workers",
+    "time_steps",
+    "cache",
+    "train",
+    "val",
+    "folds",
+    "fold",
+    "limit",
+    "repeats",
+    "classes",
+)
 
 
 @pytest.mark.parametrize("path", augmentations(["ImageData"]), ids=lambda path: path.stem)

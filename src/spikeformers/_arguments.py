@@ -82,14 +82,20 @@ class _OutOfRange(ValueError):
 
 def _fitting(function: Callable, arguments: Mapping[str, object]) -> dict[str, object]:
     return {
-        name: check_argument(name, arguments[name], kind) for name, kind in _kinds(function).items() if name in arguments
+        name: check_argument(name, arguments[name], kind)
+        for name, kind in _kinds(function).items()
+        if name in arguments
     }
 
 
 @functools.cache
 def _kinds(function: Callable) -> dict[str, object]:
     """Annotations of all arguments but *args and **kwargs. There are as many entries as functions that are checked."""
-    plain = [p.name for p in inspect.signature(function).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    plain = [
+        p.name
+        for p in inspect.signature(function).parameters.values()
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
     hints = typing.get_type_hints(function, include_extras=True)
     return {name: hints[name] for name in plain if name in hints and _is_known(hints[name])}
 
@@ -100,7 +106,9 @@ def _is_known(kind: object) -> bool:
     if typing.get_origin(kind) is typing.Annotated:
         return _is_known(parts[0])
     if parts:
-        return typing.get_origin(kind) is typing.Literal or all(_is_known(part) for part in parts if part is not Ellipsis)
+        return typing.get_origin(kind) is typing.Literal or all(
+            _is_known(part) for part in parts if part is not Ellipsis
+        )
     return kind in (int, float, bool, str, type(None))
 
 
@@ -135,7 +143,9 @@ def _as(kind: object, value: object) -> object:
         if fixed and len(value) != len(parts):
             raise TypeError
         try:
-            values = [_as(part, item) for part, item in zip(parts if fixed else [parts[0]] * len(value), value, strict=True)]
+            values = [
+                _as(part, item) for part, item in zip(parts if fixed else [parts[0]] * len(value), value, strict=True)
+            ]
         except _OutOfRange as error:
             raise _OutOfRange(f"{_words(kind)}, each {error}") from None
         return values if isinstance(value, list) else tuple(values)

@@ -146,7 +146,11 @@ def _lock(folder: Path) -> int:
         if locked:  # its owner has just removed the file
             continue
         if me["job"] is None or owner.get("job") != me["job"] or time.monotonic() - started > PATIENCE:
-            by = f"process {owner['process']} on {owner['host']}" if {"process", "host"} <= owner.keys() else "another process"
+            by = (
+                f"process {owner['process']} on {owner['host']}"
+                if {"process", "host"} <= owner.keys()
+                else "another process"
+            )
             raise ValueError(
                 f"{folder} is in use by {by}; wait until it has ended, or choose another folder (if that computer is gone, delete {path})"
             )

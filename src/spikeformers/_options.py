@@ -43,7 +43,12 @@ def check_options(config: Any, section: str, ranges: Mapping[str, Range]) -> Non
             raise ValueError(f"{name}{found}")
         wanted = ranges.get(field.name)
         for number in value if isinstance(value, (list, tuple)) else [value]:
-            if wanted is not None and isinstance(number, Real) and not isinstance(number, bool) and number not in wanted:
+            if (
+                wanted is not None
+                and isinstance(number, Real)
+                and not isinstance(number, bool)
+                and number not in wanted
+            ):
                 raise ValueError(f"{name} is {shown(value)}; give {wanted.instead_of(number)}")
 
 
@@ -71,15 +76,17 @@ def misfit(value: Any, hint: Any) -> str:
         each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
         return _first(value, each) if len(each) == len(value) else f" is {shown(value)}; give {_words(hint)}"
     if origin in (dict, Mapping) and isinstance(value, dict):
-        return next((f" has the key {shown(key)}; keys are words" for key in value if not isinstance(key, str)), "") or next(
-            (f".{key}{found}" for key, item in value.items() if (found := misfit(item, arguments[1]))), ""
-        )
+        return next(
+            (f" has the key {shown(key)}; keys are words" for key in value if not isinstance(key, str)), ""
+        ) or next((f".{key}{found}" for key, item in value.items() if (found := misfit(item, arguments[1]))), "")
     if typing.is_typeddict(hint) and isinstance(value, dict):
         wanted = typing.get_type_hints(hint)
         missing = [key for key in hint.__required_keys__ if key not in value]
         if missing:
             return f" has no {min(missing)}"
-        return next((f".{key}{found}" for key in wanted if key in value and (found := misfit(value[key], wanted[key]))), "")
+        return next(
+            (f".{key}{found}" for key in wanted if key in value and (found := misfit(value[key], wanted[key]))), ""
+        )
     fits = {
         bool: lambda: isinstance(value, bool),
         int: lambda: isinstance(value, Integral) and not isinstance(value, bool) and abs(value) < 2**63,
@@ -110,7 +117,14 @@ def shown(value: Any) -> str:
 
 
 def _first(values, hints):
-    return next((f"[{place}]{found}" for place, (item, hint) in enumerate(zip(values, hints, strict=True)) if (found := misfit(item, hint))), "")
+    return next(
+        (
+            f"[{place}]{found}"
+            for place, (item, hint) in enumerate(zip(values, hints, strict=True))
+            if (found := misfit(item, hint))
+        ),
+        "",
+    )
 
 
 def _not_plain(value):
@@ -154,7 +168,9 @@ def _words(hint) -> str:
         return f"a list of {'' if arguments[-1] is Ellipsis else f'{len(arguments)} '}{_plural(arguments[0])}"
     if origin in (dict, Mapping) or hint is dict or typing.is_typeddict(hint):
         return "options as {key: value}"
-    return {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word", type(None): "null"}[hint]
+    return {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word", type(None): "null"}[
+        hint
+    ]
 
 
 def _plural(hint) -> str:

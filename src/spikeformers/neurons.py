@@ -207,7 +207,9 @@ class MLF(nn.Module):
         super().__init__()
         if not thresholds:
             raise ValueError("thresholds needs at least one value, one for each level")
-        levels = [LIF(tau, threshold, decay_input=decay_input, surrogate=surrogate, **kwargs) for threshold in thresholds]
+        levels = [
+            LIF(tau, threshold, decay_input=decay_input, surrogate=surrogate, **kwargs) for threshold in thresholds
+        ]
         self.levels = cast(Sequence[LIF], nn.ModuleList(levels))  # torch does not say of what a list consists
 
     def run(self, x: Tensor, v: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:

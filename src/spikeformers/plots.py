@@ -22,7 +22,9 @@ MOST_NEURONS = 500
 """That a raster shows; more are thinned out evenly."""
 
 
-def raster(spikes: Tensor | Mapping[str, Tensor], ax: "Axes | None" = None, *, sample: int = 0, most: int = MOST_NEURONS) -> "Axes":
+def raster(
+    spikes: Tensor | Mapping[str, Tensor], ax: "Axes | None" = None, *, sample: int = 0, most: int = MOST_NEURONS
+) -> "Axes":
     """A dot for every spike: time steps to the right, neurons upwards.
 
     Args:
@@ -56,7 +58,13 @@ def raster(spikes: Tensor | Mapping[str, Tensor], ax: "Axes | None" = None, *, s
 
 
 def membrane(
-    potentials: Tensor, ax: "Axes | None" = None, *, spikes: Tensor | None = None, v_threshold: float | None = None, sample: int = 0, neurons: Sequence[int] = (0, 1, 2)
+    potentials: Tensor,
+    ax: "Axes | None" = None,
+    *,
+    spikes: Tensor | None = None,
+    v_threshold: float | None = None,
+    sample: int = 0,
+    neurons: Sequence[int] = (0, 1, 2),
 ) -> "Axes":
     """Potentials of a few neurons over time, a triangle where one fires.
 
@@ -158,7 +166,12 @@ def learning_curves(rows: Sequence[Mapping[str, float]] | str | Path, figure: "F
     plots = figure.subplots(down, across, squeeze=False).flatten()
     for ax, (kind, names) in zip(plots, kinds.items(), strict=False):
         for name in names:
-            ax.plot([row["epoch"] for row in rows], [row.get(name, math.nan) for row in rows], label=name, marker="." if len(rows) < 30 else "")
+            ax.plot(
+                [row["epoch"] for row in rows],
+                [row.get(name, math.nan) for row in rows],
+                label=name,
+                marker="." if len(rows) < 30 else "",
+            )
         ax.set_title(kind.replace("_", " "), fontsize=10)
         _whole_numbers(ax, "epoch")
         ax.grid(alpha=0.3)
@@ -205,8 +218,14 @@ def _axes(ax, size=None):
 def _of_sample(values: Tensor, sample: int, name: str) -> Tensor:
     """[T, B, ...] -> one sample's [T, N]"""
     if values.ndim < 2 or not 0 <= sample < values.shape[1]:
-        raise ValueError(f"{name or 'the layer'} holds [{', '.join(map(str, values.shape))}], of which there is no [T, sample {sample}, ...]")
-    return values[:, sample].detach().cpu().float().flatten(1) if values.ndim > 2 else values[:, sample, None].detach().cpu().float()
+        raise ValueError(
+            f"{name or 'the layer'} holds [{', '.join(map(str, values.shape))}], of which there is no [T, sample {sample}, ...]"
+        )
+    return (
+        values[:, sample].detach().cpu().float().flatten(1)
+        if values.ndim > 2
+        else values[:, sample, None].detach().cpu().float()
+    )
 
 
 def _time_axis(ax, steps):

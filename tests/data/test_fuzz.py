@@ -30,7 +30,9 @@ def mutated(content, rng):
         elif kind == 1 and content:
             content[place] = rng.choice(ODD)
         elif kind == 2:
-            content[place : place + 4] = rng.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\xff\xff", b"\0\0\0\0"))
+            content[place : place + 4] = rng.choice(
+                (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\xff\xff", b"\0\0\0\0")
+            )
         elif kind == 3:
             del content[place : place + rng.choice((1, 2, 50))]
         elif kind == 4:
@@ -46,8 +48,17 @@ def pictures():
     colour = np.stack([ramp, ramp[::-1], ramp[:, ::-1]], -1).astype(np.uint8)
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a photo"
-    images = [Image.fromarray(colour), Image.fromarray(ramp.astype(np.uint8)), Image.fromarray(colour).convert("P"), Image.fromarray(ramp > 99)]
-    images += [Image.fromarray(colour).convert("RGBA"), Image.fromarray(colour).convert("CMYK"), Image.fromarray((ramp * 257).astype(np.uint16))]
+    images = [
+        Image.fromarray(colour),
+        Image.fromarray(ramp.astype(np.uint8)),
+        Image.fromarray(colour).convert("P"),
+        Image.fromarray(ramp > 99),
+    ]
+    images += [
+        Image.fromarray(colour).convert("RGBA"),
+        Image.fromarray(colour).convert("CMYK"),
+        Image.fromarray((ramp * 257).astype(np.uint16)),
+    ]
     images += [Image.fromarray((ramp / 255).astype(np.float32)), Image.fromarray(ramp.astype(np.int32))]
     files = []
     for form in formats():
@@ -65,18 +76,69 @@ def pictures():
 def annotations():
     square = [2, 1, 6, 1, 6, 4, 2, 4]
     return {
-        "images": [{"id": 7, "file_name": "b.png", "width": 10, "height": 8}, {"id": 3, "file_name": "a.png", "width": 9, "height": 5}],
+        "images": [
+            {"id": 7, "file_name": "b.png", "width": 10, "height": 8},
+            {"id": 3, "file_name": "a.png", "width": 9, "height": 5},
+        ],
         "categories": [{"id": 2, "name": "cat"}, {"id": 17, "name": "dog"}],
         "annotations": [
-            {"id": 1, "image_id": 7, "category_id": 17, "bbox": [2, 1, 4, 3], "area": 11.5, "iscrowd": 0, "segmentation": [square]},
-            {"id": 2, "image_id": 7, "category_id": 2, "bbox": [0, 4, 10, 4], "iscrowd": 1, "segmentation": {"size": [8, 10], "counts": [4] * 20}},
-            {"id": 3, "image_id": 3, "category_id": 2, "bbox": [0, 0, 1, 5], "segmentation": {"size": [5, 9], "counts": "05X1"}},
+            {
+                "id": 1,
+                "image_id": 7,
+                "category_id": 17,
+                "bbox": [2, 1, 4, 3],
+                "area": 11.5,
+                "iscrowd": 0,
+                "segmentation": [square],
+            },
+            {
+                "id": 2,
+                "image_id": 7,
+                "category_id": 2,
+                "bbox": [0, 4, 10, 4],
+                "iscrowd": 1,
+                "segmentation": {"size": [8, 10], "counts": [4] * 20},
+            },
+            {
+                "id": 3,
+                "image_id": 3,
+                "category_id": 2,
+                "bbox": [0, 0, 1, 5],
+                "segmentation": {"size": [5, 9], "counts": "05X1"},
+            },
         ],
     }
 
 
-VALUES = [None, True, -1, 0, 1, 2**31, 2**63, 10**40, 1e9, 1e18, 1e300, float("nan"), float("inf"), -float("inf"), "", "x", "05X1" * 99, [], [[]], {}]
-VALUES += [[1e9] * 6, [[1e9] * 6], [[0, 0, 1e6, 0, 0, 9] * 500], {"size": [8, 10], "counts": "o" * 9999}, {"size": [10**9, 10**9], "counts": [10**18]}]
+VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2**31,
+    2**63,
+    10**40,
+    1e9,
+    1e18,
+    1e300,
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    "",
+    "x",
+    "05X1" * 99,
+    [],
+    [[]],
+    {},
+]
+VALUES += [
+    [1e9] * 6,
+    [[1e9] * 6],
+    [[0, 0, 1e6, 0, 0, 9] * 500],
+    {"size": [8, 10], "counts": "o" * 9999},
+    {"size": [10**9, 10**9], "counts": [10**18]},
+]
 
 
 def changed(content, rng):
@@ -137,7 +199,9 @@ class Watched:
 @pytest.mark.filterwarnings("ignore")
 def test_1500_damaged_images(capsys):
     files, rng, watched = pictures(), random.Random(0), Watched()
-    assert {Image.open(io.BytesIO(content)).format for content in files} >= set(formats()) - {"DIB"} and set(formats()) <= set(FORMATS)
+    assert {Image.open(io.BytesIO(content)).format for content in files} >= set(formats()) - {"DIB"} and set(
+        formats()
+    ) <= set(FORMATS)
     for content in files:
         watched(upright_image, io.BytesIO(content))
     sound = watched.read, watched.refused
@@ -154,7 +218,11 @@ def test_1000_damaged_annotations(tmp_path, capsys):
     (tmp_path / "train").mkdir()
     for image in annotations()["images"]:
         Image.new("RGB", (image["width"], image["height"])).save(tmp_path / "train" / image["file_name"])
-    data, rng, watched = CocoData(root=str(tmp_path), train="train", val="train", strict=True), random.Random(0), Watched()
+    data, rng, watched = (
+        CocoData(root=str(tmp_path), train="train", val="train", strict=True),
+        random.Random(0),
+        Watched(),
+    )
     file = tmp_path / "annotations" / "instances_train.json"
 
     def read():
@@ -189,7 +257,11 @@ def test_500_damaged_masks(tmp_path, capsys):
             except OSError:
                 continue
             files.append(content.getvalue())
-    data, rng, watched = MaskData(root=str(tmp_path), val="training", classes=3, strict=True, img_size=16, size=(48, 32)), random.Random(0), Watched()
+    data, rng, watched = (
+        MaskData(root=str(tmp_path), val="training", classes=3, strict=True, img_size=16, size=(48, 32)),
+        random.Random(0),
+        Watched(),
+    )
     mask = tmp_path / "annotations" / "training" / "1.png"
 
     def read():

@@ -473,7 +473,10 @@ def test_a_label_of_many_bytes_is_not_read(tmp_path):
         ShardImages(tmp_path, "train")
 
 
-@pytest.mark.parametrize("column, value", [("offsets", -1), ("offsets", 10**30), ("sizes", 2**62), ("sizes", -5), ("labels", -1), ("labels", 2**40)])
+@pytest.mark.parametrize(
+    "column, value",
+    [("offsets", -1), ("offsets", 10**30), ("sizes", 2**62), ("sizes", -5), ("labels", -1), ("labels", 2**40)],
+)
 def test_an_index_that_points_elsewhere_is_made_again(root, column, value):
     ShardImages(root, "train")
     cache = root / "train-000001.tar.index.json"

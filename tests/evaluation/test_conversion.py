@@ -35,8 +35,24 @@ def material(tmp_path_factory):
 
 def command(material, run_dir, *more):
     return [
-        *("convert", "vit_tiny_patch16_224", "--kwargs", json.dumps(KWARGS), "--weights", str(material / "weights.safetensors")),
-        *("--calib", str(material / "val"), "--eval", str(material / "val"), "--time_steps", "6", "--data.batch_size", "4"),
+        *(
+            "convert",
+            "vit_tiny_patch16_224",
+            "--kwargs",
+            json.dumps(KWARGS),
+            "--weights",
+            str(material / "weights.safetensors"),
+        ),
+        *(
+            "--calib",
+            str(material / "val"),
+            "--eval",
+            str(material / "val"),
+            "--time_steps",
+            "6",
+            "--data.batch_size",
+            "4",
+        ),
         *("--run_dir", str(run_dir), *more),
     ]
 
@@ -54,9 +70,13 @@ def test_every_time_step_is_in_the_table(converted):
     sops, energy = ([float(row[key]) for row in rows] for key in ("synops", "energy_mj"))
     assert sops == sorted(sops) and sops[0] > 0 and all(0 < float(row["firing_rate"]) < 1 for row in rows)
     assert all(float(row["firing_rate"]) < float(row["thresholds"]) < 4 for row in rows)
-    macs, additions = ([float(row[a]) + float(row[b]) for row in rows] for a, b in (("macs", "functions"), ("synops", "additions")))
+    macs, additions = (
+        [float(row[a]) + float(row[b]) for row in rows] for a, b in (("macs", "functions"), ("synops", "additions"))
+    )
     assert macs[0] > 4 * 24 * 3 * 64  # the patches, once
-    assert energy == pytest.approx([(0.9 * some + 4.6 * others) * 1e-9 for some, others in zip(additions, macs, strict=True)])
+    assert energy == pytest.approx(
+        [(0.9 * some + 4.6 * others) * 1e-9 for some, others in zip(additions, macs, strict=True)]
+    )
 
 
 def test_agreement_is_with_the_network_itself(material, converted):
@@ -77,7 +97,10 @@ def test_the_saved_network_is_evaluated_and_predicts(material, converted, capsys
     rows = list(csv.DictReader((converted / "any_time.csv").open()))
     assert main(["eval", checkpoint]) == 0
     out = capsys.readouterr().out
-    assert f"accuracy     {float(rows[-1]['accuracy']):.2%} of 12 test samples (folder)" in out and "after 1 to 6 time steps" in out
+    assert (
+        f"accuracy     {float(rows[-1]['accuracy']):.2%} of 12 test samples (folder)" in out
+        and "after 1 to 6 time steps" in out
+    )
     assert main(["predict", checkpoint, str(material / "val" / "dark" / "0.png")]) == 0
     assert "dark" in capsys.readouterr().out
     assert main(["profile", checkpoint, "--samples", "12", "--report", str(converted / "page")]) == 0
@@ -88,7 +111,13 @@ def test_the_saved_network_is_evaluated_and_predicts(material, converted, capsys
     assert profiled["totals"]["energy_mj"] == pytest.approx(float(rows[-1]["energy_mj"]))
     assert profiled["mean_rate"] == pytest.approx(float(rows[-1]["firing_rate"]))
     assert profiled["accuracy_per_step"] == pytest.approx([float(row["accuracy"]) for row in rows])
-    assert "times its dense twin of 8 bits" in out and "integers=levels" in out and "6 time steps, 12 samples" in out and "audit" in out and "merged" not in out
+    assert (
+        "times its dense twin of 8 bits" in out
+        and "integers=levels" in out
+        and "6 time steps, 12 samples" in out
+        and "audit" in out
+        and "merged" not in out
+    )
 
 
 def test_it_goes_on_where_it_was_stopped(material, converted, tmp_path, monkeypatch, capsys):
@@ -122,12 +151,20 @@ def test_what_is_missing_is_said_in_one_line(material, tmp_path, capsys):
         (["vit_tiny_patch16_224", *weights], "--calib FOLDER"),
         (["vit_tiny_patch16_224", *weights, "--calib", str(tmp_path)], "there are no images in the folder"),
         (["no_such_model", *weights, "--calib", str(material / "val")], "no_such_model"),
-        (["vit_tiny_patch16_224", "--weights", str(tmp_path / "none.pth"), "--calib", str(material / "val")], "none.pth"),
-        (["vit_tiny_patch16_224", *weights, "--calib", str(material / "val"), "--data.img_size", "24"], "--data.img_size"),
+        (
+            ["vit_tiny_patch16_224", "--weights", str(tmp_path / "none.pth"), "--calib", str(material / "val")],
+            "none.pth",
+        ),
+        (
+            ["vit_tiny_patch16_224", *weights, "--calib", str(material / "val"), "--data.img_size", "24"],
+            "--data.img_size",
+        ),
         (["transformers:/no/such/folder", "--calib", str(material / "val")], "there is no folder"),
     ):
         assert main(["convert", *argv]) == 2
-        errors = [line for line in capsys.readouterr().err.splitlines() if "warning: images are prepared as" not in line]
+        errors = [
+            line for line in capsys.readouterr().err.splitlines() if "warning: images are prepared as" not in line
+        ]
         assert len(errors) == 1 and words in errors[0], errors
 
 
@@ -145,7 +182,9 @@ def test_a_saved_conversion_answers_as_before(tmp_path):
         assert torch.equal(made(x), again(x)) and torch.equal(made(x, time_steps=2), again(x, time_steps=2))
         assert again.spiking == spiking
     with pytest.raises(ValueError, match="nobody knows"):
-        save_converted(convert(timm.create_model("vit_tiny_patch16_224", **KWARGS).eval(), x), tmp_path / "x.safetensors")
+        save_converted(
+            convert(timm.create_model("vit_tiny_patch16_224", **KWARGS).eval(), x), tmp_path / "x.safetensors"
+        )
 
 
 def test_zero_shot_classification_by_the_names_of_folders(save_dual_encoder, tmp_path, capsys):
@@ -157,13 +196,27 @@ def test_zero_shot_classification_by_the_names_of_folders(save_dual_encoder, tmp
             Image.new("RGB", (20 + i, 20), colour).save(place)
     given = ["convert", f"transformers:{tmp_path / 'clip'}", "--calib", str(tmp_path / "images"), "--time_steps", "8"]
     assert main(given) == 2 and "needs the classes' names" in capsys.readouterr().err
-    given += ["--eval", str(tmp_path / "images"), "--prompts", json.dumps(["a photo of {}", "a sketch of a {}"]), "--run_dir", str(tmp_path / "run")]
+    given += [
+        "--eval",
+        str(tmp_path / "images"),
+        "--prompts",
+        json.dumps(["a photo of {}", "a sketch of a {}"]),
+        "--run_dir",
+        str(tmp_path / "run"),
+    ]
     assert main(given) == 0 and "agreement" in capsys.readouterr().out
     trained = load_trained(tmp_path / "run" / "converted.safetensors")
-    assert trained.classes == ["cat", "flying_fish"] and trained.data.img_size == 16 and trained.data.mean == (0.1, 0.2, 0.3)
+    assert (
+        trained.classes == ["cat", "flying_fish"]
+        and trained.data.img_size == 16
+        and trained.data.mean == (0.1, 0.2, 0.3)
+    )
     assert main(["eval", str(tmp_path / "run" / "converted.safetensors")]) == 0
     assert "of 8 test samples" in capsys.readouterr().out
-    assert main(["predict", str(tmp_path / "run" / "converted.safetensors"), str(tmp_path / "images" / "cat" / "0.png")]) == 0
+    assert (
+        main(["predict", str(tmp_path / "run" / "converted.safetensors"), str(tmp_path / "images" / "cat" / "0.png")])
+        == 0
+    )
     assert "flying_fish" in capsys.readouterr().out
 
 
@@ -182,14 +235,25 @@ def test_what_is_missing_is_said_within_seconds(tmp_path, monkeypatch, capsys):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fetching.torch.hub, "get_dir", lambda: str(tmp_path))
-    for name in ("timm:vit_tiny_patch16_224", "vit_tiny_patch16_224", "torchvision:resnet18", "transformers:someone/something"):
-        with pytest.raises(ValueError, match="are not on this disk, and .* cannot be reached .no route to host.; fetch them once where there is"):
+    for name in (
+        "timm:vit_tiny_patch16_224",
+        "vit_tiny_patch16_224",
+        "torchvision:resnet18",
+        "transformers:someone/something",
+    ):
+        with pytest.raises(
+            ValueError,
+            match="are not on this disk, and .* cannot be reached .no route to host.; fetch them once where there is",
+        ):
             fetching.must_be_had(name, None)
     assert len(asked) == 4
     fetching.must_be_had("vit_tiny_patch16_224", "weights.pth")
     fetching.must_be_had("no_such_network", None)  # the library will say so
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="HF_HUB_OFFLINE forbids to download them; .*give a file with --weights, or unset HF_HUB_OFFLINE"):
+    with pytest.raises(
+        ValueError,
+        match="HF_HUB_OFFLINE forbids to download them; .*give a file with --weights, or unset HF_HUB_OFFLINE",
+    ):
         fetching.must_be_had("vit_tiny_patch16_224", None)
     assert len(asked) == 4
     monkeypatch.delenv("HF_HUB_OFFLINE")
@@ -223,14 +287,23 @@ def test_other_arguments_are_looked_at_before_the_network(tmp_path, monkeypatch,
 def test_it_is_said_how_images_are_prepared_and_who_says_so(tmp_path):
     network = timm.create_model("resnet18", num_classes=3)
     given, said = preprocessing(network)
-    assert given["mean"] == (0.485, 0.456, 0.406) and given["img_size"] == 224 and "as the library describes its own weights" in said
+    assert (
+        given["mean"] == (0.485, 0.456, 0.406)
+        and given["img_size"] == 224
+        and "as the library describes its own weights" in said
+    )
     weights = tmp_path / "model.safetensors"
-    (tmp_path / "config.json").write_text('{"pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "input_size": [3, 32, 32], "std": "x"}}')
+    (tmp_path / "config.json").write_text(
+        '{"pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "input_size": [3, 32, 32], "std": "x"}}'
+    )
     given, said = preprocessing(network, weights)
     assert given["mean"] == (0.1, 0.2, 0.3) and given["img_size"] == 32 and given["std"] == (0.229, 0.224, 0.225)
     assert said == f"as {tmp_path / 'config.json'} says"
     (tmp_path / "config.json").write_text("[" * 100_000)
     given, said = preprocessing(network, weights)
-    with pytest.warns(UserWarning, match=r"mean 0.485, 0.456, 0.406, .*std as given; .*: a guess, since .*model.safetensors does not say; give --data.img_size"):
+    with pytest.warns(
+        UserWarning,
+        match=r"mean 0.485, 0.456, 0.406, .*std as given; .*: a guess, since .*model.safetensors does not say; give --data.img_size",
+    ):
         say_how_images_are_prepared({"std"}, ImageData(**given), given, said, weights)
     assert preprocessing(torch.nn.Linear(2, 2))[1] == "ImageNet's, since nothing says"

@@ -190,7 +190,9 @@ def test_predict_objects(photos, tmp_path):
     assert json.loads((out / "photo_2.json").read_text())["objects"][0]["class"] == "zebra"  # below the threshold, too
     assert "1 zebra" in str(next(predict_any(trained, photos[1:2], Shown(out=out, threshold=0.2))))
     assert answers[0].record["objects"] == numbers["objects"] and answers[0].record["picture"] == str(out / "photo.png")
-    assert answers[0].rows == [{"file": str(photos[0]), "class": "bus", "score": 0.75, "x0": 3, "y0": 2, "x1": 9, "y1": 8}]
+    assert answers[0].rows == [
+        {"file": str(photos[0]), "class": "bus", "score": 0.75, "x0": 3, "y0": 2, "x1": 9, "y1": 8}
+    ]
     assert answers[2].rows == []
 
 
@@ -289,7 +291,9 @@ def test_predict_class_maps(photos, tmp_path):
 
 def test_predict_names_what_it_cannot_read(tmp_path):
     with pytest.raises(ValueError, match="no image file .*missing.png"):
-        list(predict_any(Trained(Detector(), CocoData(), NAMES), [tmp_path / "missing.png"], Shown(out=tmp_path / "out")))
+        list(
+            predict_any(Trained(Detector(), CocoData(), NAMES), [tmp_path / "missing.png"], Shown(out=tmp_path / "out"))
+        )
     assert not (tmp_path / "out").exists()
 
 

@@ -22,12 +22,34 @@ from spikeformers.kernels.spike_conv import (
 )
 
 CALLS = 40  # of each kind for each seed
-REFUSALS = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError, AttributeError, IndexError, ZeroDivisionError, ctypes.ArgumentError)
+REFUSALS = (
+    ValueError,
+    TypeError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    AttributeError,
+    IndexError,
+    ZeroDivisionError,
+    ctypes.ArgumentError,
+)
 NUMBERS = [-(2**63), -(2**31) - 1, -65, -1, 0, 1, 2, 3, 7, 64, 65, 2**16, 2**31, 2**62, 2**63 - 1, 1.5, "2", None]
-DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.uint8, torch.bool, torch.complex64]
+DTYPES = [
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int8,
+    torch.uint8,
+    torch.bool,
+    torch.complex64,
+]
 HUGE = [-(2**63), -(2**31), -65, -1, 2**61, 2**62, 2**63 - 1]
 
-needs_native = pytest.mark.skipif(native.load()[0] is None or attention.load()[0] is None, reason="the native kernels are not built")
+needs_native = pytest.mark.skipif(
+    native.load()[0] is None or attention.load()[0] is None, reason="the native kernels are not built"
+)
 
 
 def seeds(quick, slow):
@@ -95,7 +117,9 @@ def broken_weight(choose, weight):
         case 0:
             parts["tiles"] = broken(choose, weight.tiles)
         case 1:
-            parts["shape"] = tuple(choose.choice([n, n + 1, 2 * n, *NUMBERS]) for n in weight.shape)[: choose.choice([4, 4, 4, 3])]
+            parts["shape"] = tuple(choose.choice([n, n + 1, 2 * n, *NUMBERS]) for n in weight.shape)[
+                : choose.choice([4, 4, 4, 3])
+            ]
         case 2:
             parts["kind"] = choose.randint(-1, 6)
         case 3:
@@ -107,13 +131,29 @@ def broken_weight(choose, weight):
 
 def made(choose):
     """Arguments of `spike_conv` that fit."""
-    t, b, c, h, w = choose.randint(1, 3), choose.randint(1, 2), choose.choice([1, 5, 64, 65]), choose.randint(1, 5), choose.randint(1, 5)
+    t, b, c, h, w = (
+        choose.randint(1, 3),
+        choose.randint(1, 2),
+        choose.choice([1, 5, 64, 65]),
+        choose.randint(1, 5),
+        choose.randint(1, 5),
+    )
     dtype, depthwise = choose.choice([torch.float32, torch.float64]), choose.random() < 0.3
     kernel, outputs = choose.choice([1, 3]), c if depthwise else choose.choice([1, 17, 64, 70])
     precision = choose.choice([None, torch.bfloat16, torch.int8]) if dtype == torch.float32 else None
-    weight = prepare(torch.randn(outputs, 1 if depthwise else c, kernel, kernel, dtype=dtype), c if depthwise else 1, None if depthwise else precision)
+    weight = prepare(
+        torch.randn(outputs, 1 if depthwise else c, kernel, kernel, dtype=dtype),
+        c if depthwise else 1,
+        None if depthwise else precision,
+    )
     spikes = pack((torch.rand(t, b, c, h, w) < 0.5) * torch.randint(1, 3, (t, b, c, h, w)))
-    arguments = {"spikes": spikes, "weight": weight, "bias": torch.randn(outputs, dtype=dtype), "stride": (1, 1), "padding": (kernel // 2, kernel // 2)}
+    arguments = {
+        "spikes": spikes,
+        "weight": weight,
+        "bias": torch.randn(outputs, dtype=dtype),
+        "stride": (1, 1),
+        "padding": (kernel // 2, kernel // 2),
+    }
     arguments["addends"] = (torch.randn(t, b, outputs, h, w, dtype=dtype),)
     return arguments | {"neuron": Dynamics(), "v": torch.randn(b, outputs, h, w, dtype=dtype)}
 
@@ -131,9 +171,17 @@ def mutated(choose, arguments):
         elif name == "addends":
             changed[name] = tuple(broken(choose, value[0]) for _ in range(choose.randrange(4)))
         elif isinstance(value, Dynamics):
-            changed[name] = forged(Dynamics, integration=choose.choice(["leaky", "perfect"]), tau=choose.choice([0, -1, 1e300, float("nan")]), v_threshold=choose.choice([-1.0, 0.0, 1.0]), reset="hard")
+            changed[name] = forged(
+                Dynamics,
+                integration=choose.choice(["leaky", "perfect"]),
+                tau=choose.choice([0, -1, 1e300, float("nan")]),
+                v_threshold=choose.choice([-1.0, 0.0, 1.0]),
+                reset="hard",
+            )
         elif isinstance(value, tuple):
-            changed[name] = choose.choice([choose.choice(NUMBERS), tuple(choose.choice(NUMBERS) for _ in range(choose.randint(1, 3)))])
+            changed[name] = choose.choice(
+                [choose.choice(NUMBERS), tuple(choose.choice(NUMBERS) for _ in range(choose.randint(1, 3)))]
+            )
     return changed
 
 
@@ -200,7 +248,12 @@ def test_pooling_packing_and_unpacking(seed):
     choose = random.Random(seed)
     torch.manual_seed(seed)
     for _ in range(CALLS):
-        packed = pack(torch.rand(choose.randint(1, 3), 1, choose.choice([1, 63, 64, 65]), choose.randint(1, 5), choose.randint(1, 5)) < 0.5)
+        packed = pack(
+            torch.rand(
+                choose.randint(1, 3), 1, choose.choice([1, 63, 64, 65]), choose.randint(1, 5), choose.randint(1, 5)
+            )
+            < 0.5
+        )
         attempt(lambda packed: pooled(choose, choose.choice([packed, broken_packed(choose, packed)])), packed)
         attempt(lambda packed: unpacked(choose, choose.choice([packed, broken_packed(choose, packed)])), packed)
         attempt(lambda packed: unpack(broken_packed(choose, packed)), packed)
@@ -282,24 +335,42 @@ def test_native_functions_refuse_sizes_that_are_none(seed):
         name = choose.choice(sizes.split())
         wrong = [-(2**31), -65, -1, 9, 77] if name in ("threads", "dtype", "weights") else HUGE
         setattr(given, name, choose.choice([n for n in wrong if name != "threads" or n < 1]))
-        assert library.spike_map(ctypes.byref(given)) == -1 and library.spike_map_scratch(ctypes.byref(given)) == -1, name
+        assert library.spike_map(ctypes.byref(given)) == -1 and library.spike_map_scratch(ctypes.byref(given)) == -1, (
+            name
+        )
 
         bits = conv.unpacked_into(packed, out)
         name = choose.choice(["planes", "maps", "height", "width", "channels", "words", "threads", "dtype"])
-        setattr(bits, name, choose.choice([-(2**31), -65, -1, 0] if name == "threads" else [-1, 9] if name == "dtype" else HUGE))
+        setattr(
+            bits,
+            name,
+            choose.choice([-(2**31), -65, -1, 0] if name == "threads" else [-1, 9] if name == "dtype" else HUGE),
+        )
         assert library.spike_unpack(ctypes.byref(bits)) == -1 == library.spike_pool(ctypes.byref(bits)), name
         assert library.spike_pack(ctypes.byref(bits), out.data_ptr(), words.data_ptr()) == -1
 
         given = attention.call(packed, packed, packed, 2, out)
         given.scratch = scratch.data_ptr()
         name = choose.choice(["maps", "tokens", "channels", "words", "heads", "threads", "dtype"])
-        setattr(given, name, choose.choice([-(2**31), -65, -1, 0] if name == "threads" else [-1, 9] if name == "dtype" else HUGE))
-        assert whole.spike_attention(ctypes.byref(given)) == -1 == whole.spike_attention_scratch(ctypes.byref(given)), name
+        setattr(
+            given,
+            name,
+            choose.choice([-(2**31), -65, -1, 0] if name == "threads" else [-1, 9] if name == "dtype" else HUGE),
+        )
+        assert whole.spike_attention(ctypes.byref(given)) == -1 == whole.spike_attention_scratch(ctypes.byref(given)), (
+            name
+        )
 
         x = torch.zeros(3, 40)
         call = lif_module.native._call(x, None, Dynamics(), out=torch.zeros(3, 40), grad_s=x)
         name = choose.choice(["steps", "n", "integration", "soft_reset", "surrogate", "dtype", "threads", "x", "out"])
-        setattr(call, name, None if name in ("x", "out") else choose.choice(HUGE if name in ("steps", "n") else [-(2**31), -1, *[0] * (name == "threads")]))
+        setattr(
+            call,
+            name,
+            None
+            if name in ("x", "out")
+            else choose.choice(HUGE if name in ("steps", "n") else [-(2**31), -1, *[0] * (name == "threads")]),
+        )
         lif_library = lif_module.native.load()[0]
         if name in ("steps", "n") and getattr(call, name) > 0:
             continue  # the other number is small: such arrays could be
@@ -320,7 +391,9 @@ def test_bits_behind_the_last_channel_are_no_spikes():
             assert torch.equal(spike_conv(stray, layer)[0], spike_conv(spikes, layer)[0])
         assert torch.equal(pool(stray, 2, 2).words, pool(spikes, 2, 2).words)
         assert torch.equal(unpack(stray), unpack(spikes))
-        assert torch.equal(attention.spike_attention(stray, stray, stray, 1), attention.spike_attention(spikes, spikes, spikes, 1))
+        assert torch.equal(
+            attention.spike_attention(stray, stray, stray, 1), attention.spike_attention(spikes, spikes, spikes, 1)
+        )
 
 
 @pytest.mark.parametrize(

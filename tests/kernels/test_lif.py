@@ -376,7 +376,10 @@ def test_gradients_of_nan_are_those_of_the_reference(surrogate):
     x = torch.randn(4, 33).index_fill_(1, torch.arange(0, 33, 3), math.nan).requires_grad_()
     grads = torch.randn(4, 33), torch.randn(33)
     dynamics = Dynamics(surrogate=surrogate, alpha=2.0)
-    got, want = autograd.grad(lif(x, surrogate=surrogate, alpha=2.0), x, grads), autograd.grad(reference.lif(x, None, dynamics), x, grads)
+    got, want = (
+        autograd.grad(lif(x, surrogate=surrogate, alpha=2.0), x, grads),
+        autograd.grad(reference.lif(x, None, dynamics), x, grads),
+    )
     assert_close(got, want, equal_nan=True)
 
 
@@ -425,7 +428,9 @@ def test_second_derivatives_are_refused_outside_of_torch_func():
     with pytest.raises(RuntimeError, match="no second derivative"):
         autograd.grad(grad.sum(), x)
     with autograd.forward_ad.dual_level(), pytest.raises(RuntimeError, match="no forward-mode derivative"):
-        torch.ops.spikeformers.lif(autograd.forward_ad.make_dual(x.detach(), x.detach()), None, None, 2.0, 0, 1.0, False, 0, 4.0, True)
+        torch.ops.spikeformers.lif(
+            autograd.forward_ad.make_dual(x.detach(), x.detach()), None, None, 2.0, 0, 1.0, False, 0, 4.0, True
+        )
 
 
 class Neurons(torch.nn.Module):

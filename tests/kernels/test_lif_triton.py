@@ -49,7 +49,13 @@ NEURONS = [
 
 def both(x, v, grads, tau=2.0, alpha=4.0, decay_input=True, reset="hard", surrogate="sigmoid", v_threshold=1.0):
     """(outputs and gradients of the Triton kernels, the same of the reference on the CPU), all on the CPU."""
-    constants = {"v_threshold": v_threshold, "decay_input": decay_input, "reset": reset, "surrogate": surrogate, "alpha": alpha}
+    constants = {
+        "v_threshold": v_threshold,
+        "decay_input": decay_input,
+        "reset": reset,
+        "surrogate": surrogate,
+        "alpha": alpha,
+    }
     results = []
     for device in (DEVICE, "cpu"):
         inputs = [t.detach().to(device).requires_grad_() for t in (x, v, tau) if isinstance(t, torch.Tensor)]

@@ -52,7 +52,9 @@ def test_changes_fire():
 
 
 @pytest.mark.parametrize("code", [rate_code, latency_code, phase_code])
-@pytest.mark.parametrize("x", [torch.tensor([-0.1]), torch.tensor([1.1]), torch.tensor([float("nan")]), torch.tensor([3])])
+@pytest.mark.parametrize(
+    "x", [torch.tensor([-0.1]), torch.tensor([1.1]), torch.tensor([float("nan")]), torch.tensor([3])]
+)
 def test_values_outside_are_refused(code, x):
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         code(x, 4)

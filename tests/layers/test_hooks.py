@@ -44,7 +44,11 @@ def awake(model):
 
 
 def sequential():
-    return awake(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5), nn.BatchNorm1d(5)))
+    return awake(
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5), nn.BatchNorm1d(5)
+        )
+    )
 
 
 def patch_forward(module):
@@ -77,7 +81,11 @@ def test_merge_leaves_what_has_hooks_as_it_is_and_says_so(what, at):
 def test_backbones_with_hooks(part, what):
     model = awake(create_model("meta_spikeformer_cifar", num_classes=5, **SMALL))
     names = dict(model.named_modules())
-    name = part if part in names else next(name for name, module in names.items() if isinstance(module, RepConv)) + ".depthwise"
+    name = (
+        part
+        if part in names
+        else next(name for name, module in names.items() if isinstance(module, RepConv)) + ".depthwise"
+    )
     HANGS[what](names[name])
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     if part == "head":
@@ -126,7 +134,9 @@ def test_weights_that_hooks_left_behind_are_copied(change):
         made = change(model)
         assert_close(made(x), model(x), rtol=0, atol=1e-10)
         model.load_state_dict({name: value + 0.1 for name, value in model.state_dict().items()})
-        assert not torch.equal(change(model)[0].weight, made[0].weight) or change is not copied  # not what the last call left
+        assert (
+            not torch.equal(change(model)[0].weight, made[0].weight) or change is not copied
+        )  # not what the last call left
 
 
 def test_what_cannot_be_copied_is_named(tmp_path):

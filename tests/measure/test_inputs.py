@@ -123,7 +123,9 @@ FUNCTIONS = {
 @fixture
 def nets(spikingformer, vit, converted_vit, monkeypatch):
     """Networks; of calibrations of speed, which no two runs measure alike, what they are done on."""
-    module = importlib.import_module("spikeformers.transforms.event_driven")  # beside which lies a function of that name
+    module = importlib.import_module(
+        "spikeformers.transforms.event_driven"
+    )  # beside which lies a function of that name
     monkeypatch.setattr(module.EventDriven, "builder", lambda self, x: None)
     monkeypatch.setattr(module, "calibrate", lambda build, x: x.tolist())
     seen = lambda self, *args, **kwargs: self.limits.update(x=Batch(args, kwargs).x.tolist())  # noqa: E731
@@ -158,7 +160,10 @@ def test_accuracy_is_that_of_the_labels(nets, spikingformer, images):
 
 def shapes(data, model=None):
     """Of the batches, and their labels."""
-    return [(list(batch.x.shape), batch.labels if batch.labels is None else batch.labels.tolist()) for batch in batches_of(data, model)]
+    return [
+        (list(batch.x.shape), batch.labels if batch.labels is None else batch.labels.tolist())
+        for batch in batches_of(data, model)
+    ]
 
 
 def test_two_tensors_of_equally_many_axes_are_two_batches():
@@ -219,7 +224,10 @@ MISTAKES = {
     "mapping without tensors": ({"train": [1]}, "a mapping of train"),
     "empty mapping": ({}, "a mapping of nothing"),
     "mapping of labels alone": ({"labels": torch.tensor([1])}, "a mapping of labels"),
-    "column of labels": ((torch.rand(2, 3, 8, 8), torch.ones(2, 1).long()), r"neither .x, labels. nor two batches.*y.flatten\(\)"),
+    "column of labels": (
+        (torch.rand(2, 3, 8, 8), torch.ones(2, 1).long()),
+        r"neither .x, labels. nor two batches.*y.flatten\(\)",
+    ),
     "soft labels": ((torch.rand(2, 3, 8, 8), torch.rand(2, 5)), r"y.argmax\(1\)"),
     "tokens and mask": ([(torch.ones(2, 7).long(),) * 2], "tokens and their mask.*attention_mask"),
 }
@@ -234,13 +242,20 @@ def test_mistakes_are_named(name):
 
 @mark.parametrize("function", FUNCTIONS)
 def test_one_image_without_batch_axis(function, nets, images):
-    with raises(ValueError, match=re.escape("[3, 16, 12] is one image, and networks take batches [B, C, H, W]; give it as x[None]")):
+    with raises(
+        ValueError,
+        match=re.escape("[3, 16, 12] is one image, and networks take batches [B, C, H, W]; give it as x[None]"),
+    ):
         FUNCTIONS[function](nets, images[0])
 
 
 @mark.parametrize("function", FUNCTIONS)
 def test_functions_refuse_what_is_nothing(function, nets, images):
-    for data, message in (([], "there are no inputs"), ("images", "expected inputs"), ({"pixels": images}, "none called pixels; it takes x")):
+    for data, message in (
+        ([], "there are no inputs"),
+        ("images", "expected inputs"),
+        ({"pixels": images}, "none called pixels; it takes x"),
+    ):
         with raises(ValueError, match=message):
             FUNCTIONS[function](nets, data)
 
@@ -272,7 +287,9 @@ def test_masks_by_name_are_no_data(images):
     batch = {"attention_mask": torch.ones(4, 6), "input_ids": tokens, "labels": LABELS}
     found = profile(Masked(), batch, merged=False)
     assert found.samples == 4 and found.input_shape == (6,) and found.answers.labelled == 4
-    product = next(operation for operation in record(Masked(), batch).operations.values() if operation.name == "scaling")
+    product = next(
+        operation for operation in record(Masked(), batch).operations.values() if operation.name == "scaling"
+    )
     assert sorted(operand.role for operand in product.operands) == ["data", "weight"]
 
 

@@ -42,7 +42,9 @@ CONVOLUTIONAL = {"spiking_vgg9", "spiking_resnet18", "sew_resnet18"}  # made for
 WITHOUT_SHORTCUTS = {"spiking_vgg9"}  # so there are no paths to drop
 SMALLER = {  # with values
     "spiking_vgg9": {"width": 0.5, "img_size": 32},  # its classifier takes one size of images only
-    "spiking_resnet_edge": {"tau": 2.0},  # with that of one time step nothing is remembered, so the order of frames would not matter
+    "spiking_resnet_edge": {
+        "tau": 2.0
+    },  # with that of one time step nothing is remembered, so the order of frames would not matter
 }
 WITH_SECOND_HEAD = {
     "meta_spikeformer_15m": 15_473_208,
@@ -194,12 +196,20 @@ def test_feature_info_describes_the_intermediates(name):
 def test_published_input_sizes_are_those_of_the_papers(name):
     model, x = on_meta(name)
     expected = (
-        (2, 128) if "dvs" in name else (3, 32) if "cifar" in name or name in EDGE else (2, 48) if name in CONVOLUTIONAL else (3, 224)
+        (2, 128)
+        if "dvs" in name
+        else (3, 32)
+        if "cifar" in name or name in EDGE
+        else (2, 48)
+        if name in CONVOLUTIONAL
+        else (3, 224)
     )
     assert (x.shape[1], x.shape[2]) == expected
     assert model.forward_features(x).shape[-2:] == model.pretrained_cfg["pool_size"]
     assert model.time_steps == (16 if "dvs" in name else 5 if name in CONVOLUTIONAL else 1 if name in EDGE else 4)
-    assert {m.tau for m in model.modules() if isinstance(m, LIF)} == {1.5 if "dvs" in name else 1.0 if name in EDGE else 2.0}
+    assert {m.tau for m in model.modules() if isinstance(m, LIF)} == {
+        1.5 if "dvs" in name else 1.0 if name in EDGE else 2.0
+    }
     thresholds = [(path, m.v_threshold) for path, m in model.named_modules() if isinstance(m, LIF)]
     assert all(threshold == (0.5 if path.endswith("attn_lif") else 1.0) for path, threshold in thresholds)
 

@@ -41,7 +41,15 @@ def test_a_name_makes_it(tiny):
     steps = model(x, per_step=True)
     assert steps.shape == (2, 2, 3) and torch.equal(model(x), steps.mean(0))
     assert torch.equal(model(x.expand(2, *x.shape)), model(x))
-    assert model.config == {"architecture": "Tiny", "in_chans": 2, "num_classes": 3, "time_steps": 2, "img_size": 32, "width": 4, "norm": True}
+    assert model.config == {
+        "architecture": "Tiny",
+        "in_chans": 2,
+        "num_classes": 3,
+        "time_steps": 2,
+        "img_size": 32,
+        "width": 4,
+        "norm": True,
+    }
     with pytest.raises(ValueError, match="no option 'depth'.*width"):
         create_model("Tiny", depth=3)
     with pytest.raises(ValueError, match="no schedule"):
@@ -75,7 +83,11 @@ def test_transforms_and_measurements_take_it(tiny):
 
 
 def test_it_is_trained_by_its_name(tiny, tmp_path):
-    recipe = Recipe(Model("Tiny", {"width": 8, "time_steps": 2}), training=Training(epochs=1), trainer=Machine(accelerator="cpu", threads=1))
+    recipe = Recipe(
+        Model("Tiny", {"width": 8, "time_steps": 2}),
+        training=Training(epochs=1),
+        trainer=Machine(accelerator="cpu", threads=1),
+    )
     summary = train(recipe, tmp_path / "run")
     assert summary["epochs"] == 1 and set(summary["firing_rates"]) == {"net.first", "net.second"}
     trained = load_trained(tmp_path / "run" / "best.safetensors")

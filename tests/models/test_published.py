@@ -365,7 +365,9 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path):
     torch.save({"model": published, "extra": Malicious(trace)}, tmp_path / "zip.pth")
     (tmp_path / "pickle.pth").write_bytes(pickle.dumps({"model": Malicious(trace)}, protocol=2))
     for file in ("zip.pth", "pickle.pth"):
-        with pytest.raises(ValueError, match=rf"{file} cannot be read as weights alone: .* Python object getattr.*Where you trust"):
+        with pytest.raises(
+            ValueError, match=rf"{file} cannot be read as weights alone: .* Python object getattr.*Where you trust"
+        ):
             loaded_head(tmp_path / file)
         assert not trace.exists()
     torch.load(tmp_path / "zip.pth", weights_only=False)

@@ -43,7 +43,9 @@ def test_every_network_that_ships_is_whole():
         assert sum(p.numel() for p in model.parameters()) == entry["parameters"]
         assert model.time_steps == entry["time_steps"] and 0 < entry["accuracy"] < 1 and 0 < entry["firing_rate"] < 1
         again = timm.create_model(key, pretrained=True)
-        assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
+        )
         assert next(model.parameters()).dtype == torch.float32
 
 
@@ -57,7 +59,10 @@ def test_half_precision_and_options_are_kept(network):
     loaded = spikeformers.create_model("spiking_resnet_edge.tiny", pretrained=True, time_steps=2)
     assert loaded.num_classes == 3 and loaded.time_steps == 2 and loaded.config["dims"] == [16, 16, 16, 16]
     for name, value in network.state_dict().items():
-        assert_close(loaded.state_dict()[name], value.half().float() if "running_" not in name and value.is_floating_point() else value)
+        assert_close(
+            loaded.state_dict()[name],
+            value.half().float() if "running_" not in name and value.is_floating_point() else value,
+        )
 
 
 def test_training_starts_from_what_ships(network, folder):

@@ -188,7 +188,10 @@ CHEATS = {
     "into zeros": (into_zeros, "values touched through numpy()"),
     "into a parameter": (into_the_gain, "values touched through its data attribute"),
     "past autograd": (past_autograd, "values touched through its data attribute"),
-    "in a dict": (lambda m, u: {"logits": torch.from_numpy(u.numpy() * 0.3)}, "output that does not follow from the input"),
+    "in a dict": (
+        lambda m, u: {"logits": torch.from_numpy(u.numpy() * 0.3)},
+        "output that does not follow from the input",
+    ),
     "scaled spikes": (lambda m, u: m.conv2((m.lif(u) * 0.3).flatten(0, 1)), "convolution 3x3"),
     "average pooling": (lambda m, u: m.conv2(F.avg_pool2d(m.lif(u).flatten(0, 1), 2)), "convolution 3x3"),
     "timestep shrinkage": (rank_one, "convolution 3x3"),
@@ -207,7 +210,9 @@ def test_planted_multiplications_are_named(name):
 HONEST = {
     "nothing": lambda m, u: u,
     "masks": lambda m, u: u * m.lif(u),
-    "comparisons": lambda m, u: torch.where(u > 0, F.max_pool2d(u.flatten(0, 1), 3, 1, 1).unflatten(0, (2, -1)), u.relu()),
+    "comparisons": lambda m, u: torch.where(
+        u > 0, F.max_pool2d(u.flatten(0, 1), 3, 1, 1).unflatten(0, (2, -1)), u.relu()
+    ),
     "sums": lambda m, u: u + u.sum(2, keepdim=True) - u.flip(0) + 1,
     "attention of spikes": lambda m, u: (m.lif(u) @ m.lif(u).transpose(-1, -2)) @ m.lif(u),
     "moving": lambda m, u: torch.cat([u[:1], u.roll(1, 0)[1:]]).permute(0, 1, 3, 4, 2).contiguous(),
@@ -279,20 +284,26 @@ def test_report_in_words_and_json(meta, images):
 def test_converted_networks_are_audited_by_what_their_layers_read():
     """Layers and attention read ternary spikes; what is left over are the functions, and means."""
     torch.manual_seed(0)
-    model = timm.create_model("vit_tiny_patch16_224", img_size=16, patch_size=8, depth=1, embed_dim=24, num_heads=3, num_classes=5).eval()
+    model = timm.create_model(
+        "vit_tiny_patch16_224", img_size=16, patch_size=8, depth=1, embed_dim=24, num_heads=3, num_classes=5
+    ).eval()
     x = torch.randn(2, 3, 16, 16)
     found = audit(convert(model, x, 3, levels=1), x)
     assert {finding.module for finding in found.allowed} == {"model.patch_embed.proj"}
     layers = {f.module for f in found.passing if f.operation == "linear" and f.operands[0] in ("binary", "ternary")}
     named = {f"model.blocks.0.{name}" for name in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")} | {"model.head"}
     assert named <= layers
-    assert not [f for f in found.offending if "linear" in f.operation or "convolution" in f.operation or "matmul" in f.operation]
+    assert not [
+        f for f in found.offending if "linear" in f.operation or "convolution" in f.operation or "matmul" in f.operation
+    ]
     functions = {f.operation for f in found.offending} - {"scaling"}
     assert functions == {"native_layer_norm", "gelu", "exp", "division"}
     spiking = convert(model, x, 3, levels=1, spiking="full")
     full = audit(spiking, x)
     assert audit(spiking, x) == full
-    assert named <= {f.module for f in full.passing if f.operation == "linear" and f.operands[0] in ("binary", "ternary")}
+    assert named <= {
+        f.module for f in full.passing if f.operation == "linear" and f.operands[0] in ("binary", "ternary")
+    }
     pieces, exponents = {"addcmul", "nan_to_num"}, {"frexp", "exp2", "rshift", "copysign"}
     assert {f.operation for f in full.offending} == {"product", "scaling"} | pieces | exponents
     bursts = audit(convert(model, x, 3, levels=4), x)

@@ -44,7 +44,9 @@ def test_classifiers_that_nobody_is_sure_of_cost_something(shrunk, images):
 def test_points_are_what_early_exit_answers(shrunk, images, preset):
     model, labels = shrunk(), torch.tensor([0, 1, 2, -1])  # the last is padding
     confidences = (0.3, 0.6, 0.9)
-    for confidence, point in zip(confidences, early_exit_curve(model, [(images, labels)], confidences, preset), strict=False):
+    for confidence, point in zip(
+        confidences, early_exit_curve(model, [(images, labels)], confidences, preset), strict=False
+    ):
         logits, left = early_exit(model, images, confidence)
         assert point.accuracy == pytest.approx(float((logits.argmax(1) == labels)[:3].double().mean()))
         assert point.exits == pytest.approx([float((left[:3] == stage).double().mean()) for stage in (0, 1)])

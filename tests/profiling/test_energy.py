@@ -28,7 +28,9 @@ def test_published_energy_follows_from_published_rates(name):
 def test_layers_of_spikingformer_8_512():
     """Counts and additions of single layers, from the logged run."""
     model = spikeformers.create_model("spikingformer_8_512")
-    layers = {layer.name: layer for layer in estimate(model, (3, 224, 224), LOGS["8-512"]["rates"], "spikingformer").layers}
+    layers = {
+        layer.name: layer for layer in estimate(model, (3, 224, 224), LOGS["8-512"]["rates"], "spikingformer").layers
+    }
     stem, first, head = layers["stem.conv"], layers["tokenizer.0.conv_bn.conv"], layers["head"]
     assert (stem.dense, stem.mac, stem.ac) == (346_816_512, 346_816_512, 0)  # T times, though it runs once
     assert (first.dense, first.mac) == (3_699_376_128, 0)
@@ -40,9 +42,11 @@ def test_layers_of_spikingformer_8_512():
     assert layers["stages.0.mlp.branch.fc2.conv"].dense == 822_484_992
     attention = layers["stages.0.attention.branch"]
     assert attention.dense == 2 * 25_690_112 and attention.ac == pytest.approx(5_358_067, abs=1)
-    assert sum(layer.dense for name, layer in layers.items() if name != "stages.0.attention.branch" and layer.type[:4] != "SDSA") == pytest.approx(
-        33.044420e9, abs=1000
-    )
+    assert sum(
+        layer.dense
+        for name, layer in layers.items()
+        if name != "stages.0.attention.branch" and layer.type[:4] != "SDSA"
+    ) == pytest.approx(33.044420e9, abs=1000)
 
 
 # dense G-ops of one step at 224: RepConv as trained, merged, and SepConv merged too; first convolution; attention; strict MACs of SepConv
@@ -121,7 +125,9 @@ def test_merging_first_gives_the_same_account(meta, images):
     folded = profile(merge(model, "cpu"), images.double(), "meta_spikeformer", merged=False)
     assert counted.energy == pytest.approx(merged.energy, rel=1e-9) == pytest.approx(folded.energy, rel=1e-9)
     trained = counted.account("meta_spikeformer", repconv="trained", sepconv="trained")
-    assert folded.account("meta_spikeformer", repconv="trained", sepconv="trained").energy() == pytest.approx(trained.energy())
+    assert folded.account("meta_spikeformer", repconv="trained", sepconv="trained").energy() == pytest.approx(
+        trained.energy()
+    )
     assert [layer.name for layer in counted.layers if layer.mac] == ["stem.conv"]
 
 
@@ -173,7 +179,8 @@ def test_integers_are_levels_on_request(spikingformer, images):
     found = profile(spikingformer(shortcut="sew"), images, merged=False)
     name = "stages.1.mlp.branch.fc1.conv"
     plain, levels = (
-        next(layer for layer in found.account("exact", integers=how).layers if layer.name == name) for how in ("mac", "levels")
+        next(layer for layer in found.account("exact", integers=how).layers if layer.name == name)
+        for how in ("mac", "levels")
     )
     assert plain.kind == "integer" and plain.mac == plain.dense
     assert levels.mac == 0 and levels.ac == pytest.approx(levels.dense * levels.rate + plain.ac)
@@ -182,11 +189,20 @@ def test_integers_are_levels_on_request(spikingformer, images):
 def test_mistakes_are_named():
     model = spikeformers.create_model("spikingformer_cifar_2_256")
     for arguments, message in [
-        (dict(preset="exakt", rates={"": 0.1}), "unknown preset 'exakt'; choose one of exact, spikingformer, meta_spikeformer"),
-        (dict(preset="meta_spikeformer", rates={"": 0.1}, repconv="fused"), "repconv must be one of 'merged', 'trained', not 'fused'"),
+        (
+            dict(preset="exakt", rates={"": 0.1}),
+            "unknown preset 'exakt'; choose one of exact, spikingformer, meta_spikeformer",
+        ),
+        (
+            dict(preset="meta_spikeformer", rates={"": 0.1}, repconv="fused"),
+            "repconv must be one of 'merged', 'trained', not 'fused'",
+        ),
         (dict(preset="spikingformer", rates={"": 0.1}, repconv="merged"), "has no switch 'repconv'"),
         (dict(preset="spikingformer", rates={"": 12.5}), "divide percentages by 100"),
-        (dict(preset="spikingformer", rates={"": 0.1, "tokenizer.0.conv": 0.1}), "no module of the model; did you mean tokenizer.0.conv_bn"),
+        (
+            dict(preset="spikingformer", rates={"": 0.1, "tokenizer.0.conv": 0.1}),
+            "no module of the model; did you mean tokenizer.0.conv_bn",
+        ),
         (dict(preset="spikingformer", rates={"tokenizer": 0.1}), "firing rate of stages.0.attention.branch.q.conv"),
     ]:
         with pytest.raises(ValueError, match=message.replace(".", r"\.")):

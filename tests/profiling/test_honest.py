@@ -52,7 +52,9 @@ def test_operations_and_bits_by_hand(measured):
     assert mean.ac == 2 * 8 and mean.bits == 16 * 16
     bit = 10 / 64
     assert measured.energy == pytest.approx((0.1 * (32 + 40 + 16) + bit * (lif.bits + layer.bits + mean.bits)) * 1e-9)
-    twin = 0.3 * 128 + bit * (2 * 8 * 128 + 8 * 8) + (0.1 * 16 + bit * 8 * 16)  # the layer once; the average, which has one step
+    twin = (
+        0.3 * 128 + bit * (2 * 8 * 128 + 8 * 8) + (0.1 * 16 + bit * 8 * 16)
+    )  # the layer once; the average, which has one step
     assert measured.chosen.ann_energy() == pytest.approx(twin * 1e-9)
 
 
@@ -88,7 +90,11 @@ def test_it_is_in_every_report(meta, images):
     assert "times its dense twin of 8 bits" in str(found)
     report = found.to_dict()["honest"]
     assert report["twin"] == found.honest.twin and report["bits"] == 8
-    assert next(row for row in found.to_dict()["presets"] if row["preset"] == "honest")["energy_mj"] == found.honest.energy
-    assert "With memory traffic" in page([found.to_dict()]) and "With memory traffic" not in page([{**found.to_dict(), "honest": None}])
+    assert (
+        next(row for row in found.to_dict()["presets"] if row["preset"] == "honest")["energy_mj"] == found.honest.energy
+    )
+    assert "With memory traffic" in page([found.to_dict()]) and "With memory traffic" not in page(
+        [{**found.to_dict(), "honest": None}]
+    )
     narrow = profile(meta(), images, "honest", bits=4, merged=False)
     assert narrow.to_dict()["honest"]["bits"] == 4 and narrow.honest.twin < found.honest.twin

@@ -31,7 +31,12 @@ def test_measured_rates_give_the_measured_energy(kind, preset, images, request):
 
 def test_published_names_are_understood():
     model = spikeformers.create_model("meta_spikeformer_cifar")
-    ours = {"": 0.1, "stages.3.blocks.0.attention.branch.q": 0.3, "stages.3.blocks.0.attention.branch.k_lif": 0.05, "stages.3.blocks.0.mlp.lif": 0.2}
+    ours = {
+        "": 0.1,
+        "stages.3.blocks.0.attention.branch.q": 0.3,
+        "stages.3.blocks.0.attention.branch.k_lif": 0.05,
+        "stages.3.blocks.0.mlp.lif": 0.2,
+    }
     published = {"": 0.1, "block3[0].attn.q_conv": 0.3, "block3.0.attn.k_lif": 0.05, "block3.0.mlp.fc1_lif": 0.2}
     energies = {estimate(model, (3, 32, 32), rates, "meta_spikeformer").energy for rates in (ours, published)}
     assert len(energies) == 1
@@ -117,10 +122,18 @@ def test_written_files_hold_the_profile(meta, images, tmp_path):
     found.write(tmp_path / "report")
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"profile.json", "layers.csv", "report.html"}
     report = json.loads((tmp_path / "report" / "profile.json").read_text())
-    assert report["totals"]["energy_mj"] == found.energy == pytest.approx(sum(layer["energy_mj"] for layer in report["layers"]))
+    assert (
+        report["totals"]["energy_mj"]
+        == found.energy
+        == pytest.approx(sum(layer["energy_mj"] for layer in report["layers"]))
+    )
     assert {entry["preset"] for entry in report["presets"]} == {"exact", "spikingformer", "meta_spikeformer", "honest"}
-    assert report["switches"]["repconv"] == "merged" and report["samples"] == 4 and report["mac_layers"] == ["stem.conv"]
-    assert all(row["stage"] in ("stem", "head", "head_lif") or row["stage"].startswith("stages.") for row in report["layers"])
+    assert (
+        report["switches"]["repconv"] == "merged" and report["samples"] == 4 and report["mac_layers"] == ["stem.conv"]
+    )
+    assert all(
+        row["stage"] in ("stem", "head", "head_lif") or row["stage"].startswith("stages.") for row in report["layers"]
+    )
     with open(tmp_path / "report" / "layers.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == [layer.name for layer in found.layers]

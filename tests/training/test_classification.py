@@ -115,7 +115,9 @@ def test_counting():
 
 
 def test_smoothed_labels():
-    assert_close(one_hot(torch.tensor([1, 0]), 4, 0.2), torch.tensor([[0.05, 0.85, 0.05, 0.05], [0.85, 0.05, 0.05, 0.05]]))
+    assert_close(
+        one_hot(torch.tensor([1, 0]), 4, 0.2), torch.tensor([[0.05, 0.85, 0.05, 0.05], [0.85, 0.05, 0.05, 0.05]])
+    )
 
 
 def test_cross_entropy_is_that_of_the_mean_and_tet_the_mean_of_those():
@@ -139,7 +141,9 @@ def test_distillation_losses():
     assert distillation_loss(steps, taught, soft).item() == pytest.approx(by_hand, rel=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"mixup_alpha": 1.0}, {"mixup_alpha": 0.0, "cutmix_alpha": 1.0}], ids=["mixup", "cutmix"])
+@pytest.mark.parametrize(
+    "options", [{"mixup_alpha": 1.0}, {"mixup_alpha": 0.0, "cutmix_alpha": 1.0}], ids=["mixup", "cutmix"]
+)
 def test_all_time_steps_are_mixed_alike(options):
     x = torch.arange(2 * 4.0).view(2, 4, 1, 1, 1).expand(2, 4, 2, 6, 6).contiguous()  # value 4 t + b everywhere
     mixed, targets = mix(Mixup(**options, label_smoothing=0.0, num_classes=4), x.clone(), torch.arange(4))
@@ -184,7 +188,13 @@ def test_a_student_learns_what_its_teacher_says(config, teacher, tmp_path):
         model.fc.weight.zero_()
         model.fc.bias.copy_(torch.tensor([5.0, -5.0]))
     safetensors.torch.save_file(model.state_dict(), path)
-    kwargs = {"dims": [16, 16, 16, 16], "depths": [1, 0, 0, 1, 0], "strides": [2, 1, 2, 1, 1], "num_heads": 2, "time_steps": 2}
+    kwargs = {
+        "dims": [16, 16, 16, 16],
+        "depths": [1, 0, 0, 1, 0],
+        "strides": [2, 1, 2, 1, 1],
+        "num_heads": 2,
+        "time_steps": 2,
+    }
     config["model"] = {"name": "meta_spikeformer_cifar", "kwargs": kwargs | {"distillation": True}}
     config["data"] |= {"channels": 3, "mean": [0.4] * 3, "std": [0.2] * 3}
     config["training"] = {"epochs": 8, "lr": 0.01, "teacher": "test_resnet", "teacher_weights": str(path)}
@@ -192,7 +202,9 @@ def test_a_student_learns_what_its_teacher_says(config, teacher, tmp_path):
     recipe = Recipe.from_dict(config)
     train(recipe, tmp_path / "run")
     student = load_trained(tmp_path / "run" / "last.ckpt").model.train()
-    assert not any("teacher" in name for name in torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["state_dict"])
+    assert not any(
+        "teacher" in name for name in torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["state_dict"]
+    )
     x = torch.stack([image for image, _ in TestSet(recipe.data)])
     _, distilled = student(x)
     assert (distilled.argmax(1) == 0).all()
@@ -200,7 +212,9 @@ def test_a_student_learns_what_its_teacher_says(config, teacher, tmp_path):
 
 def test_mixing_ends_at_its_epoch(config, tmp_path, monkeypatch):
     mixed = []
-    monkeypatch.setattr("spikeformers.training.classification.mix", lambda mixup, x, y: mixed.append(1) or mix(mixup, x, y))
+    monkeypatch.setattr(
+        "spikeformers.training.classification.mix", lambda mixup, x, y: mixed.append(1) or mix(mixup, x, y)
+    )
     config["training"] |= {"mixup": 0.5, "mixup_off_epoch": 1, "epochs": 2}
     train(Recipe.from_dict(config), tmp_path)
     assert len(mixed) == 5  # the steps of the first epoch

@@ -119,7 +119,9 @@ def test_two_processes_follow_the_curve_of_one(curve, tmp_path, monkeypatch, str
     tables = []
     for name in ("one", "two"):
         with open(tmp_path / name / "metrics.csv", newline="") as file:
-            tables.append([{key: float(value) for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)])
+            tables.append(
+                [{key: float(value) for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+            )
     assert len(tables[0]) == len(tables[1]) == 2
     for mine, theirs in zip(*tables, strict=True):
         assert theirs == pytest.approx(mine, abs=1e-6)

@@ -27,7 +27,9 @@ def recording(label, seed):
     draw = np.random.default_rng(seed)
     x = np.where(draw.random(200) < 0.9, draw.integers(0, 8, 200) + 8 * label, draw.integers(0, 16, 200))
     t = np.sort(draw.integers(0, 100_000, 200))
-    return Events(t, x.astype(np.int32), draw.integers(0, 16, 200, np.int32), draw.integers(0, 2, 200, np.uint8), 16, 16)
+    return Events(
+        t, x.astype(np.int32), draw.integers(0, 16, 200, np.int32), draw.integers(0, 2, 200, np.uint8), 16, 16
+    )
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +40,9 @@ def recordings(tmp_path_factory):
         for label, name in enumerate(("left", "right")):
             (root / split / name).mkdir(parents=True)
             for i in range(count):
-                write_events(root / split / name / f"{i}.npz", recording(label, 100 * label + i + (50 if split == "val" else 0)))
+                write_events(
+                    root / split / name / f"{i}.npz", recording(label, 100 * label + i + (50 if split == "val" else 0))
+                )
     return root
 
 
@@ -47,7 +51,14 @@ def config(recordings):
     kwargs = {"embed_dim": 16, "depth": 1, "num_heads": 2, "pools": [True, True, False, False]}
     return {
         "model": {"name": "spikingformer_dvs_2_256", "kwargs": kwargs},
-        "data": {"name": "events", "root": str(recordings), "time_steps": 4, "roll": 1, "batch_size": 4, "cache": "none"},
+        "data": {
+            "name": "events",
+            "root": str(recordings),
+            "time_steps": 4,
+            "roll": 1,
+            "batch_size": 4,
+            "cache": "none",
+        },
         "training": {"epochs": 2, "lr": 0.01, "mixup": 0.5, "loss": "tet"},
         "trainer": {"accelerator": "cpu"},
         "seed": 1,
@@ -99,15 +110,21 @@ def test_folds_are_run_one_after_the_other_and_resumed(config, tmp_path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "training_step", interrupted)
-        with pytest.raises(KeyboardInterrupt, match="1 of 3 folds are finished, and of fold 2 1 of 2 epochs are kept in .*fold_2"):
+        with pytest.raises(
+            KeyboardInterrupt, match="1 of 3 folds are finished, and of fold 2 1 of 2 epochs are kept in .*fold_2"
+        ):
             train(recipe, tmp_path / "parts")
     started = []
-    monkeypatch.setattr(Learner, "on_train_start", lambda self: started.append((self.recipe.data.fold, self.current_epoch)))
+    monkeypatch.setattr(
+        Learner, "on_train_start", lambda self: started.append((self.recipe.data.fold, self.current_epoch))
+    )
     again = train(recipe, tmp_path / "parts", resume=True)
     assert started == [(2, 1), (3, 0)]
     assert again["last_accuracies"] == whole["last_accuracies"]
     for k in (1, 2, 3):
-        mine, theirs = (json.loads((tmp_path / n / f"fold_{k}" / "summary.json").read_text()) for n in ("parts", "whole"))
+        mine, theirs = (
+            json.loads((tmp_path / n / f"fold_{k}" / "summary.json").read_text()) for n in ("parts", "whole")
+        )
         assert (mine["loss"], mine["test_samples"]) == (theirs["loss"], 4)
 
 
@@ -145,8 +162,12 @@ def test_strict_stops_a_run_at_a_broken_recording(workers, config, recordings, t
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
     assert main(["train", "--config", "mine.yaml"]) == 0
     out = capsys.readouterr()
-    assert workers or "spikeformers: warning: cannot read data/train/left/3.npz" in out.err  # workers print theirs themselves
-    assert "left out     training samples: 1 of 12 could not be read and were left out: data/train/left/3.npz" in out.out
+    assert (
+        workers or "spikeformers: warning: cannot read data/train/left/3.npz" in out.err
+    )  # workers print theirs themselves
+    assert (
+        "left out     training samples: 1 of 12 could not be read and were left out: data/train/left/3.npz" in out.out
+    )
     assert main(["train", "--config", "mine.yaml", "--strict"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("spikeformers: cannot read data/train/left/3.npz") and "mend it" in error

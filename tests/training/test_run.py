@@ -78,7 +78,9 @@ def test_what_a_run_leaves(uninterrupted, recipe):
     assert Recipe.from_dict(yaml.safe_load((uninterrupted / "config.yaml").read_text())) == recipe
     with open(uninterrupted / "metrics.csv", newline="") as file:
         table = list(csv.DictReader(file))
-    assert [row["epoch"] for row in table] == ["1", "2", "3"] and tuple(table[0]) == table_columns(ClassificationObjective)
+    assert [row["epoch"] for row in table] == ["1", "2", "3"] and tuple(table[0]) == table_columns(
+        ClassificationObjective
+    )
     assert all(0 < float(row["seconds"]) < 60 for row in table)
     assert list(uninterrupted.glob("tensorboard/events*"))
 
@@ -250,7 +252,9 @@ def test_deterministic_mode_lasts_as_long_as_the_run(config, tmp_path, monkeypat
     monkeypatch.setattr(
         Learner,
         "training_step",
-        lambda *args: modes.append((torch.are_deterministic_algorithms_enabled(), torch.get_num_threads())) or step(*args),
+        lambda *args: (
+            modes.append((torch.are_deterministic_algorithms_enabled(), torch.get_num_threads())) or step(*args)
+        ),
     )
     before = torch.get_num_threads()
     config["trainer"] |= {"deterministic": True, "threads": before + 1}
@@ -275,7 +279,9 @@ def test_folders_are_numbered_and_never_overwritten(config, tmp_path, monkeypatc
             train(recipe, folder, runs=tmp_path / "runs", **options)
     (tmp_path / "runs" / "2" / "summary.json").unlink()
     config["training"]["lr"] = 0.5
-    with pytest.raises(ValueError, match=r"2 was started with training.lr 0.01 \(now 0.5\); continue it with --training.lr 0.01"):
+    with pytest.raises(
+        ValueError, match=r"2 was started with training.lr 0.01 \(now 0.5\); continue it with --training.lr 0.01"
+    ):
         train(Recipe.from_dict(config), runs=tmp_path / "runs", resume=True)
 
 
@@ -285,7 +291,11 @@ def test_folders_are_numbered_and_never_overwritten(config, tmp_path, monkeypatc
         ("model", {"name": "spikingformer_cifar_2_265"}, "did you mean .*spikingformer_cifar_2_256"),
         ("model", {"name": "spikingformer_cifar_2_256", "kwargs": {"depths": 2}}, "has no option 'depths'"),
         ("model", {"name": "spikingformer_cifar_2_256", "kwargs": {"num_classes": 5}}, "5 outputs for 2 classes"),
-        ("model", {"name": "spikingformer_cifar_2_256", "kwargs": {"in_chans": 3}}, "1 channels and this model takes 3"),
+        (
+            "model",
+            {"name": "spikingformer_cifar_2_256", "kwargs": {"in_chans": 3}},
+            "1 channels and this model takes 3",
+        ),
         ("data", {"batch_size": 50}, "batch_size is 50 but there are only 20"),
         ("data", {"img_size": 2}, "resize it to at least"),
         ("data", {"batch_size": 5}, "data.batch_size 5 must be a multiple of 2"),
@@ -331,7 +341,13 @@ def test_held_out_samples_choose_the_best_epoch(config, tmp_path):
     summary = train(Recipe.from_dict(config), tmp_path / "run")
     assert summary["held_out"] == 4 and summary["test_samples"] == 7
     best = max(rows(tmp_path / "run"), key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
-    assert summary["best_accuracy"] == pytest.approx(float(best["val_accuracy"])) and summary["best_accuracy"] in (0, 0.25, 0.5, 0.75, 1)
+    assert summary["best_accuracy"] == pytest.approx(float(best["val_accuracy"])) and summary["best_accuracy"] in (
+        0,
+        0.25,
+        0.5,
+        0.75,
+        1,
+    )
     again = evaluate(load_trained(tmp_path / "run").model, TestSet(load_trained(tmp_path / "run").data))
     assert summary["accuracy"] == again.accuracy and again.samples == 7
     assert "of 4 training samples, which chose it" in as_text(summary)
@@ -346,7 +362,9 @@ def test_tests_do_not_depend_on_the_precision_of_training(config, tmp_path):
     def just_below(self):
         reset(self)
         torch.nn.init.zeros_(self.weight)
-        torch.nn.init.constant_(self.bias, 2 * 0.999)  # half of it, 0.999, is the potential after one step: 1 in bfloat16
+        torch.nn.init.constant_(
+            self.bias, 2 * 0.999
+        )  # half of it, 0.999, is the potential after one step: 1 in bfloat16
 
     torch.nn.BatchNorm2d.reset_parameters = just_below
     try:
@@ -378,13 +396,21 @@ def test_a_damaged_state_is_named(uninterrupted, recipe, tmp_path, damage):
     else:
         flipped = bytearray(whole)
         flipped[whole.index(content["state_dict"]["model.stem.conv.weight"].numpy().tobytes()) + 5] ^= 1
-        path.write_bytes({"empty": b"", "cut": whole[:5000], "other bytes": bytes(range(256)) * 10, "one byte": bytes(flipped)}[damage])
-    with pytest.raises(ValueError, match="last.ckpt is damaged, or no state that a run saved .*; put a copy of it there, or delete it"):
+        path.write_bytes(
+            {"empty": b"", "cut": whole[:5000], "other bytes": bytes(range(256)) * 10, "one byte": bytes(flipped)}[
+                damage
+            ]
+        )
+    with pytest.raises(
+        ValueError, match="last.ckpt is damaged, or no state that a run saved .*; put a copy of it there, or delete it"
+    ):
         train(recipe, tmp_path, resume=True)
     assert {each.name for each in tmp_path.iterdir()} == {"config.yaml", "last.ckpt"}
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "model: {name: [", "model: {name: 5}", "\xff", "[" * 5000], ids=lambda text: text[:9])
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "model: {name: [", "model: {name: 5}", "\xff", "[" * 5000], ids=lambda text: text[:9]
+)
 def test_a_damaged_recipe_of_a_run_is_named(recipe, tmp_path, text):
     (tmp_path / "config.yaml").write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match="config.yaml is damaged .*; put the run's recipe back there"):
@@ -404,9 +430,18 @@ def test_a_full_disk_costs_no_file(config, tmp_path, monkeypatch):
         write(self, checkpoint, path)
 
     monkeypatch.setattr(InPlace, "save_checkpoint", full)
-    with pytest.raises(OSError, match="cannot write into .*: No space left on device; 1 of 2 epochs are kept there as they were: make room"):
+    with pytest.raises(
+        OSError,
+        match="cannot write into .*: No space left on device; 1 of 2 epochs are kept there as they were: make room",
+    ):
         train(recipe, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "metrics.csv", "tensorboard", "last.ckpt", "best.ckpt"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.yaml",
+        "metrics.csv",
+        "tensorboard",
+        "last.ckpt",
+        "best.ckpt",
+    }
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["first_epoch"] == 1
     monkeypatch.undo()
     assert train(recipe, tmp_path, resume=True)["epochs"] == 2
@@ -420,6 +455,8 @@ def test_half_precision_that_a_cpu_only_imitates_is_warned_of(monkeypatch, suppo
 
     monkeypatch.setattr(torch.ops, "mkldnn", Packet)
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert [bool(slow_precision(each, cpu)) for each in ("bf16-mixed", "16-mixed", "32-true", "64-true")] == [not supported] * 2 + [False] * 2
+    assert [bool(slow_precision(each, cpu)) for each in ("bf16-mixed", "16-mixed", "32-true", "64-true")] == [
+        not supported
+    ] * 2 + [False] * 2
     assert not slow_precision("bf16-mixed", gpu)
     assert supported or "--training.precision 32-true" in slow_precision("bf16-mixed", cpu)

@@ -58,9 +58,16 @@ def test_a_warning_for_all_processes_of_a_run_ends_it_with_its_state(start, tmp_
 def test_the_end_of_the_terminal_and_a_second_run_in_the_folder(start, tmp_path):
     process = start()
     second = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "train", "--resume", "--run_dir", "run"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM, "train", "--resume", "--run_dir", "run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
-    assert second.returncode == 2 and f"run is in use by process {process.pid} on" in second.stderr and second.stderr.count("\n") == 1
+    assert (
+        second.returncode == 2
+        and f"run is in use by process {process.pid} on" in second.stderr
+        and second.stderr.count("\n") == 1
+    )
     assert process.poll() is None
     process.send_signal(signal.SIGHUP)
     code, err = ended(process)

@@ -13,7 +13,9 @@ from spikeformers.models.spikingformer import Spikingformer
 from spikeformers.neurons import Neuron
 from spikeformers.transforms import average_timestep, early_exit, shrink, stage_timesteps
 
-META = dict(dims=(16, 16, 32, 32), depths=(1, 1, 1, 1, 1), strides=(1, 2, 2, 1, 1), stem_kernel=3, num_heads=2, num_classes=5)
+META = dict(
+    dims=(16, 16, 32, 32), depths=(1, 1, 1, 1, 1), strides=(1, 2, 2, 1, 1), stem_kernel=3, num_heads=2, num_classes=5
+)
 SPIKINGFORMER = dict(embed_dim=32, depth=2, num_heads=2, pools=(False, False, True, True), num_classes=5)
 SMALL = {
     "meta": (lambda: MetaSpikeFormer(**META), (6, 5, 4, 2, 2)),
@@ -151,7 +153,9 @@ def test_every_stage_is_called_as_a_module(small):
     model, schedule, x = small
     shrunk, called = shrink(model, schedule), []
     for info in shrunk.feature_info:
-        shrunk.get_submodule(info["module"]).register_forward_hook(lambda module, args, out, name=info["module"]: called.append(name))
+        shrunk.get_submodule(info["module"]).register_forward_hook(
+            lambda module, args, out, name=info["module"]: called.append(name)
+        )
     shrunk(x)
     assert called == [info["module"] for info in shrunk.feature_info]
     assert len(profile(shrunk, [(x, torch.arange(3))], merged=False).accuracy_per_step) == schedule[-1]
@@ -175,8 +179,16 @@ def test_checkpointing_changes_neither_gradients_nor_statistics(small):
 def test_convolutions_behind_shrinking_are_computed_once_in_resnets(name):
     model = create_model(name, dims=(8, 16, 16, 32), in_chans=2, num_classes=5)
     found = profile(shrink(model, (6, 4, 3, 2)), torch.rand(6, 2, 2, 16, 16).round(), merged=False)
-    steps = {operation.module: operation.steps for operation in found.counts.operations if operation.category == "convolution"}
-    once = ["stages.1.blocks.0.shortcut"] if name == "spiking_resnet18" else ["stages.1.blocks.0.conv1", "stages.1.blocks.0.shortcut"]
+    steps = {
+        operation.module: operation.steps
+        for operation in found.counts.operations
+        if operation.category == "convolution"
+    }
+    once = (
+        ["stages.1.blocks.0.shortcut"]
+        if name == "spiking_resnet18"
+        else ["stages.1.blocks.0.conv1", "stages.1.blocks.0.shortcut"]
+    )
     for place in once:
         assert {count for module, count in steps.items() if module.startswith(place)} == {1}
 
@@ -187,7 +199,9 @@ def test_losses_of_early_classifiers_reach_the_stages_before(small):
     _, early = shrunk(x)
     nn.functional.cross_entropy(early[0], torch.arange(3)).backward()
     assert all(parameter.grad is None for parameter in shrunk.stages[1].parameters())
-    assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in shrunk.stages[0].parameters())
+    assert any(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in shrunk.stages[0].parameters()
+    )
     assert all(parameter.grad is not None for parameter in shrunk.early["0"].parameters())
 
 
@@ -233,7 +247,9 @@ def test_early_classifiers_are_in_no_saved_or_merged_model(tmp_path):
 def test_the_profile_knows_how_long_layers_run(small):
     model, schedule, x = small
     found = profile(scattered(shrink(model, schedule)), x, merged=False)
-    steps = {operation.module: operation.steps for operation in found.counts.operations if operation.category == "neuron"}
+    steps = {
+        operation.module: operation.steps for operation in found.counts.operations if operation.category == "neuron"
+    }
     for info, count in zip(model.feature_info, schedule, strict=True):
         assert {steps[name] for name in steps if name.startswith(f"{info['module']}.")} == {count}
     assert all(len(rates) == steps[name] for name, rates in found.rates_per_step.items())
@@ -266,7 +282,10 @@ def test_average_timestep(name, schedule, average):
 
 def test_schedules_that_do_not_fit(small):
     model, schedule, _ = small
-    with pytest.raises(ValueError, match=rf"has 7 numbers of time steps and this model {len(schedule)} stages: stages\.0 \(\d+ layers\)"):
+    with pytest.raises(
+        ValueError,
+        match=rf"has 7 numbers of time steps and this model {len(schedule)} stages: stages\.0 \(\d+ layers\)",
+    ):
         shrink(model, [7] * 7)
     with pytest.raises(ValueError, match="cannot grow"):
         shrink(model, [2] * (len(schedule) - 1) + [3])

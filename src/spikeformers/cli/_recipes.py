@@ -27,7 +27,11 @@ def recipe_file(named: str) -> Path:
     if path.parent.name in ("", "recipes") and path.suffix in ("", ".yaml") and path.stem in shipped_recipes():
         return shipped_recipes()[path.stem]
     close = difflib.get_close_matches(path.stem, shipped_recipes(), 3)
-    hint = f"; did you mean the recipe {' or '.join(close)}?" if close else "; spikeformers list --recipes shows those that ship"
+    hint = (
+        f"; did you mean the recipe {' or '.join(close)}?"
+        if close
+        else "; spikeformers list --recipes shows those that ship"
+    )
     raise ValueError(f"option config: File does not exist: {str(path.absolute())!r}{hint}")
 
 

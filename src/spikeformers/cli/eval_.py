@@ -49,7 +49,12 @@ EVAL = Verb(
     arguments=(
         Argument("checkpoint", CHECKPOINT, values=checkpoints),
         Argument("--event_driven", EVENT_DRIVEN, type=str | None, values=("float32", "bfloat16", "int8")),
-        Argument("--out", "folder for the numbers as JSON and CSV, and the confusion matrix as a picture", type=str | None, values=FOLDER),
+        Argument(
+            "--out",
+            "folder for the numbers as JSON and CSV, and the confusion matrix as a picture",
+            type=str | None,
+            values=FOLDER,
+        ),
     ),
     sections=(data_section(in_checkpoint=True),),
     first="give the checkpoint first: spikeformers eval CKPT, then options such as --data.root FOLDER",

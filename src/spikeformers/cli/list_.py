@@ -64,7 +64,9 @@ def _recipe_table(pattern):
         raise ValueError(f"no recipe matches {pattern!r}; spikeformers list --recipes shows all")
     width = max(map(len, chosen))
     lines = [f"{name:{width}}  {headline(path)}" for name, path in chosen.items()]
-    return "\n".join([*lines, f"train one with: spikeformers train --config NAME; files: {next(iter(chosen.values())).parent}"])
+    return "\n".join(
+        [*lines, f"train one with: spikeformers train --config NAME; files: {next(iter(chosen.values())).parent}"]
+    )
 
 
 LIST = Verb(
@@ -75,6 +77,8 @@ LIST = Verb(
         Argument(
             "--pretrained", "those whose trained weights ship with this library, and what they are", action="store_true"
         ),
-        Argument("--recipes", "the recipes that are installed with this library, for train --config", action="store_true"),
+        Argument(
+            "--recipes", "the recipes that are installed with this library, for train --config", action="store_true"
+        ),
     ),
 )

@@ -74,7 +74,12 @@ TRAIN = Verb(
     "train",
     train,
     arguments=(
-        Argument("--config", "the recipe: a YAML file, or the name of one that ships, such as digits", action="config", values=recipes),
+        Argument(
+            "--config",
+            "the recipe: a YAML file, or the name of one that ships, such as digits",
+            action="config",
+            values=recipes,
+        ),
         Argument(
             "--run_dir", "the run's folder (default: the next of runs/RECIPE/1, 2, ...)", type=str | None, values=FOLDER
         ),

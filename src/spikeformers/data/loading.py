@@ -35,7 +35,9 @@ def train_loader(
             f"give a multiple of {world * accumulate}"
         )
     if len(samples) < data.batch_size:
-        raise ValueError(f"data.batch_size is {data.batch_size} but there are only {len(samples)} training samples; give fewer")
+        raise ValueError(
+            f"data.batch_size is {data.batch_size} but there are only {len(samples)} training samples; give fewer"
+        )
     sampler = Shuffled(len(samples), data.batch_size, samples.seed, rank, world, epoch, data.repeats, samples.shards)
     size = data.batch_size // world // accumulate
     sampler.done = done * size

@@ -76,7 +76,9 @@ def image_header(source: str | Path | BytesIO):
         raise
     except ValueError:
         raise
-    except Exception as error:  # all that a decoder raises is about the file: KeyError, IndexError and others at damaged ones
+    except (
+        Exception
+    ) as error:  # all that a decoder raises is about the file: KeyError, IndexError and others at damaged ones
         raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
@@ -89,7 +91,9 @@ def check_memory(image: Image.Image, per_pixel: int):
         ValueError: an image whose pixels take so many bytes each takes more than MOST_MEMORY.
     """
     if image.width * image.height * per_pixel > MOST_MEMORY:
-        raise ValueError(f"its {image.width}x{image.height} pixels take more than {MOST_MEMORY / 2**30:.0f} GiB of memory")
+        raise ValueError(
+            f"its {image.width}x{image.height} pixels take more than {MOST_MEMORY / 2**30:.0f} GiB of memory"
+        )
 
 
 def stored_image(source: str | Path | BytesIO) -> tuple[Image.Image, int]:
@@ -110,7 +114,9 @@ def stored_image(source: str | Path | BytesIO) -> tuple[Image.Image, int]:
         if image.mode.startswith("I") or image.mode == "F" or image.mode == "L" and _signed(image):
             pixels = Image.fromarray(_eight_bits(image)).convert("RGB")
         else:
-            known = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)  # premultiplied by alpha, which Pillow does not turn into RGB
+            known = {"RGBa": "RGBA", "La": "LA"}.get(
+                image.mode
+            )  # premultiplied by alpha, which Pillow does not turn into RGB
             pixels = image.convert(known) if known else image
             pixels = pixels if pixels.mode == "RGB" else pixels.convert("RGB")
     pixels.info = {}  # facts about the file, such as its orientation, need not hold for images made from it
@@ -156,7 +162,9 @@ def read_image(path: str | Path) -> Image.Image:
         raise ValueError(f"no image file {path}; check the path") from None
     except UNREADABLE as error:
         if str(error) == NO_IMAGE:
-            raise ValueError(f"{path} is not an image that Pillow can read; give a PNG, JPEG, WebP or the like") from None
+            raise ValueError(
+                f"{path} is not an image that Pillow can read; give a PNG, JPEG, WebP or the like"
+            ) from None
         raise ValueError(f"cannot read the image {path} ({error}); check that it is a complete image file") from None
 
 
@@ -169,7 +177,9 @@ def header_orientation(source: str | Path | BytesIO) -> tuple[tuple[int, int], i
     """
     with image_header(source) as image:
         # Pillow turns TIFF files itself, and in PNG files that do not state EXIF before the pixels would read these
-        says = image.format != "TIFF" and (image.format != "PNG" or {"exif", "Raw profile type exif"} & image.info.keys())
+        says = image.format != "TIFF" and (
+            image.format != "PNG" or {"exif", "Raw profile type exif"} & image.info.keys()
+        )
         return image.size, image_orientation(image) if says else 1
 
 
@@ -208,7 +218,9 @@ def _range(image, values, tags):
             raise ValueError(f"{broken:,} of its {values.size:,} pixels are no finite numbers (NaN or infinite)")
         if low >= -1e-3 and high <= 1 + 1e-3:
             return 0, 1
-        if low >= 0 and 16 < high <= 255:  # between 1 and 16, both an image in 0..1 with highlights and a dark one are likely
+        if (
+            low >= 0 and 16 < high <= 255
+        ):  # between 1 and 16, both an image in 0..1 with highlights and a dark one are likely
             return 0, 255
     elif bits <= 16 and _signed(image) and low >= 0:
         return 0, 2 ** (bits - 1) - 1

@@ -48,7 +48,9 @@ class _Samples(Dataset):
         if absent and len(self):
             names = ", ".join(absent[:5]) + ", ..." * (len(absent) > 5)
             kind = "training" if self.training else "test"
-            warnings.warn(f"no {kind} sample is of {len(absent)} of the {len(self.classes)} classes: {names}", stacklevel=3)
+            warnings.warn(
+                f"no {kind} sample is of {len(absent)} of the {len(self.classes)} classes: {names}", stacklevel=3
+            )
 
     def __len__(self):
         return len(self.indices)
@@ -70,7 +72,9 @@ class _Samples(Dataset):
         if not broken:
             return ""
         names = ", ".join(self.where(index) for index in broken[:3])
-        return f"{len(broken)} of {len(self):,} could not be read and were left out: {names}" + ", ..." * (len(broken) > 3)
+        return f"{len(broken)} of {len(self):,} could not be read and were left out: {names}" + ", ..." * (
+            len(broken) > 3
+        )
 
     def where(self, index: int) -> str:
         """The file of sample `index`, for people."""
@@ -102,7 +106,9 @@ class _Samples(Dataset):
                 elif isinstance(error, MemoryError):
                     error = f"it takes more memory than there is, {error}".removesuffix(", ")
                 if self.data.strict:
-                    raise ValueError(f"cannot read {where} ({error}); mend it, or leave data.strict (--strict) out") from None
+                    raise ValueError(
+                        f"cannot read {where} ({error}); mend it, or leave data.strict (--strict) out"
+                    ) from None
                 why = f" ({error})"
                 warnings.warn(f"cannot read {where}{why}; it is left out", stacklevel=2)
                 self.unreadable[place] = True
@@ -126,7 +132,9 @@ class TrainingSet(_Samples):
 
     def __getitems__(self, keys):  # torch's name for a batch of items
         items = []
-        with drawing_from(0) as draw_from:  # generators are put back once for all of them, which costs as much as an augmentation
+        with drawing_from(
+            0
+        ) as draw_from:  # generators are put back once for all of them, which costs as much as an augmentation
             for index, draw in keys:
                 sample, label, _ = self.read(index)
                 draw_from(stable_seed(self.seed, draw, index))

@@ -258,7 +258,9 @@ def _sample(shard, tar, key, members):
     (image,), (label,) = images, labels
     for member in (image, label):
         if member.sparse is not None:  # its bytes do not lie in the file one after the other
-            raise ValueError(f"{shard}: {member.name} is stored with holes (a sparse file); write the shard again without them")
+            raise ValueError(
+                f"{shard}: {member.name} is stored with holes (a sparse file); write the shard again without them"
+            )
     text = tar.extractfile(label).read(LONGEST_LABEL) if label.size <= LONGEST_LABEL else b"(%d bytes)" % label.size
     if not text.strip().isdigit() or len(text.strip()) > 6:  # more would be a billion classes by mistake
         raise ValueError(
@@ -334,7 +336,11 @@ def _clear_up(root, split):
     """Removes the hidden folders that a writer who was killed has left. One who is still at work holds a lock on its own."""
     for folder in root.glob(f".{split}.*"):
         inside = re.compile(rf"{re.escape(split)}-\d{{6}}\.tar")
-        if not folder.is_dir() or folder.is_symlink() or not all(inside.fullmatch(entry.name) for entry in folder.iterdir()):
+        if (
+            not folder.is_dir()
+            or folder.is_symlink()
+            or not all(inside.fullmatch(entry.name) for entry in folder.iterdir())
+        ):
             continue
         lock = _locked(folder)
         if lock is not None:

@@ -20,7 +20,9 @@ def fold_of(labels: Sequence[int], folds: int) -> np.ndarray:
     for label in np.unique(labels):
         (members,) = np.nonzero(labels == label)
         if len(members) < folds:
-            raise ValueError(f"data.folds is {folds}, but the class {label} has only {len(members)} samples; give fewer folds")
+            raise ValueError(
+                f"data.folds is {folds}, but the class {label} has only {len(members)} samples; give fewer folds"
+            )
         order = np.random.default_rng(stable_seed("folds", int(label))).permutation(len(members))
         result[members[order]] = (started + np.arange(len(members))) % folds + 1
         started += len(members)

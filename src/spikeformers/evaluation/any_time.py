@@ -85,7 +85,10 @@ class AnyTime:
         rows, network = self.rows(constants), self.of_network(constants)
         shown = sorted({2**i for i in range(len(rows).bit_length())} - {2 ** len(rows).bit_length()} | {len(rows)})
         names = ("accuracy", "agreement", "firing rate", "thresholds", "SynOps", "MACs", "energy")
-        lines = [f"{'T':>7}" + "".join(f"{name:>{width}}" for name, width in zip(names, (11, 11, 13, 12, 12, 12, 14), strict=True))]
+        lines = [
+            f"{'T':>7}"
+            + "".join(f"{name:>{width}}" for name, width in zip(names, (11, 11, 13, 12, 12, 12, 14), strict=True))
+        ]
         for row in (rows[t - 1] for t in shown if t <= len(rows)):
             accuracy = "" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
             lines.append(
@@ -93,12 +96,17 @@ class AnyTime:
                 f"{row['synops'] / 1e6:>10,.1f} M{(row['macs'] + row['functions']) / 1e6:>10,.1f} M{row['energy_mj']:>11.4g} mJ"
             )
         accuracy = "" if network["accuracy"] is None else f"{network['accuracy']:.2%}"
-        lines.append(f"{'network':>7}{accuracy:>11}{'':>48}{network['macs'] / 1e6:>10,.1f} M{network['energy_mj']:>11.4g} mJ")
+        lines.append(
+            f"{'network':>7}{accuracy:>11}{'':>48}{network['macs'] / 1e6:>10,.1f} M{network['energy_mj']:>11.4g} mJ"
+        )
         lines.append(
             "per sample until T; firing rate: share of neurons x steps that emit something; thresholds: how many they emit on average; "
             "SynOps: additions that these cause; MACs: multiplications, functions among them; energy: also of other additions (preset exact)"
         )
-        for functions, words in ((self.islands, "in real numbers: "), (self.fitted, "by rectified units, which read means and multiply: ")):
+        for functions, words in (
+            (self.islands, "in real numbers: "),
+            (self.fitted, "by rectified units, which read means and multiply: "),
+        ):
             if functions:
                 lines.append(words + ", ".join(f"{name} ({count})" for name, count in functions.items()))
         return "\n".join(lines)
@@ -167,7 +175,9 @@ def any_time(
         result.agreement.update(answers, wanted.argmax(1))
         result.network.update(wanted, labels)
         result.tally += recorder.tally(recorder.integers)
-        result.islands, result.fitted = (dict(sorted(Counter(places.values()).items())) for places in (state.islands, state.fitted))
+        result.islands, result.fitted = (
+            dict(sorted(Counter(places.values()).items())) for places in (state.islands, state.fitted)
+        )
         result.batches += 1
         if done:
             done(result)

@@ -77,7 +77,9 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
         with path.open("rb") as file:
             start = file.read(512)
         if reason := no_checkpoint(path, start, False):
-            raise ValueError(f"{path} is no checkpoint of `spikeformers train`: it is {reason}; published weights are read by `spikeformers import`")
+            raise ValueError(
+                f"{path} is no checkpoint of `spikeformers train`: it is {reason}; published weights are read by `spikeformers import`"
+            )
         try:
             content = read_checkpoint(path)
             config, known = dict(content["model_config"]), content["known"]
@@ -93,9 +95,13 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
             ) from None
         check_options(config, path)
         if hollow := [name for name, value in weights.items() if is_hollow(value)]:
-            raise ValueError(f"{path} is damaged: {hollow[0]} claims {weights[hollow[0]].numel():,} values, of which it holds only a few")
+            raise ValueError(
+                f"{path} is damaged: {hollow[0]} claims {weights[hollow[0]].numel():,} values, of which it holds only a few"
+            )
         if early_classifiers and not any(key.startswith("early.") for key in weights):
-            raise ValueError(f"{path} holds no early classifiers; train them with --training.early_classifiers true (or shared)")
+            raise ValueError(
+                f"{path} holds no early classifiers; train them with --training.early_classifiers true (or shared)"
+            )
 
         def prepare(model):
             if early_classifiers:
@@ -113,7 +119,9 @@ def load_trained(path: str | Path, early_classifiers: bool = False) -> Trained:
     try:
         data = data and _described(data_type(data["name"]), data)
         classes = known.get("classes")
-        if classes is not None and (not isinstance(classes, list) or not all(isinstance(name, str) for name in classes)):
+        if classes is not None and (
+            not isinstance(classes, list) or not all(isinstance(name, str) for name in classes)
+        ):
             raise TypeError("classes that are no list of names")
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} describes its data in words that this version does not know ({error})") from None

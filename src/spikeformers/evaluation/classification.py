@@ -87,7 +87,11 @@ class Evaluation(FiringRates, Tabular):
         shares = (confusion / there[:, None]).fill_diagonal_(0)
         best = shares.flatten().topk(min(count, shares.numel()))
         places = [divmod(place, len(shares)) for place in best.indices.tolist()]
-        return [(self.names[row], self.names[column], share) for (row, column), share in zip(places, best.values.tolist(), strict=True) if share]
+        return [
+            (self.names[row], self.names[column], share)
+            for (row, column), share in zip(places, best.values.tolist(), strict=True)
+            if share
+        ]
 
     def as_text(self, data: str) -> str:
         """Lines for the terminal; `data` is the data set's name."""
@@ -103,7 +107,9 @@ class Evaluation(FiringRates, Tabular):
             shown = [f"{name} {share:.1%}" for share, name in (known if len(known) <= FEW_CLASSES else known[:TOP])]
             lines.append(f"by class     {', '.join(shown)}" + f", ... of {len(known)}" * (len(known) > FEW_CLASSES))
         if mistakes := self.most_confused():
-            lines.append("confused     " + ", ".join(f"{name} as {answer} {share:.1%}" for name, answer, share in mistakes))
+            lines.append(
+                "confused     " + ", ".join(f"{name} as {answer} {share:.1%}" for name, answer, share in mistakes)
+            )
         return "\n".join([*lines, self.firing_text(), *not_finite_text(self.not_finite)])
 
     def __str__(self) -> str:
@@ -195,7 +201,9 @@ def evaluate(model: nn.Module, samples: TestSet, device: str | torch.device = "c
         for x, labels in test_loader(samples):
             x = x.to(device)
             logits = step_logits(model, x)
-            own = [axis for axis in range(x.ndim) if axis != x.ndim - 4]  # all but the samples', [B, C, H, W] or [T, B, C, H, W]
+            own = [
+                axis for axis in range(x.ndim) if axis != x.ndim - 4
+            ]  # all but the samples', [B, C, H, W] or [T, B, C, H, W]
             finite = x.isfinite().all(own) & logits.isfinite().all((0, 2))
             broken.add((finite.cpu() | (labels == PADDING_LABEL)).tolist())
             answers.update(answers_so_far(logits), labels, finite)
@@ -228,7 +236,10 @@ def predict(trained: Trained, path: str | Path, top: int = 5) -> list[tuple[str,
         raise ValueError(f"{path} holds or leads to numbers that are not finite (NaN or infinite), which are no answer")
     probabilities = logits.softmax(-1)
     best, classes = probabilities.topk(min(top, len(probabilities))), trained.classes
-    return [(classes[index] if classes else f"class {index}", value) for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+    return [
+        (classes[index] if classes else f"class {index}", value)
+        for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
 
 
 def _predicted(trained: Trained, paths: Sequence[str | Path], shown: Shown) -> Iterator[Answer]:

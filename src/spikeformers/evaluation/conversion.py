@@ -132,11 +132,15 @@ def must_be_possible(settings: Conversion, named: bool, run_dir: str | Path | No
         ValueError: as for `run`.
     """
     if settings.calib is None and not named:
-        raise ValueError("there is nothing to choose thresholds by: give --calib FOLDER, or a data set by --data.name and --data.root")
+        raise ValueError(
+            "there is nothing to choose thresholds by: give --calib FOLDER, or a data set by --data.name and --data.root"
+        )
     for option, place in (("--calib", settings.calib), ("--eval", settings.eval)):
         if place is not None and not Path(place).is_dir():
             raise ValueError(f"{option} {place} is no folder; give one that holds images")
-    if settings.calib is not None and not any(path.suffix.lower() in SUFFIXES for path in Path(settings.calib).rglob("*")):
+    if settings.calib is not None and not any(
+        path.suffix.lower() in SUFFIXES for path in Path(settings.calib).rglob("*")
+    ):
         raise ValueError(f"there are no images in the folder {settings.calib}")
     if settings.weights is not None and not Path(settings.weights).is_file():
         raise ValueError(f"there is no file {settings.weights} as --weights")
@@ -155,8 +159,19 @@ def _earlier(table):
         if not isinstance(settings, dict):
             raise TypeError("settings that are none")
         return settings, AnyTime.from_dict(sums)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, RecursionError, OverflowError) as error:
-        raise ValueError(f"{table} is damaged ({type(error).__name__}: {error}); delete it, and the test begins anew") from None
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        RuntimeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
+        raise ValueError(
+            f"{table} is damaged ({type(error).__name__}: {error}); delete it, and the test begins anew"
+        ) from None
 
 
 def _run(settings, model, data, named, folder, resume):
@@ -170,12 +185,16 @@ def _run(settings, model, data, named, folder, resume):
     if resume and table.is_file():
         earlier, so_far = _earlier(table)
         if changed := [key for key, value in wanted.items() if earlier.get(key) != value]:
-            raise ValueError(f"{folder} holds a conversion with other settings ({', '.join(changed)}); choose another --run_dir")
+            raise ValueError(
+                f"{folder} holds a conversion with other settings ({', '.join(changed)}); choose another --run_dir"
+            )
     samples = _test_set(settings, data) if named or settings.eval else None
     if takes_texts(model):
         model = with_texts(model, settings.classes or readable(_classes(samples)), settings.prompts)
     elif settings.classes:
-        raise ValueError(f"--classes names the classes of networks that take texts, such as CLIP, which {settings.model} does not")
+        raise ValueError(
+            f"--classes names the classes of networks that take texts, such as CLIP, which {settings.model} does not"
+        )
     if samples is not None and classes_of(model) != len(samples.classes):
         raise ValueError(f"{settings.model} has {classes_of(model)} classes and the test images {len(samples.classes)}")
     device = best_device()
@@ -198,7 +217,9 @@ def _run(settings, model, data, named, folder, resume):
                 stacklevel=2,
             )
         how = (settings.time_steps,) if isinstance(settings.time_steps, int) else (tuple(settings.time_steps),)
-        converted = convert(model, batches, *how, levels=settings.levels, potential=settings.potential, spiking=settings.spiking)
+        converted = convert(
+            model, batches, *how, levels=settings.levels, potential=settings.potential, spiking=settings.spiking
+        )
         trained = Trained(converted, data, samples.classes if samples else settings.classes or None)
         save_trained(trained, path)
         write_json(table, {"settings": wanted, "any_time": AnyTime().to_dict()})
@@ -227,7 +248,9 @@ def _test_set(settings: Conversion, data: ImageData) -> TestSet:
 
 def _classes(samples: TestSet | None) -> list[str]:
     if samples is None:
-        raise ValueError("zero-shot classification needs the classes' names: give --classes '[cat, dog]', or --eval FOLDER")
+        raise ValueError(
+            "zero-shot classification needs the classes' names: give --classes '[cat, dog]', or --eval FOLDER"
+        )
     return samples.classes
 
 
@@ -237,7 +260,9 @@ def _try(model: nn.Module, x: Tensor) -> None:
             logits_of(model(x))
     except (RuntimeError, AssertionError) as error:
         size = " x ".join(map(str, x.shape[1:]))
-        raise ValueError(f"the network does not take images of {size} ({error}); see --data.img_size and --data.channels") from None
+        raise ValueError(
+            f"the network does not take images of {size} ({error}); see --data.img_size and --data.channels"
+        ) from None
 
 
 def _calibration(settings: Conversion, data: ImageData) -> Tensor:

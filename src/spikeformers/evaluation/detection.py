@@ -316,7 +316,12 @@ def write_detection(
         found = f"nothing reaches the score {threshold:g} (--threshold), {best}"
     smaller = f", drawn {image.shape[2]}x{image.shape[1]}" * (image.shape[2] < width)
     rows = [
-        {"file": str(path), "class": each["class"], "score": each["score"], **dict(zip(("x0", "y0", "x1", "y1"), each["box"], strict=True))}
+        {
+            "file": str(path),
+            "class": each["class"],
+            "score": each["score"],
+            **dict(zip(("x0", "y0", "x1", "y1"), each["box"], strict=True)),
+        }
         for each in objects
     ]
     record = {"file": str(path), "picture": str(drawn), **record}

@@ -20,18 +20,30 @@ def must_be_had(name: str, weights: str | Path | None) -> None:
     if found is None:
         return
     what, url = found
-    instead = "give a file with --weights" if what == "pretrained weights" else "give a folder that holds them: transformers:FOLDER"
+    instead = (
+        "give a file with --weights"
+        if what == "pretrained weights"
+        else "give a folder that holds them: transformers:FOLDER"
+    )
     advice = f"fetch them once where there is a network (they are then kept in the library's cache), or {instead}"
-    offline = [key for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(key, "").upper() in ("1", "ON", "YES", "TRUE")]
+    offline = [
+        key
+        for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+        if os.environ.get(key, "").upper() in ("1", "ON", "YES", "TRUE")
+    ]
     if offline:
-        raise ValueError(f"the {what} of {name} are not on this disk, and {offline[0]} forbids to download them; {advice}, or unset {offline[0]}")
+        raise ValueError(
+            f"the {what} of {name} are not on this disk, and {offline[0]} forbids to download them; {advice}, or unset {offline[0]}"
+        )
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACHED_WITHIN).close()
     except urllib.error.HTTPError:  # it answers
         pass
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise ValueError(f"the {what} of {name} are not on this disk, and {url} cannot be reached ({reason}); {advice}") from None
+        raise ValueError(
+            f"the {what} of {name} are not on this disk, and {url} cannot be reached ({reason}); {advice}"
+        ) from None
     print(f"{name}: fetching its {what} from {url}; they are kept in the library's cache", flush=True)
 
 
@@ -62,7 +74,12 @@ def _to_fetch(name, weights):
             import timm
 
             known = timm.models.get_pretrained_cfg(rest)
-            if known is None or not known.has_weights or not known.hf_hub_id or cached(known.hf_hub_id, "model.safetensors", "pytorch_model.bin"):
+            if (
+                known is None
+                or not known.has_weights
+                or not known.hf_hub_id
+                or cached(known.hf_hub_id, "model.safetensors", "pytorch_model.bin")
+            ):
                 return None
             return "pretrained weights", f"{constants.ENDPOINT}/{known.hf_hub_id}"
         import torchvision

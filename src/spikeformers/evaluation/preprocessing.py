@@ -29,8 +29,12 @@ def preprocessing(model: nn.Module, weights: str | Path | None = None) -> tuple[
         described = _pretrained_cfg(beside)
         if described:
             given, said = {**given, **described}, f"as {beside} says"
-    known = resolve_data_config({"mean": None}, pretrained_cfg=given)  # it refuses to say what it takes where nothing is given
-    made_for = getattr(getattr(model, "patch_embed", None), "img_size", None)  # which may differ from what it was pretrained on
+    known = resolve_data_config(
+        {"mean": None}, pretrained_cfg=given
+    )  # it refuses to say what it takes where nothing is given
+    made_for = getattr(
+        getattr(model, "patch_embed", None), "img_size", None
+    )  # which may differ from what it was pretrained on
     settings = {
         "img_size": made_for[0] if made_for else known["input_size"][-1],
         "channels": known["input_size"][0],
@@ -42,9 +46,17 @@ def preprocessing(model: nn.Module, weights: str | Path | None = None) -> tuple[
 def _pretrained_cfg(path):
     with suppress(OSError, ValueError, RecursionError, AttributeError):
         found = json.loads(read_text(path)).get("pretrained_cfg")
-        wanted = {"input_size": tuple[int, int, int], "mean": tuple[float, ...], "std": tuple[float, ...], "interpolation": str, "crop_pct": float}
+        wanted = {
+            "input_size": tuple[int, int, int],
+            "mean": tuple[float, ...],
+            "std": tuple[float, ...],
+            "interpolation": str,
+            "crop_pct": float,
+        }
         if isinstance(found, dict):
-            fitting_ones = {key: found[key] for key, hint in wanted.items() if key in found and not misfit(found[key], hint)}
+            fitting_ones = {
+                key: found[key] for key, hint in wanted.items() if key in found and not misfit(found[key], hint)
+            }
             return {key: tuple(value) if isinstance(value, list) else value for key, value in fitting_ones.items()}
     return {}
 

@@ -60,7 +60,8 @@ class NotFinite:
             return ""
         text = (
             f"{self.count:,} samples hold or lead to numbers that are not finite (NaN or infinite) and count as wrong: "
-            + ", ".join(self.names) + ", ..." * (self.count > len(self.names))
+            + ", ".join(self.names)
+            + ", ..." * (self.count > len(self.names))
         )
         warnings.warn(text, stacklevel=3)
         return text
@@ -121,5 +122,5 @@ def one_by_one(samples: Dataset, data: Data) -> DataLoader:
 
 
 def _only_image(batch):
-    ((image, _), _), = batch
+    (((image, _), _),) = batch
     return image[None]

@@ -138,9 +138,13 @@ class SegmentationEvaluation(FiringRates):
         """
         numbers, classes = Path(folder) / "evaluation.json", Path(folder) / "classes.csv"
         content = {"samples": self.samples, "classes": self.classes, **self.scores, "not_finite": self.not_finite}
-        write_json(numbers, without_nan({**content, "firing_rate": self.firing_rate, "firing_rates": self.firing_rates}))
+        write_json(
+            numbers, without_nan({**content, "firing_rate": self.firing_rate, "firing_rates": self.firing_rates})
+        )
         rows = zip(self.classes, self.scores["ious"], self.scores["pixels"], strict=True)
-        write_atomically(classes, as_csv({"class": name, "iou": iou, "pixels": pixels} for name, iou, pixels in rows).encode())
+        write_atomically(
+            classes, as_csv({"class": name, "iou": iou, "pixels": pixels} for name, iou, pixels in rows).encode()
+        )
         return [numbers, classes]
 
 

@@ -22,5 +22,7 @@ def load_library(beside: str) -> tuple[ctypes.CDLL | None, str]:
         try:
             return ctypes.CDLL(str(path)), f"build {build}"
         except OSError as error:
-            reason = f"built but not loadable ({error}), so the slower reference runs in its place; reinstall spikeformers"
+            reason = (
+                f"built but not loadable ({error}), so the slower reference runs in its place; reinstall spikeformers"
+            )
     return None, reason

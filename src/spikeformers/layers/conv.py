@@ -156,7 +156,11 @@ class RepConv(Part):
         if choices.repconv:
             kernel = composed([(expand, 1), (depthwise, channels), (project, 1)])
             return PerStep(OrderedDict(conv=convolution(kernel, bias, like)))
-        parts = convolution(expand, None, like), convolution(depthwise, None, like, channels), convolution(project, bias, like)
+        parts = (
+            convolution(expand, None, like),
+            convolution(depthwise, None, like, channels),
+            convolution(project, bias, like),
+        )
         return PerStep(OrderedDict(zip(self.CHAIN, parts, strict=True)))
 
 

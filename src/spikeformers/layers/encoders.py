@@ -73,7 +73,9 @@ def phase_code(x: Tensor, time_steps: Steps) -> Tensor:
     """
     _must_be_in_unit_range(x)
     if time_steps > 24:
-        raise ValueError(f"time_steps must be at most 24 in a phase code, not {time_steps}: a float32 has no more digits")
+        raise ValueError(
+            f"time_steps must be at most 24 in a phase code, not {time_steps}: a float32 has no more digits"
+        )
     whole = (x.double() * 2**time_steps).floor().clamp(max=2**time_steps - 1).long()
     places = torch.arange(time_steps - 1, -1, -1, device=x.device).view(-1, *[1] * x.ndim)
     return ((whole >> places) & 1).to(x.dtype)
@@ -104,4 +106,6 @@ def delta_code(x: Tensor, threshold: Positive = 0.1, *, off_spikes: bool = True)
 def _must_be_in_unit_range(x: Tensor) -> None:
     if not x.is_floating_point() or (x.numel() and not bool(((x >= 0) & (x <= 1)).all())):
         least, most = (x.min().item(), x.max().item()) if x.numel() else (None, None)
-        raise ValueError(f"x must hold floats in [0, 1], not {x.dtype} from {least} to {most}; scale images as x / 255, and normalise nothing")
+        raise ValueError(
+            f"x must hold floats in [0, 1], not {x.dtype} from {least} to {most}; scale images as x / 255, and normalise nothing"
+        )

@@ -64,12 +64,20 @@ def changes_of(module: nn.Module) -> list[str]:
 def changes_everywhere() -> list[str]:
     """Hooks of all modules there are, see torch.nn.modules.module.register_module_forward_hook."""
     hooks = (*everywhere._global_forward_pre_hooks.values(), *everywhere._global_forward_hooks.values())
-    return [f"hook of all modules {getattr(hook, '__qualname__', type(hook).__name__)}" for hook in hooks if not getattr(hook, "listens", False)]
+    return [
+        f"hook of all modules {getattr(hook, '__qualname__', type(hook).__name__)}"
+        for hook in hooks
+        if not getattr(hook, "listens", False)
+    ]
 
 
 def all_changes(model: nn.Module) -> list[str]:
     """What hangs at a model and its modules, with their names."""
-    found = [f"{name or 'the model itself'}: {change}" for name, module in model.named_modules() for change in changes_of(module)]
+    found = [
+        f"{name or 'the model itself'}: {change}"
+        for name, module in model.named_modules()
+        for change in changes_of(module)
+    ]
     return found + changes_everywhere()
 
 
@@ -90,7 +98,9 @@ def copied(model: nn.Module, memo: dict | None = None) -> nn.Module:
     try:
         made = copy.deepcopy(model, memo)
     except (RuntimeError, TypeError) as error:  # such as TypeError: cannot pickle '_io.TextIOWrapper' object
-        raise ValueError(f"this {type(model).__name__} cannot be copied ({error}); {PERMANENT}, and keep no open files or graphs in modules") from None
+        raise ValueError(
+            f"this {type(model).__name__} cannot be copied ({error}); {PERMANENT}, and keep no open files or graphs in modules"
+        ) from None
     with torch.no_grad():
         for module in made.modules():
             refresh(module)

@@ -85,7 +85,12 @@ def foldable(layer: Any, bn: Any) -> bool:
 
     Subclasses may compute something else, and without running statistics bn takes those of the batch.
     """
-    if type(layer) not in FOLDABLE or getattr(bn, "running_mean", None) is None or computed(layer) or "weight" not in layer._parameters:
+    if (
+        type(layer) not in FOLDABLE
+        or getattr(bn, "running_mean", None) is None
+        or computed(layer)
+        or "weight" not in layer._parameters
+    ):
         return False
     if type(bn) not in FOLDABLE[type(layer)]:
         return False
@@ -125,7 +130,9 @@ def joined(first: nn.Linear, second: nn.Linear) -> nn.Linear:
 
 def averaged(first: nn.Linear, second: nn.Linear) -> nn.Linear:
     """The linear layer that is the mean of the two."""
-    weight, bias = ((a.double() + b.double()) / 2 for a, b in ((first.weight, second.weight), (first.bias, second.bias)))
+    weight, bias = (
+        (a.double() + b.double()) / 2 for a, b in ((first.weight, second.weight), (first.bias, second.bias))
+    )
     return with_parameters(first, weight, bias)
 
 
@@ -158,7 +165,9 @@ def convolution(weight: Tensor, bias: Tensor | None, like: Tensor, groups: int =
     """
     outputs, inputs, height, width = weight.shape
     with torch.device("meta"):  # nothing is drawn
-        conv = nn.Conv2d(inputs * groups, outputs, (height, width), padding=height // 2, groups=groups, bias=bias is not None)
+        conv = nn.Conv2d(
+            inputs * groups, outputs, (height, width), padding=height // 2, groups=groups, bias=bias is not None
+        )
     conv.weight = _parameter(weight, like)
     if bias is not None:
         conv.bias = _parameter(bias, like)

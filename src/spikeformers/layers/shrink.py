@@ -50,7 +50,9 @@ class Redistributed:
         z = z.to(torch.promote_types(dtype, torch.float32))  # as BN itself computes
         bias = z.new_zeros(z.shape[1]) if conv.bias is None else conv.bias.to(z)
         z = z - bias[:, None, None]
-        gain, shift = _affine(bn, z, self.scores, bias) if isinstance(bn, nn.BatchNorm2d) else (torch.ones_like(bias), bias)
+        gain, shift = (
+            _affine(bn, z, self.scores, bias) if isinstance(bn, nn.BatchNorm2d) else (torch.ones_like(bias), bias)
+        )
         return (z * (self._factors(z) * gain[:, None, None]) + shift[:, None, None]).to(dtype)
 
 
@@ -98,7 +100,9 @@ class TimestepShrink(nn.Module):
             made: whether the frames are made; if not, "softmax" returns a `Redistributed`, which a `ConvBN` takes as well.
         """
         if x.shape[0] != self.time_steps:
-            raise ValueError(f"this network shrinks {self.time_steps} time steps here, but got {x.shape[0]}; give it as many frames")
+            raise ValueError(
+                f"this network shrinks {self.time_steps} time steps here, but got {x.shape[0]}; give it as many frames"
+            )
         if self.temporal == "sum":
             return torch.stack([group.sum(0) for group in x.tensor_split(self.shrunk)])
         activity = x.flatten(2).mean(2).transpose(0, 1)
@@ -137,7 +141,9 @@ def _computed_once(conv: nn.Conv2d, bn: nn.Module | None) -> bool:
     """Whether frames that are multiples of one map need one convolution."""
     if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros":
         return False
-    if changes_of(conv) or (bn is not None and (changes_of(bn) or computed(bn))):  # they are to see frames, and BN is no call here
+    if changes_of(conv) or (
+        bn is not None and (changes_of(bn) or computed(bn))
+    ):  # they are to see frames, and BN is no call here
         return False
     if bn is None:
         return True
@@ -167,7 +173,9 @@ def _affine(bn: nn.BatchNorm2d, z: Tensor, scores: Tensor, bias: Tensor) -> tupl
     if bn.training:
         count = len(scores) * z[:, 0].numel()
         if count == 1:
-            raise ValueError(f"batch statistics need more than one value per channel, not {list(z.shape)} at one time step; give a larger batch")
+            raise ValueError(
+                f"batch statistics need more than one value per channel, not {list(z.shape)} at one time step; give a larger batch"
+            )
         mean, variance = _moments(z, scores)
         with torch.no_grad():
             momentum = bn.momentum

@@ -140,7 +140,9 @@ class Accuracy:
     def per_class(self) -> list[float | None]:
         """For each class the share of its samples that the last answer recognises; None for a class without samples."""
         there = (self.confusion.sum(1) + self.undefined).tolist()
-        return [right / count if count else None for right, count in zip(self.confusion.diag().tolist(), there, strict=True)]
+        return [
+            right / count if count else None for right, count in zip(self.confusion.diag().tolist(), there, strict=True)
+        ]
 
     def _share(self, last: Tensor) -> float | None:
         return last.item() / self.labelled if self.labelled else None
@@ -163,16 +165,27 @@ class Accuracy:
 
     def to_tensor(self) -> Tensor:
         """All sums in one vector [3 T + 1 + K + K^2], which may be added up across processes."""
-        parts = (self.right, self.right_top5, self.losses, self.unlabelled[None], self.undefined, self.confusion.flatten())
+        parts = (
+            self.right,
+            self.right_top5,
+            self.losses,
+            self.unlabelled[None],
+            self.undefined,
+            self.confusion.flatten(),
+        )
         return torch.cat([part.to(self.losses.dtype) for part in parts])
 
     @classmethod
     def from_tensor(cls, sums: Tensor, time_steps: int, classes: int) -> "Accuracy":
         """What `to_tensor` has written."""
         made = cls(time_steps, classes, sums.device)
-        right, top5, made.losses, unlabelled, undefined, confusion = sums.split([time_steps] * 3 + [1, classes, classes**2])
+        right, top5, made.losses, unlabelled, undefined, confusion = sums.split(
+            [time_steps] * 3 + [1, classes, classes**2]
+        )
         made.losses = made.losses.clone()
-        made.right, made.right_top5, made.unlabelled, made.undefined = (x.round().long() for x in (right, top5, unlabelled[0], undefined))
+        made.right, made.right_top5, made.unlabelled, made.undefined = (
+            x.round().long() for x in (right, top5, unlabelled[0], undefined)
+        )
         made.confusion = confusion.view(classes, classes).round().long()
         return made
 

@@ -41,7 +41,9 @@ def emissions(model: nn.Module) -> Iterator[Callable[..., Tally]]:
         nonlocal counted
         counted += tally
 
-    stands_for = [f"{name}.merged.".removeprefix(".") for name, x in model.named_modules() if isinstance(x, SelfCounting)]
+    stands_for = [
+        f"{name}.merged.".removeprefix(".") for name, x in model.named_modules() if isinstance(x, SelfCounting)
+    ]
     for name, module in model.named_modules():
         for prefix in stands_for:
             name = name.removeprefix(prefix)

@@ -133,7 +133,9 @@ def batches_of(data: Inputs, model: nn.Module | None = None, *, calibration: boo
                 empty = False
                 yield batch
     if empty:
-        raise ValueError(f"there are no inputs: {_shown(data)} without samples (a generator serves only once); give {FORMS}")
+        raise ValueError(
+            f"there are no inputs: {_shown(data)} without samples (a generator serves only once); give {FORMS}"
+        )
 
 
 def first_tensor(args: Sequence, kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -226,7 +228,9 @@ def _batches(item, model) -> Iterator[Batch]:
     if x.ndim == 3 and _takes_any_size(model):
         batch = Batch((x[None],))
     elif x.ndim == 3 and _takes_images(model):
-        raise ValueError(f"an input of shape {list(x.shape)} is one image, and networks take batches [B, C, H, W]; give it as x[None]")
+        raise ValueError(
+            f"an input of shape {list(x.shape)} is one image, and networks take batches [B, C, H, W]; give it as x[None]"
+        )
     whole = not x.is_floating_point()
     if whole and isinstance(targets, Tensor) and targets.shape == x.shape and not targets.is_floating_point():
         raise ValueError(

@@ -103,7 +103,9 @@ class Knowledge:
             return Operand("weight", "real" if x.is_floating_point() or x.is_complex() else kind_of(x))
         self.measure(x, values)
         assert values.kind is not None, "it was measured"
-        operand = Operand("data", values.kind, values.neuron, size=x.numel(), is_input=values.is_input, stepped=self.step > 0)
+        operand = Operand(
+            "data", values.kind, values.neuron, size=x.numel(), is_input=values.is_input, stepped=self.step > 0
+        )
         if values.levels is not None and values.active is not None:
             before = [0.0] * max(0, self.step - 1)
             operand.active, operand.levels = before + values.active.tolist(), before + values.levels.tolist()
@@ -119,7 +121,9 @@ class Knowledge:
             self.full_weights[key] = full
         return self.full_weights[key]
 
-    def hand_on(self, namespace: str, name: str, args, inputs: Sequence[Tensor], out, data: bool, module: str, outside: bool) -> None:
+    def hand_on(
+        self, namespace: str, name: str, args, inputs: Sequence[Tensor], out, data: bool, module: str, outside: bool
+    ) -> None:
         """Notes at what an operator returned, tensors [...], what follows from its inputs.
 
         Args:

@@ -36,7 +36,9 @@ class Ledger:
         self.neuron_shapes: dict[str, tuple[int, ...]] = {}
         self.maps: dict[str, Tensor] = {}
         self.done: dict[int, int] = {}  # how often each operation was in this pass
-        self.started: dict[tuple[str, str], int] = {}  # the number of the last operation of a module and name in this pass or step
+        self.started: dict[
+            tuple[str, str], int
+        ] = {}  # the number of the last operation of a module and name in this pass or step
         self.fan_outs: dict[tuple, Tensor] = {}
 
     def begin_pass(self) -> None:
@@ -127,7 +129,12 @@ class Ledger:
                 self._spread(operation, "effective", first.numel(), first)
             case "average":  # doubling is a + 2 a + b along one axis, for half the places, and then along the other
                 doubles = operation.name == DOUBLING
-                self._spread(operation, "additions", 3 * first.numel() if doubles else args[0].numel(), first if doubles else args[0])
+                self._spread(
+                    operation,
+                    "additions",
+                    3 * first.numel() if doubles else args[0].numel(),
+                    first if doubles else args[0],
+                )
             case "addition":
                 summed = args[0] if name in ("sum", "cumsum") else first
                 self._spread(operation, "additions", summed.numel(), summed)
@@ -240,14 +247,20 @@ class Ledger:
         factors = [side for side, known in zip(sides, values, strict=True) if not known.data]
         if len(data) == 1 and all(self.known.is_full(side) and side.ndim <= sides[data[0]].ndim for side in factors):
             spikes, known = sides[data[0]], values[data[0]]
-            fits = all(a in (1, b) for side in factors for a, b in zip(side.shape[::-1], spikes.shape[::-1], strict=False))
+            fits = all(
+                a in (1, b) for side in factors for a, b in zip(side.shape[::-1], spikes.shape[::-1], strict=False)
+            )
             if fits and known.levels is not None:
                 self._count(operation, "synops", known.levels)  # every value meets one factor that is not zero
                 return
         levels = self._levels_of(sides)
         sizes = [side.abs() if place == levels else side != 0 for place, side in enumerate(sides)]
         size = sizes[0] * sizes[1] if len(sizes) > 1 else sizes[0]
-        self._count(operation, "synops", by_step(size, self.known.steps(size, max(known.steps for known in values if known.data))))
+        self._count(
+            operation,
+            "synops",
+            by_step(size, self.known.steps(size, max(known.steps for known in values if known.data))),
+        )
 
     def _count_elements(self, operation: Operation, out: Tensor) -> None:
         self._spread(operation, "dense", out.numel(), out)

@@ -34,9 +34,7 @@ COMPARISONS = YES_OR_NO | _words(
     "round round_ floor floor_ ceil ceil_ trunc heaviside nonzero threshold threshold_"
 )
 ADDITIONS = _words("add add_ sub sub_ rsub sum cumsum neg neg_ index_add index_add_ scatter_add scatter_add_")
-AVERAGES = _words(
-    "mean avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d"
-)
+AVERAGES = _words("mean avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d")
 CONVOLUTIONS = _words("convolution _convolution convolution_overrideable")
 MATMULS = _words("mm bmm mv dot vdot addmm addmv baddbmm addbmm linear")
 SCALINGS = _words("mul mul_ div div_")

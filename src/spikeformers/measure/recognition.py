@@ -74,7 +74,11 @@ def recognise(ledger: Ledger, module: str, function, args, kwargs) -> Operation 
         return operation
     if name in NORMALISATIONS:
         return begin("batch normalisation", "normalisation", args[:1])
-    if name == "upsample_bilinear2d" and not args[2] and [2 * side for side in args[0].shape[2:]] == list(args[1] or []):
+    if (
+        name == "upsample_bilinear2d"
+        and not args[2]
+        and [2 * side for side in args[0].shape[2:]] == list(args[1] or [])
+    ):
         return begin(DOUBLING, "average", args[:1])
     if name in AVERAGES:
         return begin("average", "average", args[:1])

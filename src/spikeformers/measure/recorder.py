@@ -62,10 +62,14 @@ class Recorder(TorchDispatchMode):
         self.outside = frozenset(model.outside if isinstance(model, Configured) else ())
         self.varied = isinstance(model, Configured) and model.any_size
         # neurons with an equation of their own that say what they compute: their operators are part of them
-        self.whole = {x for x in model.modules() if isinstance(x, Neuron) and not x.in_kernel and x.arithmetic() is not None}
+        self.whole = {
+            x for x in model.modules() if isinstance(x, Neuron) and not x.in_kernel and x.arithmetic() is not None
+        }
         self.within = 0  # such neurons
         self.names = {module: name for name, module in model.named_modules()}
-        self.stepped = {module.model for module in self.names if isinstance(module, Stepped)}  # called once for each time step
+        self.stepped = {
+            module.model for module in self.names if isinstance(module, Stepped)
+        }  # called once for each time step
         self.outputs: dict[str, tuple[int, ...]] = {}
         self.maps_of = maps_of
         self.samples = 0
@@ -88,8 +92,16 @@ class Recorder(TorchDispatchMode):
         x = first_tensor(args, kwargs)
         if x is None:
             raise ValueError("there is no tensor among the network's arguments; give a batch [B, ...]")
-        masks = [tensor for name, tensor in kwargs.items() if isinstance(tensor, Tensor) and is_mask(name) and tensor is not x]
-        inputs = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor) and not any(tensor is m for m in masks)]
+        masks = [
+            tensor
+            for name, tensor in kwargs.items()
+            if isinstance(tensor, Tensor) and is_mask(name) and tensor is not x
+        ]
+        inputs = [
+            tensor
+            for tensor in tree_leaves((args, kwargs))
+            if isinstance(tensor, Tensor) and not any(tensor is m for m in masks)
+        ]
         self._accept(x)
         self.ledger.begin_pass()
         self.known.written.clear()
@@ -99,7 +111,9 @@ class Recorder(TorchDispatchMode):
         for module, name in self.names.items():
             if module in self.stepped:
                 hooks.append(module.register_forward_pre_hook(self._begin_step))
-            hooks.append(module.register_forward_pre_hook(listening(lambda module, args, name=name: self._enter(module, name))))
+            hooks.append(
+                module.register_forward_pre_hook(listening(lambda module, args, name=name: self._enter(module, name)))
+            )
             hooks.append(module.register_forward_hook(self._leave, always_call=True))
         for tensor in inputs:
             values = Values(True, self.length or 1)
@@ -137,7 +151,11 @@ class Recorder(TorchDispatchMode):
         """Follows one forward pass on these arguments, whose tensors are [B, ...] or [T, B, C, H, W]. Returns the model's answer in a list;
         a network that runs step by step has an answer after each step."""
         with self.recording(*args, **kwargs):
-            return list(self.model.answers(*args, **kwargs)) if isinstance(self.model, Stepped) else [self.model(*args, **kwargs)]
+            return (
+                list(self.model.answers(*args, **kwargs))
+                if isinstance(self.model, Stepped)
+                else [self.model(*args, **kwargs)]
+            )
 
     @property
     def integers(self) -> str:
@@ -206,7 +224,9 @@ class Recorder(TorchDispatchMode):
                 self._escape("tensor made by Python or NumPy", tensor)
             if values.potential and namespace == "aten" and not self.within:
                 values.potential = False
-                self.ledger.finish(self.ledger.begin(self.stack[-1], "membrane potential", "function", [tensor]), name, args, tensor)
+                self.ledger.finish(
+                    self.ledger.begin(self.stack[-1], "membrane potential", "function", [tensor]), name, args, tensor
+                )
         data = any(self.known.values(tensor).data for tensor in inputs)
         counted = data and (not self._passed_over or name == "roi_align")  # which interpolates feature maps
         operation = recognise(self.ledger, self.stack[-1], function, args, kwargs) if counted else None

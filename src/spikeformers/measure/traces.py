@@ -45,13 +45,25 @@ def traces(model: nn.Module, layers: str | Sequence[str] = "*", *, potentials: b
     """
     patterns = [layers] if isinstance(layers, str) else list(layers)
     neurons = {name: module for name, module in model.named_modules() if isinstance(module, Neuron)}
-    chosen = {name: module for name, module in neurons.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
+    chosen = {
+        name: module
+        for name, module in neurons.items()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    }
     if not chosen:
         known = ", ".join(list(neurons)[:5]) + ", ..." * (len(neurons) > 5)
-        raise ValueError(f"no neurons are called {' or '.join(patterns)}; this {type(model).__name__} has {known or 'none'}")
-    closed = [name for name, module in chosen.items() if type(module).forward is not Neuron.forward and type(module).run is Neuron.run]
+        raise ValueError(
+            f"no neurons are called {' or '.join(patterns)}; this {type(model).__name__} has {known or 'none'}"
+        )
+    closed = [
+        name
+        for name, module in chosen.items()
+        if type(module).forward is not Neuron.forward and type(module).run is Neuron.run
+    ]
     if potentials and closed:
-        raise ValueError(f"{closed[0]} has a forward of its own and no run(x, v) -> (spikes, v), which would give its potential away")
+        raise ValueError(
+            f"{closed[0]} has a forward of its own and no run(x, v) -> (spikes, v), which would give its potential away"
+        )
     found = Traces()
 
     def listener(name):

@@ -101,7 +101,9 @@ class SpikingBackbone(Network):
                 "published heads have no other"
             )
         if num_classes and not global_pool:
-            raise ValueError(f"global_pool='' leaves the map unpooled, which no classifier reads: it needs num_classes=0, not {num_classes}")
+            raise ValueError(
+                f"global_pool='' leaves the map unpooled, which no classifier reads: it needs num_classes=0, not {num_classes}"
+            )
         self.num_classes, self.global_pool = num_classes, global_pool
         self.head = self._classifier(num_classes)
         if self.distillation:
@@ -194,22 +196,32 @@ class SpikingBackbone(Network):
         try:
             steps = list(cast(Sequence[int], check_argument("schedule", schedule, Sequence[int])))
         except ValueError:
-            raise ValueError(f"a schedule is a list of whole numbers, one for each stage, such as [8, 6, 4, 2], not {shown(schedule)}") from None
+            raise ValueError(
+                f"a schedule is a list of whole numbers, one for each stage, such as [8, 6, 4, 2], not {shown(schedule)}"
+            ) from None
         check_temporal(temporal)
         schedule = steps
-        stages = ", ".join(f"{info['module']} ({units} layers)" for info, units in zip(self.feature_info, self.units(), strict=True))
+        stages = ", ".join(
+            f"{info['module']} ({units} layers)" for info, units in zip(self.feature_info, self.units(), strict=True)
+        )
         if len(schedule) != len(self.stages):
             raise ValueError(
                 f"the schedule {schedule} has {len(schedule)} numbers of time steps and this model {len(self.stages)} stages: {stages}; "
                 "give one for each stage, equal ones where nothing shrinks"
             )
         if any(a < b for a, b in itertools.pairwise(schedule)) or min(schedule) < 1:
-            raise ValueError(f"time steps must be at least 1 and cannot grow, as in {schedule}; the stages are {stages}")
+            raise ValueError(
+                f"time steps must be at least 1 and cannot grow, as in {schedule}; the stages are {stages}"
+            )
         like = next(self.parameters())
         self.schedule, self.time_steps = schedule, schedule[0]
         reconfigure(self, time_steps=schedule[0], schedule=schedule, temporal=temporal)
         self.shrinks = nn.ModuleDict(
-            {str(i): TimestepShrink(schedule[i - 1], schedule[i], temporal) for i in range(1, len(schedule)) if schedule[i] < schedule[i - 1]}
+            {
+                str(i): TimestepShrink(schedule[i - 1], schedule[i], temporal)
+                for i in range(1, len(schedule))
+                if schedule[i] < schedule[i - 1]
+            }
         ).to(like.device, like.dtype)
 
     def units(self) -> list[int]:
@@ -288,7 +300,9 @@ class SpikingBackbone(Network):
 
     def _stage(self, stage: nn.Module, x: Tensor | Redistributed) -> Tensor:
         if self.grad_checkpointing and self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return checkpoint(stage, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(stage)))
+            return checkpoint(
+                stage, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(stage))
+            )
         return stage(x)
 
     def forward_features(self, x: Tensor) -> Tensor:

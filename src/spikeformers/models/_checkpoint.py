@@ -32,7 +32,9 @@ def from_checkpoint(create, name: str | None, path: Path, given: dict) -> nn.Mod
         )
     for file in (path, configuration_of(path)):
         if not file.is_file():
-            raise ValueError(f"there is no file {file}; a checkpoint is a .safetensors file with a .json file of the same name")
+            raise ValueError(
+                f"there is no file {file}; a checkpoint is a .safetensors file with a .json file of the same name"
+            )
     architecture, options, known = read_configuration(path)
     if name not in (None, architecture):
         raise ValueError(f"{path} holds a {architecture}, not a {name}")
@@ -100,7 +102,16 @@ def check_blocks(options: Mapping, tensors: int, words: str) -> None:
                 raise ValueError(f"{words}: it says {blocks:,} blocks, and there are {tensors:,} tensors")
 
 
-def planned(create, architecture: str, options: dict, where: object, shapes: Mapping[str, list[int]], wrong: str, given: Mapping = {}, prepare=None) -> nn.Module:
+def planned(
+    create,
+    architecture: str,
+    options: dict,
+    where: object,
+    shapes: Mapping[str, list[int]],
+    wrong: str,
+    given: Mapping = {},
+    prepare=None,
+) -> nn.Module:
     """The model that a file describes, on the meta device, once its weights are known to fit it.
 
     Args:
@@ -149,7 +160,9 @@ def on_paper(create, architecture: str, options: dict, where: object, given: Map
         raise ValueError(f"{words} ({type(error).__name__}: {str(error)[:200]})") from None
 
 
-def differences(shapes: Mapping[str, list[int]], model: nn.Module, has: str = "in the file", wants: str = "in the model") -> list[str]:
+def differences(
+    shapes: Mapping[str, list[int]], model: nn.Module, has: str = "in the file", wants: str = "in the model"
+) -> list[str]:
     """One line for each tensor that only one side has, or that has another shape there.
 
     Args:

@@ -24,7 +24,11 @@ _INPUT = {
 def input_of(model: nn.Module) -> dict:
     """The entries of a model's `pretrained_cfg` that go into a checkpoint."""
     known = getattr(model, "pretrained_cfg", None) or {}
-    return {name: list(value) if isinstance(value, tuple) else value for name in _INPUT if (value := known.get(name)) is not None}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name in _INPUT
+        if (value := known.get(name)) is not None
+    }
 
 
 def checked_input(known: object, where: object) -> dict:
@@ -45,7 +49,9 @@ def checked_input(known: object, where: object) -> dict:
             raise ValueError(f"input_size must be channels, height and width of an image, not {size}")
         for name in ("mean", "std"):
             if size and name in checked and len(checked[name]) != size[0]:
-                raise ValueError(f"{name} must be a list of {size[0]} numbers, one for each channel of input_size, not {checked[name]!r:.100}")
+                raise ValueError(
+                    f"{name} must be a list of {size[0]} numbers, one for each channel of input_size, not {checked[name]!r:.100}"
+                )
     except ValueError as error:
         raise ValueError(f"{where} describes the model's input in words that are not understood: {error}") from None
     return checked
@@ -103,7 +109,9 @@ def describe(model: nn.Module, known: Mapping, where: object) -> None:
     network, known = cast(Configured, model), dict(known)
     size, names = known.get("input_size"), known.get("label_names")
     if size and size[0] != network.in_chans:
-        raise ValueError(f"{where} says that its images have {size[0]} channels, and its model takes {network.in_chans}")
+        raise ValueError(
+            f"{where} says that its images have {size[0]} channels, and its model takes {network.in_chans}"
+        )
     if names is not None and network.num_classes - len(names) not in (0, 1):  # a detector counts the background
         known.pop("label_names")
     network.describe_input(known)

@@ -25,7 +25,10 @@ LARGEST_JSON = 64 * 2**20
 # what a file that is no checkpoint begins with, and what it is
 _OTHERS = [
     (rb"\s*<(!doctype|html|head|\?xml|error)", "a web page, as an expired or private link gives instead of a file"),
-    (rb"version https://git-lfs", "a pointer of Git LFS, which stands for the file itself: fetch that with git lfs pull"),
+    (
+        rb"version https://git-lfs",
+        "a pointer of Git LFS, which stands for the file itself: fetch that with git lfs pull",
+    ),
     (rb"\s*\{\s*\"(error|message|detail)", "the answer of a server that did not give the file"),
     (rb"\x89HDF", "an HDF5 file, as Keras writes"),
     (rb"GGUF", "a GGUF file"),
@@ -52,7 +55,12 @@ def _number(kind, data=b"", *_):
     """The Python number behind a pickled NumPy one; its bytes where it is something else."""
     name = getattr(kind, "name", "")
     name = name.decode("latin-1") if isinstance(name, bytes) else name
-    if isinstance(name, str) and re.fullmatch(r"[biuf][1248]", name) and isinstance(data, bytes) and len(data) == int(name[1]):
+    if (
+        isinstance(name, str)
+        and re.fullmatch(r"[biuf][1248]", name)
+        and isinstance(data, bytes)
+        and len(data) == int(name[1])
+    ):
         return np.frombuffer(data, np.dtype(kind.order.replace("|", "=") + name))[0].item()
     return data
 
@@ -97,7 +105,9 @@ def read_state_dict(path: str | os.PathLike) -> Mapping[str, object]:
         indices = sorted(path.glob("*.index.json"))
         if len(indices) != 1:
             found = f"{len(indices)} of them" if indices else "none"
-            raise ValueError(f"{path} is a folder, and of a checkpoint in several files it would hold one .index.json, not {found}; name a file")
+            raise ValueError(
+                f"{path} is a folder, and of a checkpoint in several files it would hold one .index.json, not {found}; name a file"
+            )
         path = indices[0]
     if not path.is_file():
         raise ValueError(f"there is no checkpoint {path}")
@@ -168,7 +178,9 @@ def _read_pickle(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or strange file raises any of a dozen kinds
         reason = str(error)
-    found = re.search(r"(?:Unsupported global: GLOBAL|load unsupported GLOBAL|Unsupported class|but got <class) '?([\w.]+)", reason)
+    found = re.search(
+        r"(?:Unsupported global: GLOBAL|load unsupported GLOBAL|Unsupported class|but got <class) '?([\w.]+)", reason
+    )
     if found:
         raise ValueError(
             f"{path} cannot be read as weights alone: beside tensors it holds the Python object {found[1]}, and making it would run code. "
@@ -176,7 +188,9 @@ def _read_pickle(path: Path) -> object:
         )
     kind = re.search(r"WeightsUnpickler error:\s*(.+)", reason) or re.search(r"\n\n(.+)", reason)
     words = _one_line(kind[1] if kind else reason) if "weights_only" in reason else _one_line(reason)
-    raise ValueError(f"{path} cannot be read: it is damaged or cut off ({words or 'the file ends too early'}); download it again")
+    raise ValueError(
+        f"{path} cannot be read: it is damaged or cut off ({words or 'the file ends too early'}); download it again"
+    )
 
 
 def _one_line(error: object) -> str:
@@ -190,7 +204,9 @@ def _read_parts(index: Path) -> dict[str, object]:
     """All parts of a checkpoint whose .index.json says which file holds which name."""
     places = read_json(index).get("weight_map")
     if not isinstance(places, Mapping) or not places or not all(isinstance(place, str) for place in places.values()):
-        raise ValueError(f"{index} names no files of weights (weight_map), so it is no index of a checkpoint in several files")
+        raise ValueError(
+            f"{index} names no files of weights (weight_map), so it is no index of a checkpoint in several files"
+        )
     parts = sorted(set(places.values()))
     for part in parts:
         if Path(part).name != part or part.endswith(".index.json"):  # elsewhere on the disk is not for a file to decide
@@ -257,4 +273,6 @@ def header(path: Path) -> tuple[dict[str, list[int]], dict[str, str]]:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
             return shapes, dict(file.metadata() or {})
     except (SafetensorError, OSError, OverflowError, MemoryError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{path} is damaged, or cut off ({_one_line(error)}); write it again with save_model") from None
+        raise ValueError(
+            f"{path} is damaged, or cut off ({_one_line(error)}); write it again with save_model"
+        ) from None

@@ -44,7 +44,11 @@ def register_model(function: Callable[..., nn.Module]) -> Callable[..., nn.Modul
         if pretrained and (tag is None or isinstance(tag, str)):
             key = must_ship(f"{function.__name__}.{tag}" if tag else function.__name__)
             options = shipped_options(key)
-            weights = {"file": str(shipped_file(key)), "tag": key.partition(".")[2], "num_classes": options["num_classes"]}
+            weights = {
+                "file": str(shipped_file(key)),
+                "tag": key.partition(".")[2],
+                "num_classes": options["num_classes"],
+            }
             overlay = {**weights, **(kwargs.get("pretrained_cfg_overlay") or {})}
             kwargs = {**options, **kwargs, "pretrained_cfg": None, "pretrained_cfg_overlay": overlay}
         return function(pretrained=pretrained, **kwargs)
@@ -71,7 +75,9 @@ def remove_model(name: str) -> None:
         ValueError: nothing was added by this name.
     """
     if name not in _OPTIONS:
-        raise ValueError(f"no network {name!r} was registered by register_network; there are {', '.join(_OPTIONS) or 'none'}")
+        raise ValueError(
+            f"no network {name!r} was registered by register_network; there are {', '.join(_OPTIONS) or 'none'}"
+        )
     del _MODELS[name], _OPTIONS[name]
 
 
@@ -117,7 +123,11 @@ def build(model_class: type[Made], variant: str, pretrained: bool, kwargs: dict)
     # every setting, given or not, so that a saved model does not change with a default
     settings = {name: kwargs.get(name, option.default) for name, option in own.items()}
     if schedule is not None:
-        settings |= {"time_steps": schedule[0], "schedule": list(schedule), "temporal": temporal.get("temporal", "softmax")}
+        settings |= {
+            "time_steps": schedule[0],
+            "schedule": list(schedule),
+            "temporal": temporal.get("temporal", "softmax"),
+        }
     configure(model, variant, settings)
     if hasattr(model, "describe_input"):
         model.describe_input({})
@@ -201,7 +211,9 @@ def create_model(
 
 def _create_task(name: str, kwargs: dict) -> nn.Module:
     if "backbone" not in kwargs:
-        raise ValueError(f"{name} needs a backbone, such as backbone='meta_spikeformer_15m' (spikeformers list shows all)")
+        raise ValueError(
+            f"{name} needs a backbone, such as backbone='meta_spikeformer_15m' (spikeformers list shows all)"
+        )
     parameters = inspect.signature(_TASKS[name]).parameters
     if "options" not in parameters:
         _must_have(name, kwargs, list(parameters))

@@ -63,13 +63,19 @@ def save_model(model: nn.Module, path: str | os.PathLike, metadata: dict[str, st
         architecture, options, _ = read_configuration(temporary)
         expected = on_paper(create_model, architecture, options, configuration_of(temporary), {}, len(state))
         words = f"this model is not the {architecture} that its configuration makes, so nobody could read it back"
-        wrong = differences({name: list(value.shape) for name, value in state.items()}, expected, "in the model", "in the configuration")
+        wrong = differences(
+            {name: list(value.shape) for name, value in state.items()}, expected, "in the model", "in the configuration"
+        )
         must_fit(wrong + _other_kinds(model, expected) + _hanging(model), words, _hint(wrong, model))
         must_fit(bad_values(state, expected.state_dict()), "these values are no weights, and nothing was written")
         temporary.write_bytes(safetensors.torch.save(state, metadata))
         written = read_values(temporary, state)
-        if different := [name for name, value in state.items() if name not in written or not torch.equal(written[name], value)]:
-            raise OSError(f"{path} reads back with other values than were written, such as {different[0]}; is the disk sound?")
+        if different := [
+            name for name, value in state.items() if name not in written or not torch.equal(written[name], value)
+        ]:
+            raise OSError(
+                f"{path} reads back with other values than were written, such as {different[0]}; is the disk sound?"
+            )
         os.replace(configuration_of(temporary), configuration_of(path))
         os.replace(temporary, path)
 
@@ -121,18 +127,28 @@ def _other_kinds(model: nn.Module, expected: nn.Module) -> list[str]:
             lines.append(f"{name}: {_kind(mine)} in the model, {_kind(other)} in the configuration")
         elif isinstance(mine, _BATCH_NORMS) and isinstance(other, _BATCH_NORMS) and _same_norms(mine, other):
             if mine.eps != other.eps:
-                lines.append(f"{name}: {_kind(mine)} with eps={mine.eps} in the model, eps={other.eps} in the configuration")
+                lines.append(
+                    f"{name}: {_kind(mine)} with eps={mine.eps} in the model, eps={other.eps} in the configuration"
+                )
         elif type(mine) is not type(other):
             lines.append(f"{name}: {_kind(mine)} in the model, {_kind(other)} in the configuration")
-        elif not isinstance(mine, _TRAINING_ONLY) and not hasattr(mine, "rate") and mine.extra_repr() != other.extra_repr():
-            lines.append(f"{name}: {_kind(mine)}({mine.extra_repr()}) in the model, ({other.extra_repr()}) in the configuration")
+        elif (
+            not isinstance(mine, _TRAINING_ONLY)
+            and not hasattr(mine, "rate")
+            and mine.extra_repr() != other.extra_repr()
+        ):
+            lines.append(
+                f"{name}: {_kind(mine)}({mine.extra_repr()}) in the model, ({other.extra_repr()}) in the configuration"
+            )
     return lines
 
 
 def _same_norms(mine: nn.Module, other: nn.Module) -> bool:
     """Whether two batch norms compute the same outside training, as one that shares statistics between processes and a plain one do."""
     plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    synchronised = [type(norm) is nn.SyncBatchNorm or getattr(type(norm), "across_processes", False) for norm in (mine, other)]
+    synchronised = [
+        type(norm) is nn.SyncBatchNorm or getattr(type(norm), "across_processes", False) for norm in (mine, other)
+    ]
     known = all(shared or type(norm) in plain for norm, shared in zip((mine, other), synchronised, strict=True))
     return type(mine) is type(other) or (known and any(synchronised))
 
@@ -141,7 +157,11 @@ def _hanging(model: nn.Module) -> list[str]:
     """One line for each hook or replaced method that may change what the model computes; those of wrappers aside."""
     wrappers = {name for name, module in model.named_modules() if WRAPPERS & dict(module.named_children()).keys()}
     changes = (change.partition(": ") for change in all_changes(model))
-    return [f"{_own_name(name)}: {what}" if what else name for name, _, what in changes if name not in wrappers and not name.startswith("early.")]
+    return [
+        f"{_own_name(name)}: {what}" if what else name
+        for name, _, what in changes
+        if name not in wrappers and not name.startswith("early.")
+    ]
 
 
 def _kind(module: nn.Module | None) -> str:
@@ -156,7 +176,11 @@ def _hint(wrong: list[str], model: nn.Module) -> str:
     if "parametrizations." in names:
         return "parametrised weights are made plain with torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')"
     if "weight_g" in names or "weight_u" in names:
-        return "weights that hooks compute are made plain with torch.nn.utils.remove_weight_norm or remove_spectral_norm"
+        return (
+            "weights that hooks compute are made plain with torch.nn.utils.remove_weight_norm or remove_spectral_norm"
+        )
     if hasattr(model, "reset_classifier") and any(name.startswith("head") for name in names.split()):
-        return "another number of classes is set with model.reset_classifier(num_classes), which keeps the configuration"
+        return (
+            "another number of classes is set with model.reset_classifier(num_classes), which keeps the configuration"
+        )
     return ""

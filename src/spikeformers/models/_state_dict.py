@@ -10,13 +10,44 @@ from .._arguments import shown
 
 # wrappers around a state dict; those of weights that were averaged over training, and then those of the weights themselves
 _AVERAGED = (
-    "model_ema", "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema_model", "params_ema", "ema", "swa_model", "averaged_model", "ema_weights", "ema_params",
-    "shadow", "shadow_params", "teacher",
+    "model_ema",
+    "state_dict_ema",
+    "ema_state_dict",
+    "model_ema_state_dict",
+    "ema_model",
+    "params_ema",
+    "ema",
+    "swa_model",
+    "averaged_model",
+    "ema_weights",
+    "ema_params",
+    "shadow",
+    "shadow_params",
+    "teacher",
 )
-_RAW = ("model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "weights", "params", "student")
+_RAW = (
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "module",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "student",
+)
 # wrappers around names: in front of all of them, of the averaged ones beside others, and anywhere inside
 _PREFIXES = ("module.", "model.", "levels.", "net.", "network.")
-_AVERAGED_PREFIXES = ("ema.module.", "model_ema.module.", "ema_model.module.", "model_ema.", "ema_model.", "averaged_model.", "ema.")
+_AVERAGED_PREFIXES = (
+    "ema.module.",
+    "model_ema.module.",
+    "ema_model.module.",
+    "model_ema.",
+    "ema_model.",
+    "averaged_model.",
+    "ema.",
+)
 _INSIDE = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _COUNTERS = ("n_averaged",)
 _PROFILED = {"total_ops", "total_params"}  # counters that thop hangs onto every module
@@ -51,16 +82,22 @@ def opened(
     for counter in _COUNTERS:
         if counter in state and state[counter].ndim == 0:
             if ema is False:
-                raise ValueError(f"the checkpoint holds averaged weights only (of {int(state[counter])} models), and ema=False asks for others")
+                raise ValueError(
+                    f"the checkpoint holds averaged weights only (of {int(state[counter])} models), and ema=False asks for others"
+                )
             notes.append(f"these weights are the average of {int(state.pop(counter))} models")
             averaged = True
     if unnamed and not averaged:
         lost = "averages over training in it are a list without names, which cannot be told apart"
         if ema:
-            raise ValueError(f"the checkpoint holds no averaged weights by name, which ema=True asks for: {lost}; save them as a state dict")
+            raise ValueError(
+                f"the checkpoint holds no averaged weights by name, which ema=True asks for: {lost}; save them as a state dict"
+            )
         notes.append(f"these weights are not averaged: {lost}")
     if ema and not averaged:
-        raise ValueError(f"the checkpoint holds no averaged weights, which ema=True asks for; its names are like {', '.join(list(state)[:4])}")
+        raise ValueError(
+            f"the checkpoint holds no averaged weights, which ema=True asks for; its names are like {', '.join(list(state)[:4])}"
+        )
     left_out: list[str] = []
     while prefix := _prefix(state, lenient):
         left_out += [name for name in state if not name.startswith(prefix)]
@@ -68,13 +105,18 @@ def opened(
     return state, notes, left_out
 
 
-def _inside_wrappers(content: Mapping[str, object], ema: bool | None, notes: list[str]) -> tuple[Mapping[str, object], bool, bool]:
+def _inside_wrappers(
+    content: Mapping[str, object], ema: bool | None, notes: list[str]
+) -> tuple[Mapping[str, object], bool, bool]:
     """The innermost entry with the weights that are asked for, whether it is one of averages, and whether averages without names were
     beside it."""
     averaged = unnamed = False
     for _ in range(8):  # wrappers in wrappers
         unnamed |= any(_is_unnamed(content.get(key)) for key in _AVERAGED)
-        inside = {kind: next((k for k in keys if _holds_tensors(content.get(k))), None) for kind, keys in (("ema", _AVERAGED), ("raw", _RAW))}
+        inside = {
+            kind: next((k for k in keys if _holds_tensors(content.get(k))), None)
+            for kind, keys in (("ema", _AVERAGED), ("raw", _RAW))
+        }
         if inside["ema"] and ema is not False:
             averaged = True
             beside = f"; {inside['raw']} beside it holds those that were not (ema=False)" if inside["raw"] else ""
@@ -82,11 +124,15 @@ def _inside_wrappers(content: Mapping[str, object], ema: bool | None, notes: lis
             content = cast(Mapping[str, object], content[inside["ema"]])
         elif inside["raw"]:
             if inside["ema"]:
-                notes.append(f"these weights are not averaged: {inside['raw']} of the checkpoint, which has {inside['ema']} too")
+                notes.append(
+                    f"these weights are not averaged: {inside['raw']} of the checkpoint, which has {inside['ema']} too"
+                )
                 averaged = False
             content = cast(Mapping[str, object], content[inside["raw"]])
         elif inside["ema"]:
-            raise ValueError(f"the checkpoint holds averaged weights only ({inside['ema']}), and ema=False asks for others")
+            raise ValueError(
+                f"the checkpoint holds averaged weights only ({inside['ema']}), and ema=False asks for others"
+            )
         else:
             break
     return content, averaged, unnamed
@@ -100,14 +146,18 @@ def _state_of(content: Mapping[str, object], notes: list[str]) -> dict[str, Tens
         state = {name: value for name, value in state.items() if name not in counted}
     hollow = [name for name, value in state.items() if is_hollow(value)]
     if hollow:
-        raise ValueError(f"{shown(hollow[0])} claims {state[hollow[0]].numel():,} values, of which the checkpoint holds only a few")
+        raise ValueError(
+            f"{shown(hollow[0])} claims {state[hollow[0]].numel():,} values, of which the checkpoint holds only a few"
+        )
     if not state:
         entries = ", ".join(name[:40] for name in list(content)[:8] if isinstance(name, str))
         raise ValueError(f"no tensors in the checkpoint; its entries are {entries}")
     return {".".join(part for part in name.split(".") if part not in _INSIDE): value for name, value in state.items()}
 
 
-def _averaged_by_name(state: dict[str, Tensor], ema: bool | None, notes: list[str]) -> tuple[dict[str, Tensor], bool | None]:
+def _averaged_by_name(
+    state: dict[str, Tensor], ema: bool | None, notes: list[str]
+) -> tuple[dict[str, Tensor], bool | None]:
     """Of weights and their averages beside each other those that are asked for, and whether they are averages; None if there are no
     such names."""
     for prefix in _AVERAGED_PREFIXES:
@@ -115,9 +165,13 @@ def _averaged_by_name(state: dict[str, Tensor], ema: bool | None, notes: list[st
         if not averages or not any(not name.startswith(_AVERAGED_PREFIXES) for name in state):
             continue
         if ema is False:
-            notes.append(f"these weights are not averaged: those not called {prefix}*, though the checkpoint has such ones too ({prefix}*)")
+            notes.append(
+                f"these weights are not averaged: those not called {prefix}*, though the checkpoint has such ones too ({prefix}*)"
+            )
             return {name: value for name, value in state.items() if name not in averages}, False
-        notes.append(f"these weights are averages over training: those called {prefix}*; the others are not (ema=False)")
+        notes.append(
+            f"these weights are averages over training: those called {prefix}*; the others are not (ema=False)"
+        )
         return {name.removeprefix(prefix): value for name, value in state.items() if name in averages}, True
     return state, None
 
@@ -133,7 +187,9 @@ def _without_strangers(content: Mapping[str, object], notes: list[str]) -> Mappi
     """A checkpoint of distillation without the teacher, if that is another network. A teacher of the student's shapes is its average."""
     if not (_holds_tensors(content.get("teacher")) and _holds_tensors(content.get("student"))):
         return content
-    teacher, student = ({name: value.shape for name, value in _tensors(content[key]).items()} for key in ("teacher", "student"))
+    teacher, student = (
+        {name: value.shape for name, value in _tensors(content[key]).items()} for key in ("teacher", "student")
+    )
     if teacher == student:
         return content
     notes.append("these weights are the student's; the teacher beside it is another network")
@@ -192,5 +248,7 @@ def bad_values(state: Mapping[str, Tensor], own: Mapping[str, Tensor] | None = N
         elif not floating and (value.is_floating_point() or value.is_complex()):
             lines.append(f"{name} is of {kind}, and the model counts with whole numbers there")
         elif floating and not bool(torch.isfinite(value).all()):
-            lines.append(f"{name} has {int((~torch.isfinite(value)).sum()):,} values of {value.numel():,} that are NaN or infinite")
+            lines.append(
+                f"{name} has {int((~torch.isfinite(value)).sum()):,} values of {value.numel():,} that are NaN or infinite"
+            )
     return lines

@@ -64,7 +64,11 @@ class EarlyClassifiers(nn.ModuleDict):
         early = cls()
         one = EarlyClassifier(channels[-1], backbone.num_classes, neuron) if shared else None
         for index, width in enumerate(channels):
-            own = EarlyClassifier(width, backbone.num_classes, neuron) if one is None else nn.Sequential(ConvBN(width, channels[-1]), one)
+            own = (
+                EarlyClassifier(width, backbone.num_classes, neuron)
+                if one is None
+                else nn.Sequential(ConvBN(width, channels[-1]), one)
+            )
             early[str(index)] = own
         return early.to(like.device, like.dtype)
 
@@ -91,7 +95,9 @@ class EarlyClassifiers(nn.ModuleDict):
         """
         x, maps = backbone.forward_intermediates(x, [int(index) for index in self])
         answers = [classifier(found) for classifier, found in zip(self.values(), maps, strict=True)]
-        return backbone.forward_head(x, per_step=per_step), [answer if per_step else answer.mean(0) for answer in answers]
+        return backbone.forward_head(x, per_step=per_step), [
+            answer if per_step else answer.mean(0) for answer in answers
+        ]
 
 
 def _last_neuron(stages: nn.Module) -> nn.Module:

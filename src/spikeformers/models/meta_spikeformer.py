@@ -38,7 +38,9 @@ class Downsample(nn.Module):
         shortcut: of the blocks around; "ms" puts the LIF first.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, neuron, shortcut: str = "ms"):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int, neuron, shortcut: str = "ms"
+    ):
         super().__init__()
         conv = ConvBN(in_channels, out_channels, kernel_size, stride, bias=True)
         self.lif_first = shortcut == "ms"
@@ -121,7 +123,14 @@ class TransformerBlock(nn.Module):
     """
 
     def __init__(
-        self, channels: int, neuron, residual: Callable[..., Residual], mlp_ratio: float, num_heads: int, sdsa: int, qkv: str
+        self,
+        channels: int,
+        neuron,
+        residual: Callable[..., Residual],
+        mlp_ratio: float,
+        num_heads: int,
+        sdsa: int,
+        qkv: str,
     ):
         super().__init__()
         attention = SpikingSelfAttention(channels, num_heads, PROJECTIONS[qkv], neuron, operator=sdsa)
@@ -199,7 +208,12 @@ class MetaSpikeFormer(SpikingBackbone):
         global_pool: str = "avg",
     ):
         super().__init__(in_chans, time_steps, global_pool)
-        for name, values, count in (("dims", dims, 4), ("depths", depths, 5), ("blocks", blocks, 5), ("strides", strides, 5)):
+        for name, values, count in (
+            ("dims", dims, 4),
+            ("depths", depths, 5),
+            ("blocks", blocks, 5),
+            ("strides", strides, 5),
+        ):
             if len(values) != count:
                 raise ValueError(f"{name} needs {count} values, one per stage, not {len(values)}: {tuple(values)}")
         for name, value, choices in [("qkv", qkv, PROJECTIONS), *(("blocks", kind, BLOCKS) for kind in blocks)]:
@@ -296,5 +310,7 @@ def meta_spikeformer_124m(pretrained: bool = False, **kwargs) -> MetaSpikeFormer
 @register_model
 def meta_spikeformer_cifar(pretrained: bool = False, **kwargs) -> MetaSpikeFormer:
     """Our size for 32-pixel images: full resolution in the first stage, 8 x 8 tokens in the last two."""
-    sizes = dict(dims=(32, 64, 128, 192), depths=(1, 1, 1, 2, 1), strides=(1, 2, 2, 1, 1), stem_kernel=3, num_classes=10)
+    sizes = dict(
+        dims=(32, 64, 128, 192), depths=(1, 1, 1, 2, 1), strides=(1, 2, 2, 1, 1), stem_kernel=3, num_classes=10
+    )
     return build(MetaSpikeFormer, "meta_spikeformer_cifar", pretrained, {**sizes, **kwargs})

@@ -29,7 +29,9 @@ class OwnNetwork(Network):
     """
 
     @checked
-    def __init__(self, net: nn.Module, in_chans: Count, num_classes: Count, time_steps: Steps = 4, img_size: Count = 32):
+    def __init__(
+        self, net: nn.Module, in_chans: Count, num_classes: Count, time_steps: Steps = 4, img_size: Count = 32
+    ):
         super().__init__()
         self.net = net
         self.in_chans, self.num_classes, self.time_steps = in_chans, num_classes, time_steps
@@ -61,7 +63,9 @@ class OwnNetwork(Network):
         wanted = (*x.shape[:2], self.num_classes)
         if not isinstance(logits, Tensor) or logits.shape != wanted:
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(f"{type(self.net).__name__} must answer [T, B, classes] = {wanted} for {tuple(x.shape)}, not {found}")
+            raise ValueError(
+                f"{type(self.net).__name__} must answer [T, B, classes] = {wanted} for {tuple(x.shape)}, not {found}"
+            )
         return logits if per_step else logits.mean(0)
 
     def set_schedule(self, schedule: list[int], temporal: str = "softmax") -> None:
@@ -70,7 +74,9 @@ class OwnNetwork(Network):
         Raises:
             ValueError: always.
         """
-        raise ValueError(f"{type(self.net).__name__} has no stages that the library knows of, so it has no schedule; give time_steps")
+        raise ValueError(
+            f"{type(self.net).__name__} has no stages that the library knows of, so it has no schedule; give time_steps"
+        )
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """An own network keeps its activations, unless its module sees to it itself.
@@ -87,7 +93,9 @@ class OwnNetwork(Network):
         Raises:
             ValueError: always.
         """
-        raise ValueError(f"{type(self.net).__name__} has no stages that the library knows of, so it has no early classifiers")
+        raise ValueError(
+            f"{type(self.net).__name__} has no stages that the library knows of, so it has no early classifiers"
+        )
 
     def describe_input(self, known: Mapping[str, object]) -> None:
         self.pretrained_cfg = {**self.pretrained_cfg, **known}
@@ -117,9 +125,13 @@ def register_network(maker: Maker) -> Maker:
     if name in list_models():
         raise ValueError(f"there is a model {name!r} already; give yours another name")
     if bare := [key for key, option in own.items() if option.default is option.empty and key not in common]:
-        raise ValueError(f"{name} has options without default: {', '.join(bare)}; give them one, so that the name alone makes a network")
+        raise ValueError(
+            f"{name} has options without default: {', '.join(bare)}; give them one, so that the name alone makes a network"
+        )
     defaults = common | {key: option.default for key, option in own.items() if option.default is not option.empty}
-    options = inspect.Signature([inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value) for key, value in defaults.items()])
+    options = inspect.Signature(
+        [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value) for key, value in defaults.items()]
+    )
 
     def create(**kwargs: Any) -> OwnNetwork:
         settings = defaults | kwargs

@@ -206,7 +206,11 @@ def _match(model: nn.Module, published: Mapping[str, Tensor], report: LoadReport
 
 
 def import_checkpoint(
-    checkpoint: str | os.PathLike, out: str | os.PathLike, architecture: str | None = None, ema: bool | None = None, **kwargs
+    checkpoint: str | os.PathLike,
+    out: str | os.PathLike,
+    architecture: str | None = None,
+    ema: bool | None = None,
+    **kwargs,
 ) -> LoadReport:
     """Converts published weights for good: OUT.safetensors with OUT.json beside it, for `create_model(checkpoint=OUT)`.
 
@@ -253,7 +257,11 @@ def _some(names: list[str]) -> str:
 def _sizes(published: Mapping[str, Tensor], prefix: str = "") -> dict[str, int | bool]:
     """Options of a classifier that its published weights reveal."""
     sizes = {}
-    if f"{prefix}head.weight" in published and published[f"{prefix}head.weight"].ndim == 2 and published[f"{prefix}head.weight"].numel():
+    if (
+        f"{prefix}head.weight" in published
+        and published[f"{prefix}head.weight"].ndim == 2
+        and published[f"{prefix}head.weight"].numel()
+    ):
         sizes["num_classes"] = published[f"{prefix}head.weight"].shape[0]
     if f"{prefix}head_kd.weight" in published:
         sizes["distillation"] = True
@@ -266,7 +274,11 @@ def _sizes(published: Mapping[str, Tensor], prefix: str = "") -> dict[str, int |
 def _dense_sizes(published: Mapping[str, Tensor]) -> dict[str, int]:
     """Options of a detector or segmentation network that its weights reveal; none if they are a classifier's."""
     ours = {first_match(DENSE, name) or name: value for name, value in published.items()}
-    return {option: ours[name].shape[axis] for name, option, axis in _DENSE_SIZES if name in ours and ours[name].ndim > axis and ours[name].numel()}
+    return {
+        option: ours[name].shape[axis]
+        for name, option, axis in _DENSE_SIZES
+        if name in ours and ours[name].ndim > axis and ours[name].numel()
+    }
 
 
 def _architecture_of(published: Mapping[str, Tensor], options: dict) -> str:

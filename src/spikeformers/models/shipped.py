@@ -44,8 +44,10 @@ def must_ship(name: str) -> str:
     found = find_shipped(name)
     if found is None:
         there = ", ".join(shipped()) or "none yet"
-        raise ValueError(f"no weights of {name} ship with this library (there are: {there}); create it without pretrained, or load a file "
-                         "with create_model(checkpoint=...)")
+        raise ValueError(
+            f"no weights of {name} ship with this library (there are: {there}); create it without pretrained, or load a file "
+            "with create_model(checkpoint=...)"
+        )
     return found
 
 
@@ -104,7 +106,8 @@ def ship(model: nn.Module, key: str, metadata: dict[str, str], about: dict) -> P
     save_model(model, path, metadata)
     state = safetensors.torch.load_file(path)
     halved = {
-        name: value.half() if value.is_floating_point() and "running_" not in name else value for name, value in state.items()
+        name: value.half() if value.is_floating_point() and "running_" not in name else value
+        for name, value in state.items()
     }
     temporary = path.with_suffix(".tmp")
     temporary.write_bytes(safetensors.torch.save(halved, metadata))

@@ -83,7 +83,9 @@ class SEWBlock(Part):
     ):
         super().__init__()
         if every_conv:
-            raise ValueError('shortcuts="conv" leads around every convolution of membrane potentials; SEW ResNet adds spikes')
+            raise ValueError(
+                'shortcuts="conv" leads around every convolution of membrane potentials; SEW ResNet adds spikes'
+            )
         self.conv1, self.lif1 = ConvBN(in_channels, out_channels, 3, stride), neuron()
         self.conv2, self.lif2 = ConvBN(out_channels, out_channels, 3), neuron()
         self.shortcut = nn.Identity()
@@ -175,7 +177,14 @@ class ResNet(SpikingBackbone):
         for i, (channels, depth) in enumerate(zip(dims, depths, strict=True)):
             before = dims[max(i - 1, 0)]
             blocks = [
-                self.block(channels if j else before, channels, 1 if j else strides[i], make_neuron, next(rates), shortcuts == "conv")
+                self.block(
+                    channels if j else before,
+                    channels,
+                    1 if j else strides[i],
+                    make_neuron,
+                    next(rates),
+                    shortcuts == "conv",
+                )
                 for j in range(depth)
             ]
             first = {"spikes": FirstSpikes(make_neuron, large)} if i == 0 and self.adds_spikes else {}
@@ -240,5 +249,12 @@ def sew_resnet18(pretrained: bool = False, **kwargs) -> SEWResNet:
 def spiking_resnet_edge(pretrained: bool = False, **kwargs) -> SpikingResNet:
     """1,499,802 parameters with 10 classes, 65 M multiply-adds; for images of 32 pixels in one time step, on small devices. Ours: little
     at the highest resolution, channels in multiples of 64 behind it, a shortcut around every convolution."""
-    sizes = {"dims": (16, 64, 128, 256), "depths": (1, 1, 2, 1), "in_chans": 3, "time_steps": 1, "tau": 1.0, "shortcuts": "conv"}
+    sizes = {
+        "dims": (16, 64, 128, 256),
+        "depths": (1, 1, 2, 1),
+        "in_chans": 3,
+        "time_steps": 1,
+        "tau": 1.0,
+        "shortcuts": "conv",
+    }
     return build(SpikingResNet, "spiking_resnet_edge", pretrained, {**sizes, "surrogate": "triangle", **kwargs})

@@ -193,23 +193,31 @@ default_cfgs = generate_default_cfgs(
 @register_model
 def spikingformer_8_384(pretrained: bool = False, **kwargs) -> Spikingformer:
     """16,816,024 parameters (published with 12,288 unused ones more); ImageNet-1K."""
-    return build(Spikingformer, "spikingformer_8_384", pretrained, {**dict(embed_dim=384, depth=8, num_heads=8), **kwargs})
+    return build(
+        Spikingformer, "spikingformer_8_384", pretrained, {**dict(embed_dim=384, depth=8, num_heads=8), **kwargs}
+    )
 
 
 @register_model
 def spikingformer_8_512(pretrained: bool = False, **kwargs) -> Spikingformer:
     """29,689,384 parameters (published with 16,384 unused ones more); ImageNet-1K."""
-    return build(Spikingformer, "spikingformer_8_512", pretrained, {**dict(embed_dim=512, depth=8, num_heads=8), **kwargs})
+    return build(
+        Spikingformer, "spikingformer_8_512", pretrained, {**dict(embed_dim=512, depth=8, num_heads=8), **kwargs}
+    )
 
 
 @register_model
 def spikingformer_8_768(pretrained: bool = False, **kwargs) -> Spikingformer:
     """66,338,632 parameters (published with 24,576 unused ones more); ImageNet-1K."""
-    return build(Spikingformer, "spikingformer_8_768", pretrained, {**dict(embed_dim=768, depth=8, num_heads=8), **kwargs})
+    return build(
+        Spikingformer, "spikingformer_8_768", pretrained, {**dict(embed_dim=768, depth=8, num_heads=8), **kwargs}
+    )
 
 
 def _cifar(variant: str, pretrained: bool, embed_dim: int, depth: int, num_heads: int, kwargs: dict) -> Spikingformer:
-    sizes = dict(embed_dim=embed_dim, depth=depth, num_heads=num_heads, pools=(False, False, True, True), num_classes=10)
+    sizes = dict(
+        embed_dim=embed_dim, depth=depth, num_heads=num_heads, pools=(False, False, True, True), num_classes=10
+    )
     return build(Spikingformer, variant, pretrained, {**sizes, **kwargs})
 
 

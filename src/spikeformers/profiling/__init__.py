@@ -10,4 +10,17 @@ from .profiler import profile
 from .result import Profile
 from .saved import read_profile
 
-__all__ = ["Account", "Audit", "Constants", "EarlyExit", "Finding", "Profile", "audit", "compare", "early_exit_curve", "estimate", "profile", "read_profile"]
+__all__ = [
+    "Account",
+    "Audit",
+    "Constants",
+    "EarlyExit",
+    "Finding",
+    "Profile",
+    "audit",
+    "compare",
+    "early_exit_curve",
+    "estimate",
+    "profile",
+    "read_profile",
+]

@@ -23,7 +23,10 @@ _ADVICE = {
     "product": ("multiplies two operands of which neither is a spike", "put a spiking neuron in front of one of them"),
     "matmul": ("multiplies two operands of which neither is a spike", "put a spiking neuron in front of one of them"),
     "function": ("is a real-valued function", "replace it by additions, comparisons or a spiking neuron"),
-    "neuron": ("multiplies to bring its potential up to date", "take neurons whose step is additions and constant factors"),
+    "neuron": (
+        "multiplies to bring its potential up to date",
+        "take neurons whose step is additions and constant factors",
+    ),
     "escape": ("cannot be followed", "keep values in torch; register constants as buffers of the module"),
 }
 _FED = {
@@ -174,7 +177,12 @@ def judge(recorder: Recorder) -> Audit:
     by_share = sorted(offending, key=lambda finding: -finding.share)
     operations = sum(operation.category not in ("escape",) for operation in counted)
     return Audit(
-        operations, tuple(by_share), tuple(allowed), tuple(passing), tuple(dict.fromkeys(silent)), recorder.samples,
+        operations,
+        tuple(by_share),
+        tuple(allowed),
+        tuple(passing),
+        tuple(dict.fromkeys(silent)),
+        recorder.samples,
         tuple(sorted(recorder.outside)),
     )
 

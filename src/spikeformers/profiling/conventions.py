@@ -103,9 +103,7 @@ def _attention(counts: Counts, convention: str) -> list[Layer]:
         if module.operator <= 2:
             inside = [o for o in counts.operations if o.module == name and o.category in ("product", "matmul")]
             dense = float(steps * tokens * channels)
-            rate = (
-                counts.synops(inside[0]) / dense if module.operator == 1 else _neuron_rate(counts, f"{name}.q_lif")
-            )
+            rate = counts.synops(inside[0]) / dense if module.operator == 1 else _neuron_rate(counts, f"{name}.q_lif")
             charged = dense * rate
         else:
             q, k, v = (_neuron_rate(counts, f"{name}.{z}_lif") for z in "qkv")

@@ -50,7 +50,12 @@ def account(counts: Counts, preset: str, constants: Constants | None = None, **s
     if per_bit:
         general = NOTES[:1]
     if per_bit or constants != usual:
-        general = (*general, f"Constants: {constants.mac:g} pJ a MAC, {constants.ac:g} pJ an AC" + f", {per_bit:.4g} pJ a bit" * bool(per_bit) + ".")
+        general = (
+            *general,
+            f"Constants: {constants.mac:g} pJ a MAC, {constants.ac:g} pJ an AC"
+            + f", {per_bit:.4g} pJ a bit" * bool(per_bit)
+            + ".",
+        )
     return Account(preset, settings, formula, (*general, *notes), layers, updates, constants, per_bit)
 
 

@@ -40,7 +40,9 @@ def estimate(
     """
     if isinstance(rates, (int, float)):
         rates = {"": rates}
-    if len(input_shape) not in (3, 4) or not all(isinstance(size, int) and 1 <= size <= LARGEST_SIZE for size in input_shape):
+    if len(input_shape) not in (3, 4) or not all(
+        isinstance(size, int) and 1 <= size <= LARGEST_SIZE for size in input_shape
+    ):
         raise ValueError(
             f"input_shape must be [C, H, W] or [T, C, H, W] with whole numbers from 1 to {LARGEST_SIZE:,}, not {shown(list(input_shape))}"
         )

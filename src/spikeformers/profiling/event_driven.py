@@ -48,14 +48,18 @@ class EventDrivenRun:
             rows.append([layer.name, layer.operation, layer.way, f"{layer.density:.4f}", limit, *times])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
-            cells = [cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+            cells = [
+                cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            ]
             lines.append("  " + "  ".join(cells))
         return lines
 
     def to_dict(self) -> dict:
         """For JSON, which has no infinity: a missing limit is null."""
         numbers = [asdict(layer) for layer in self.layers]
-        finite = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in numbers]
+        finite = [
+            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in numbers
+        ]
         return asdict(self) | {"layers": finite}
 
 

@@ -66,7 +66,9 @@ def honest(counts: Counts, bits: int, memory: str, potentials: str, integers: st
             else:
                 layer.synops, layer.possible = caused, (operation.unpadded or operation.dense) / samples
                 layer.synaptic_bits = caused * (bits + (2 * POTENTIAL if potentials == "event" else 0))
-            layer.bits += layer.synaptic_bits + sum(SPIKE.get(side.kind, bits) * side.size for side in spikes[:1]) / samples
+            layer.bits += (
+                layer.synaptic_bits + sum(SPIKE.get(side.kind, bits) * side.size for side in spikes[:1]) / samples
+            )
             if spikes:
                 layer.kind, layer.rate = spikes[0].kind, counts.rate(operation, spikes[0])
         elif operation.category in ("function", "normalisation"):
@@ -115,7 +117,9 @@ class BreakEven:
     def as_text(self, bits: int) -> str:
         """A line for the terminal."""
         times = self.energy / self.twin if self.twin else math.inf
-        words = f"{self.energy:.4g} mJ with memory traffic ({self.memory / self.energy:.0%} of it), " if self.energy else ""
+        words = (
+            f"{self.energy:.4g} mJ with memory traffic ({self.memory / self.energy:.0%} of it), " if self.energy else ""
+        )
         words += f"{times:.2f} times its dense twin of {bits} bits ({self.twin:.4g} mJ)"
         if self.rate is None:
             return words

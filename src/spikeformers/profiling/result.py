@@ -102,7 +102,10 @@ class Profile(Tabular):
         """Share of all neurons x time steps that emitted something."""
         if self.tally:
             return self.tally.firing_rate
-        rates, places = self.counts.neuron_rates, {o.module: o.dense for o in self.counts.operations if o.category == "neuron"}
+        rates, places = (
+            self.counts.neuron_rates,
+            {o.module: o.dense for o in self.counts.operations if o.category == "neuron"},
+        )
         if not rates or None in rates.values():
             return None
         return float(sum(rates[name] * places[name] for name in rates) / sum(places.values()))
@@ -138,7 +141,11 @@ class Profile(Tabular):
             + (f", {ann / self.energy:.2f} times as much" if self.energy else ""),
             f"operations   {chosen.ac / 1e9:.4g} G AC, {chosen.mac / 1e9:.4g} G MAC of {chosen.dense / 1e9:.4g} G dense; "
             f"{self.time_steps} time step{'s' * (self.time_steps != '1')}, "
-            + (f"{self.samples:,} samples" if self.samples else f"estimated from rates that were given, input {'x'.join(map(str, self.input_shape))}"),
+            + (
+                f"{self.samples:,} samples"
+                if self.samples
+                else f"estimated from rates that were given, input {'x'.join(map(str, self.input_shape))}"
+            ),
         ]
         if self.accuracy is not None:
             lines.append(f"accuracy     {self.accuracy:.2%}")

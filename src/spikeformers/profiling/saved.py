@@ -192,10 +192,14 @@ def read_profile(path: str | os.PathLike) -> dict:
     try:
         content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"cannot read {path} as a profile that `spikeformers profile --report` wrote ({error})") from None
+        raise ValueError(
+            f"cannot read {path} as a profile that `spikeformers profile --report` wrote ({error})"
+        ) from None
     wrong = wrong_with(content)
     if wrong:
-        raise ValueError(f"{path} is no profile that `spikeformers profile --report` wrote, or is damaged: {wrong}; profile the model again")
+        raise ValueError(
+            f"{path} is no profile that `spikeformers profile --report` wrote, or is damaged: {wrong}; profile the model again"
+        )
     return content
 
 
@@ -227,6 +231,11 @@ def _out_of_range(content, place):
     elif isinstance(content, list):
         found = (_out_of_range(value, f"{place}[{number}]") for number, value in enumerate(content))
     else:
-        wrong = isinstance(content, (int, float)) and not isinstance(content, bool) and content != 0 and not SMALLEST <= content <= LARGEST
+        wrong = (
+            isinstance(content, (int, float))
+            and not isinstance(content, bool)
+            and content != 0
+            and not SMALLEST <= content <= LARGEST
+        )
         return place if wrong else None
     return next((place for place in found if place is not None), None)

@@ -251,7 +251,10 @@ def _detector(
     maps = Maps(body, stages, neck, width, readout, keep_time=spiking)
     model = kind(maps, rpn_anchor_generator=rpn_anchors, **parts, **{**defaults, **options})
     theirs = model.transform
-    settings = {name: getattr(theirs, name) for name in ("image_mean", "image_std", "size_divisible", "fixed_size", "_skip_resize")}
+    settings = {
+        name: getattr(theirs, name)
+        for name in ("image_mean", "image_std", "size_divisible", "fixed_size", "_skip_resize")
+    }
     model.transform = Resizing(theirs.min_size, theirs.max_size, **settings)
     model.num_classes = num_classes
     if made:
@@ -272,7 +275,9 @@ def _check_sizes(width: int, num_classes: int, anchor_sizes: Sequence[int], opti
 
 def _check_options(options: dict, masks: bool) -> None:
     """Refuses options that torchvision's detectors do not have, or values that do not fit them."""
-    theirs = [name for name in inspect.signature(MaskRCNN).parameters if name not in OURS and (masks or "mask" not in name)]
+    theirs = [
+        name for name in inspect.signature(MaskRCNN).parameters if name not in OURS and (masks or "mask" not in name)
+    ]
     if unknown := [name for name in options if name not in theirs]:
         known = [name for name in inspect.signature(mask_rcnn).parameters if name != "options"] + theirs
         close = difflib.get_close_matches(unknown[0], known, 3)
@@ -288,7 +293,9 @@ def _usual_stages(body: SpikingBackbone) -> list[int]:
     return fine if len(fine) <= 4 else last_of_each_stride(body, 4)
 
 
-def _spiking_heads(width: int, per_place: int, num_classes: int, masks: bool, neuron, norm: bool) -> dict[str, nn.Module]:
+def _spiking_heads(
+    width: int, per_place: int, num_classes: int, masks: bool, neuron, norm: bool
+) -> dict[str, nn.Module]:
     parts = {
         "rpn_head": SpikingRPNHead(width, per_place, neuron),
         "box_head": SpikingBoxHead(width, neuron, norm=norm),

@@ -357,7 +357,9 @@ def check_stages(body: SpikingBackbone, stages: Sequence[int]) -> list[int]:
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"stages must be indices of the backbone's {count} stages, 0 to {count - 1}, not {shown(stages)}")
+        raise ValueError(
+            f"stages must be indices of the backbone's {count} stages, 0 to {count - 1}, not {shown(stages)}"
+        )
     return sorted({i % count for i in stages})
 
 

@@ -19,8 +19,28 @@ from .task import Learning, Objective, register_learning
 from .teacher import answers_to, teacher_of
 
 OPTIONS = (
-    *("loss", "tet_lambda", "tet_mean", "label_smoothing", "mixup", "cutmix", "mixup_prob", "mixup_off_epoch", "teacher", "teacher_weights"),
-    *("teacher_view", "rate_penalty", "rate_target", "distillation", "distillation_alpha", "distillation_tau", "early_classifiers", "early_weight"),
+    *(
+        "loss",
+        "tet_lambda",
+        "tet_mean",
+        "label_smoothing",
+        "mixup",
+        "cutmix",
+        "mixup_prob",
+        "mixup_off_epoch",
+        "teacher",
+        "teacher_weights",
+    ),
+    *(
+        "teacher_view",
+        "rate_penalty",
+        "rate_target",
+        "distillation",
+        "distillation_alpha",
+        "distillation_tau",
+        "early_classifiers",
+        "early_weight",
+    ),
 )
 """Of `Training`."""
 
@@ -177,7 +197,9 @@ def counted(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         loss, logits, labels: of the batch.
     """
     correct = (logits.argmax(-1) == labels).sum()
-    return torch.stack([loss.float() * len(labels), correct.float(), torch.full_like(loss, len(labels), dtype=torch.float32)])
+    return torch.stack(
+        [loss.float() * len(labels), correct.float(), torch.full_like(loss, len(labels), dtype=torch.float32)]
+    )
 
 
 def _model_options(recipe, train_set):
@@ -200,22 +222,32 @@ def _prepare(model, recipe, train_set, parts):
     if training.early_classifiers:
         model.add_early_classifiers(shared=training.early_classifiers == "shared")
     if getattr(model, "distillation", False) and not (training.teacher or training.teacher_weights):
-        raise ValueError("the model has a distillation head, which needs a teacher to train; leave out distillation, or give "
-                         "training.teacher")
+        raise ValueError(
+            "the model has a distillation head, which needs a teacher to train; leave out distillation, or give "
+            "training.teacher"
+        )
     if training.teacher_view == "plain" and (training.mixup or training.cutmix):
-        raise ValueError("a teacher that sees plain images has no answer to mixed ones; leave out mixup and cutmix, or "
-                         "training.teacher_view plain")
+        raise ValueError(
+            "a teacher that sees plain images has no answer to mixed ones; leave out mixup and cutmix, or "
+            "training.teacher_view plain"
+        )
     if training.teacher and len(train_set.shape) == 4:
-        raise ValueError("a teacher of timm looks at images, not at sequences of event frames; leave out training.teacher")
+        raise ValueError(
+            "a teacher of timm looks at images, not at sequences of event frames; leave out training.teacher"
+        )
     if (training.mixup or training.cutmix) and data.batch_size // parts % 2:
-        raise ValueError(f"mixup and cutmix mix pairs of samples; data.batch_size {data.batch_size} must be a multiple of {2 * parts}")
+        raise ValueError(
+            f"mixup and cutmix mix pairs of samples; data.batch_size {data.batch_size} must be a multiple of {2 * parts}"
+        )
 
 
 @torch.no_grad()
 def _try_out(model: nn.Module, test_set: TestSet) -> None:
     logits = model.eval()(test_set.data.collate([test_set[0]])[0])
     if logits.shape[-1] != len(test_set.classes):
-        raise ValueError(f"the model has {logits.shape[-1]} outputs for {len(test_set.classes)} classes; leave out num_classes")
+        raise ValueError(
+            f"the model has {logits.shape[-1]} outputs for {len(test_set.classes)} classes; leave out num_classes"
+        )
 
 
 def _score(row):

@@ -28,8 +28,18 @@ class DetectionObjective(Objective):
     def __init__(self, model: nn.Module, recipe: Recipe, train_set: TrainingSet):
         super().__init__(model, recipe, train_set)
         self.masks = model.roi_heads.has_mask()
-        self.losses = ("loss_classifier", "loss_box_reg", *["loss_mask"] * self.masks, "loss_objectness", "loss_rpn_box_reg")
-        self.scores = ("box_ap", "box_ap50", *["mask_ap", "mask_ap50"] * self.masks)  # of all those that are kept for every epoch
+        self.losses = (
+            "loss_classifier",
+            "loss_box_reg",
+            *["loss_mask"] * self.masks,
+            "loss_objectness",
+            "loss_rpn_box_reg",
+        )
+        self.scores = (
+            "box_ap",
+            "box_ap50",
+            *["mask_ap", "mask_ap50"] * self.masks,
+        )  # of all those that are kept for every epoch
         self.columns, self.counters = ("train_loss", *self.losses, *self.scores), len(self.losses) + 1
 
     def loss(self, model: nn.Module, batch: tuple[list[Tensor], list[dict]], epoch: int) -> tuple[Tensor, Tensor]:

@@ -149,7 +149,9 @@ class Learner(L.LightningModule):
 
     def on_validation_epoch_start(self):
         self.share_buffers()
-        self._rounded = [copy.deepcopy(self.tested).float()] if self.recipe.training.precision in ("64", "64-true") else []
+        self._rounded = (
+            [copy.deepcopy(self.tested).float()] if self.recipe.training.precision in ("64", "64-true") else []
+        )
         self.objective.start_test(self.device)
 
     def validation_step(self, batch, _):

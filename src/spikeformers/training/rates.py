@@ -15,7 +15,9 @@ def rates_of(model: nn.Module) -> Iterator[list[Tensor]]:
     """Inside, the model's passes add to the list each layer's firing rate [], through which gradients flow."""
     rates: list[Tensor] = []
     handles = [
-        module.register_forward_hook(listening(lambda _, inputs, spikes: rates.append(spikes.mean(dtype=torch.float32))))
+        module.register_forward_hook(
+            listening(lambda _, inputs, spikes: rates.append(spikes.mean(dtype=torch.float32)))
+        )
         for module in model.modules()
         if isinstance(module, Neuron)
     ]

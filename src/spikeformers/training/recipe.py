@@ -144,9 +144,14 @@ class Training:
 
     ranges: ClassVar = {
         **dict.fromkeys(("epochs", "accumulate", "decay_epochs"), Range(least=1, most=10**6)),
-        **dict.fromkeys(("cooldown_epochs", "mixup_off_epoch", "warmup_steps", "lr_batch_size"), Range(least=0, most=10**9)),
+        **dict.fromkeys(
+            ("cooldown_epochs", "mixup_off_epoch", "warmup_steps", "lr_batch_size"), Range(least=0, most=10**9)
+        ),
         **dict.fromkeys(("lr", "head_lr", "neck_lr", "poly_power", "distillation_tau"), POSITIVE),
-        **dict.fromkeys(("min_lr", "warmup_lr", "warmup_epochs", "weight_decay", "clip_grad", "early_weight", "rate_penalty"), NOT_NEGATIVE),
+        **dict.fromkeys(
+            ("min_lr", "warmup_lr", "warmup_epochs", "weight_decay", "clip_grad", "early_weight", "rate_penalty"),
+            NOT_NEGATIVE,
+        ),
         **dict.fromkeys(("mixup", "cutmix"), Range(least=0, most=1000)),  # beyond it nothing but 1 : 1 is ever drawn
         **dict.fromkeys(("mixup_prob", "distillation_alpha", "tet_lambda", "decay_rate", "rate_target"), PROBABILITY),
         "ema": Range(least=0, below=1),  # an average with the decay 1 stays what the weights were at the start
@@ -164,11 +169,15 @@ class Training:
                 f"training.freeze_norms is {self.freeze_norms}; give epochs from 0, below training.epochs ({self.epochs}), or null"
             )
         if self.warmup_epochs and self.warmup_steps:
-            raise ValueError("training.warmup_epochs and training.warmup_steps say the same in two units; give one of them")
+            raise ValueError(
+                "training.warmup_epochs and training.warmup_steps say the same in two units; give one of them"
+            )
         if self.decay_at and self.schedule != "step":
             raise ValueError(f"training.decay_at is for training.schedule step, not {self.schedule}; leave it out")
         if any(not 0 < epoch < self.epochs for epoch in self.decay_at):
-            raise ValueError(f"training.decay_at is {self.decay_at}; give epochs above 0 and below training.epochs ({self.epochs})")
+            raise ValueError(
+                f"training.decay_at is {self.decay_at}; give epochs above 0 and below training.epochs ({self.epochs})"
+            )
 
     @property
     def all_epochs(self) -> int:
@@ -235,7 +244,9 @@ class Recipe:
         default, others = Training(), options_of_others(self.data.task)
         for key, value in vars(self.training).items():
             if key in others and value != getattr(default, key):
-                raise ValueError(f"training.{key} is {value!r}, which says nothing about {self.data.task}; leave it out")
+                raise ValueError(
+                    f"training.{key} is {value!r}, which says nothing about {self.data.task}; leave it out"
+                )
 
     @classmethod
     def from_dict(cls, config: dict) -> "Recipe":
@@ -291,7 +302,9 @@ def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
     return {
         key: (a.get(key), b.get(key))
         for key in {**a, **b}
-        if a.get(key) != b.get(key) and (not key.startswith("trainer.") or key == "trainer.sync_batchnorm") and key not in WHEREABOUTS
+        if a.get(key) != b.get(key)
+        and (not key.startswith("trainer.") or key == "trainer.sync_batchnorm")
+        and key not in WHEREABOUTS
     }
 
 

@@ -77,7 +77,11 @@ class Report(L.Callback):
     def start_epoch(self, trainer, module):
         self.started, self.spent_before = time.perf_counter(), self.spent
         batch = module.recipe.data.batch_size
-        done = module.batches_done // module.recipe.training.accumulate * batch if trainer.current_epoch == module.first_epoch else 0
+        done = (
+            module.batches_done // module.recipe.training.accumulate * batch
+            if trainer.current_epoch == module.first_epoch
+            else 0
+        )
         self.samples = len(module.train_set) // batch * batch - done
         self.bar = tqdm(
             total=done + self.samples,

@@ -123,7 +123,9 @@ def _train(recipe, folder, runs, resume, first, signals, until_the_end):
 
 def _stopped(report, recipe, folder, first):
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    return KeyboardInterrupt(f"{report.kept} of {recipe.training.all_epochs} epochs are kept in {folder}" if first else "")
+    return KeyboardInterrupt(
+        f"{report.kept} of {recipe.training.all_epochs} epochs are kept in {folder}" if first else ""
+    )
 
 
 def _cross_validate(recipe, folder, runs, resume, signals, until_the_end):
@@ -131,7 +133,9 @@ def _cross_validate(recipe, folder, runs, resume, signals, until_the_end):
     with _quiet():
         trainer = _trainer(recipe, Report(), runs)
     if trainer.num_devices * trainer.num_nodes > 1:
-        raise ValueError("several processes cannot run one fold after the other; give data.fold 1, 2, ... and a --run_dir each")
+        raise ValueError(
+            "several processes cannot run one fold after the other; give data.fold 1, 2, ... and a --run_dir each"
+        )
     folds = [replace(recipe, data=replace(recipe.data, fold=k)) for k in range(1, recipe.data.folds + 1)]
     if not resume:
         _module(folds[0], processes=1)  # what does not fit is said before anything is written
@@ -244,8 +248,11 @@ def as_text(summary: dict) -> str:
             "",
             *find_learning(summary["task"]).summary_lines(summary),
             firing_text(summary["firing_rate"], len(rates)),
-            *[f"silent       {silent} layers never fire: batch statistics settle over some hundred steps, until then tests "
-              "stay near chance"] * (silent > 0),
+            *[
+                f"silent       {silent} layers never fire: batch statistics settle over some hundred steps, until then tests "
+                "stay near chance"
+            ]
+            * (silent > 0),
             f"computed     in {summary['precision']}, the last as the best epoch's, and as `spikeformers eval` does",
             f"parameters   {summary['parameters']:,}",
             f"seconds      {summary['seconds']:.1f} for {summary['epochs']} epochs",
@@ -268,8 +275,12 @@ def _module(recipe, processes, started=False):
         load_initial(model, recipe.model.weights)
     learning.prepare(model, recipe, train_set, processes * training.accumulate)
     if recipe.trainer.strategy == "fsdp" and training.ema:
-        raise ValueError("trainer.strategy fsdp divides the weights, of which training.ema needs a whole copy; leave one out")
-    with fitting(f"{recipe.model.name} does not take the samples of {data.name}, or not with model.kwargs {shown(recipe.model.kwargs)}"):
+        raise ValueError(
+            "trainer.strategy fsdp divides the weights, of which training.ema needs a whole copy; leave one out"
+        )
+    with fitting(
+        f"{recipe.model.name} does not take the samples of {data.name}, or not with model.kwargs {shown(recipe.model.kwargs)}"
+    ):
         learning.try_out(model, test_set)
     if recipe.trainer.sync_batchnorm and not _by_lightning(recipe):
         synchronise_norms(model)
@@ -384,7 +395,17 @@ def _must_be_a_run(folder):
         raise ValueError(f"{folder} holds no run (no config.yaml in it); start one there without --resume")
 
 
-STATE = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step", "first_epoch", "batches_done")
+STATE = (
+    "state_dict",
+    "optimizer_states",
+    "lr_schedulers",
+    "loops",
+    "callbacks",
+    "epoch",
+    "global_step",
+    "first_epoch",
+    "batches_done",
+)
 
 
 def _must_be_a_state(path, module):

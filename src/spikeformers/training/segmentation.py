@@ -67,6 +67,7 @@ def pixel_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tenso
     )
     return total / (targets != IGNORED).sum().clamp(min=1)
 
+
 def _model_options(recipe, train_set):
     return dense_options(recipe.model.kwargs, len(train_set.classes))
 
@@ -83,7 +84,9 @@ def _prepare(model, recipe, train_set, parts):
 def _try_out(model: nn.Module, test_set: TestSet) -> None:
     classes = len(test_set.classes)
     if model.num_classes != classes:
-        raise ValueError(f"the model knows {model.num_classes} classes, and the data have {classes}; leave out num_classes")
+        raise ValueError(
+            f"the model knows {model.num_classes} classes, and the data have {classes}; leave out num_classes"
+        )
     images, _ = test_set.data.collate([test_set[0]])
     model.eval()(torch.stack(images))
 

@@ -25,7 +25,9 @@ class Teacher(nn.Module):
         given, deviation = getattr(data, "mean", None), getattr(data, "std", None)
         self.renormalises = bool(given and mean) and len(given) == len(mean) and [*given, *deviation] != [*mean, *std]
         if self.renormalises:
-            given, deviation, mean, std = (torch.tensor(values)[:, None, None] for values in (given, deviation, mean, std))
+            given, deviation, mean, std = (
+                torch.tensor(values)[:, None, None] for values in (given, deviation, mean, std)
+            )
             self.register_buffer("scale", deviation / std)
             self.register_buffer("shift", (given - mean) / std)
         self.eval().requires_grad_(False)
@@ -49,7 +51,11 @@ def answers_to(teacher: Teacher, samples: TrainingSet, device: torch.device) -> 
     for start in range(0, len(samples), size):
         read = (samples.read(index) for index in range(start, min(start + size, len(samples))))
         x, _ = samples.data.collate([(transform(sample), label) for sample, label, _ in read])
-        answers.append(teacher(x.to(device, memory_format=torch.channels_last if x.ndim == 4 else torch.preserve_format)).float().cpu())
+        answers.append(
+            teacher(x.to(device, memory_format=torch.channels_last if x.ndim == 4 else torch.preserve_format))
+            .float()
+            .cpu()
+        )
     return torch.cat(answers).half()
 
 
@@ -88,7 +94,9 @@ def _of_timm(training, num_classes):
         lost = model.load_state_dict(read_state_dict(training.teacher_weights), strict=False)
         wrong = [*lost.unexpected_keys, *(key for key in lost.missing_keys if not key.endswith("num_batches_tracked"))]
         if wrong:  # a counter of batches is nothing that a teacher needs
-            raise ValueError(f"{training.teacher_weights} does not fit: {len(wrong)} names are missing or left over, such as {wrong[0]}")
+            raise ValueError(
+                f"{training.teacher_weights} does not fit: {len(wrong)} names are missing or left over, such as {wrong[0]}"
+            )
         return model
     except (RuntimeError, OSError, ValueError) as error:  # what timm, PyTorch and the Hub raise
         raise ValueError(

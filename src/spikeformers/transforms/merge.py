@@ -60,7 +60,10 @@ def merge(
     choices = replace(COSTS[cost], kept={}, **wanted)
     merged = _walk(merged, choices, {}).eval()
     if choices.kept:
-        found = "; ".join(f"{names.get(module) or type(module).__name__}: {', '.join(changes)}" for module, changes in choices.kept.items())
+        found = "; ".join(
+            f"{names.get(module) or type(module).__name__}: {', '.join(changes)}"
+            for module, changes in choices.kept.items()
+        )
         warnings.warn(f"not merged, so that hooks see what they saw: {found}", stacklevel=2)
     if cost == "cpu":
         for layer in merged.modules():

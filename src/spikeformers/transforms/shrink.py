@@ -11,7 +11,11 @@ from ..models._backbone import SpikingBackbone
 
 
 def shrink(
-    model: SpikingBackbone, time_steps: Sequence[int], *, temporal: str = "softmax", early_classifiers: bool | str = False
+    model: SpikingBackbone,
+    time_steps: Sequence[int],
+    *,
+    temporal: str = "softmax",
+    early_classifiers: bool | str = False,
 ) -> SpikingBackbone:
     """A copy of the model whose stages run for fewer and fewer time steps.
 
@@ -91,7 +95,9 @@ def early_exit(model: SpikingBackbone, x: Tensor, confidence: float) -> tuple[Te
         ValueError: the model has no early classifiers.
     """
     if not model.early:
-        raise ValueError("this model has no early classifiers; make it with shrink(model, time_steps, early_classifiers=True) and train it")
+        raise ValueError(
+            "this model has no early classifiers; make it with shrink(model, time_steps, early_classifiers=True) and train it"
+        )
     training = model.training
     model.eval()
     try:

@@ -90,4 +90,3 @@ def _content():
 @pytest.fixture(name="write")
 def _write():
     return write
-

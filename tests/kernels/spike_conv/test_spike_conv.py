@@ -502,7 +502,9 @@ def test_all_builds_agree(monkeypatch):
     for precision in (torch.float32, torch.bfloat16, torch.int8):
         weight = prepare(0.2 * torch.randn(90, 65, 3, 3), precision=precision)
         cases.append((packed, weight, bias, {"padding": 1, "stride": 2, "neuron": Dynamics.of(1.5)}))
-    cases.append((packed, prepare(0.2 * torch.randn(90, 65, 3, 3).double()), None, {"padding": 1, "neuron": Dynamics.of(1.5)}))
+    cases.append(
+        (packed, prepare(0.2 * torch.randn(90, 65, 3, 3).double()), None, {"padding": 1, "neuron": Dynamics.of(1.5)})
+    )
     cases.append((narrow, prepare(torch.randn(90, 1, 3, 3), 90), bias, {"padding": 1, "neuron": Dynamics.of(1.5)}))
     want = [spike_conv(packed, weight, bias, **options) for packed, weight, bias, options in cases]
     want_pool, numbers, want_numbers = pool(narrow, 3, 2, 1), empty_map(3, 2, 65, 6, 5), unpack(packed)

@@ -37,7 +37,14 @@ def caformer():
 def torchvision_swin(block, downsample):
     swin = torchvision.models.swin_transformer
     return swin.SwinTransformer(
-        [4, 4], 16, [1, 1], [2, 2], [4, 4], num_classes=10, block=getattr(swin, block), downsample_layer=getattr(swin, downsample)
+        [4, 4],
+        16,
+        [1, 1],
+        [2, 2],
+        [4, 4],
+        num_classes=10,
+        block=getattr(swin, block),
+        downsample_layer=getattr(swin, downsample),
     )
 
 
@@ -54,8 +61,12 @@ MODELS = {
     "vit": timm_model("vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=48, patch_size=8),
     "deit3": timm_model("deit3_small_patch16_224", img_size=32, depth=2, embed_dim=48, num_heads=3, patch_size=8),
     "deit_distilled": timm_model("deit_tiny_distilled_patch16_224", img_size=32, depth=1, patch_size=8),
-    "swin": timm_model("swin_tiny_patch4_window7_224", img_size=32, window_size=4, embed_dim=24, depths=(2, 1), num_heads=(2, 2)),
-    "swinv2": timm_model("swinv2_tiny_window8_256", img_size=32, window_size=4, embed_dim=24, depths=(2, 1), num_heads=(2, 2)),
+    "swin": timm_model(
+        "swin_tiny_patch4_window7_224", img_size=32, window_size=4, embed_dim=24, depths=(2, 1), num_heads=(2, 2)
+    ),
+    "swinv2": timm_model(
+        "swinv2_tiny_window8_256", img_size=32, window_size=4, embed_dim=24, depths=(2, 1), num_heads=(2, 2)
+    ),
     "convnext": timm_model("convnext_atto", depths=(1, 1, 1, 1), dims=(16, 16, 24, 24)),
     "convnextv2": timm_model("convnextv2_atto", depths=(1, 1, 1, 1), dims=(16, 16, 24, 24)),
     "caformer": caformer,
@@ -71,12 +82,19 @@ MODELS = {
     "hf_dinov2": hugging_face("Dinov2Model", "Dinov2Config", **VISION, use_swiglu_ffn=True),
     "hf_clip_image": hugging_face("CLIPVisionModelWithProjection", "CLIPVisionConfig", **VISION, projection_dim=16),
     "hf_clip_text": hugging_face(
-        "CLIPTextModelWithProjection", "CLIPTextConfig", **TEXT, max_position_embeddings=12, projection_dim=16, eos_token_id=59
+        "CLIPTextModelWithProjection",
+        "CLIPTextConfig",
+        **TEXT,
+        max_position_embeddings=12,
+        projection_dim=16,
+        eos_token_id=59,
     ),
     "hf_bert": hugging_face("BertModel", "BertConfig", **TEXT),
     "hf_bert_plain": hugging_face("BertModel", "BertConfig", **TEXT, attn_implementation="eager"),
     "hf_roberta": hugging_face("RobertaModel", "RobertaConfig", **TEXT),
-    "hf_distilbert": hugging_face("DistilBertModel", "DistilBertConfig", dim=32, n_layers=2, n_heads=4, hidden_dim=48, vocab_size=60),
+    "hf_distilbert": hugging_face(
+        "DistilBertModel", "DistilBertConfig", dim=32, n_layers=2, n_heads=4, hidden_dim=48, vocab_size=60
+    ),
 }
 SENTENCES = ("hf_bert", "hf_bert_plain", "hf_roberta", "hf_distilbert", "hf_clip_text")
 
@@ -195,7 +213,12 @@ def overwritten(x):
 
 @pytest.mark.parametrize(
     "something, word",
-    [(indexed, "argmax"), (overwritten, "__setitem__"), (lambda x: x * x.max().item(), "item"), (lambda x: x.topk(3)[0], "topk")],
+    [
+        (indexed, "argmax"),
+        (overwritten, "__setitem__"),
+        (lambda x: x * x.max().item(), "item"),
+        (lambda x: x.topk(3)[0], "topk"),
+    ],
     ids=["indices", "written", "leaving", "several"],
 )
 def test_what_cannot_be_converted_is_named_with_its_module(something, word):
@@ -256,7 +279,9 @@ def test_constant_inputs_are_computed_once():
     assert first.charged("levels")["macs"] == [2 * 4 * 192 * 3 * 16 * 16] and first.steps == 1
 
 
-@pytest.mark.parametrize("name", ["vit", "convnext", "convnextv2", "eva02", "siglip", "torchvision_swin", "hf_clip_image", "hf_bert"])
+@pytest.mark.parametrize(
+    "name", ["vit", "convnext", "convnextv2", "eva02", "siglip", "torchvision_swin", "hf_clip_image", "hf_bert"]
+)
 def test_with_approximated_functions_answers_approach_the_network_too(name):
     torch.manual_seed(0)
     model = alive(MODELS[name]()).float()

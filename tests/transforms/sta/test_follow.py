@@ -41,7 +41,10 @@ def aliased(x):
         (lambda x: torch.mul(x, 2, out=torch.empty_like(x)), "1: mul cannot be converted"),
         (lambda x: x.to(torch.int64).float(), "1: to cannot be converted: it makes whole numbers"),
         (lambda x: F.dropout(x, 0.5), "1: dropout cannot be converted: it is not switched off"),
-        (lambda x: F.batch_norm(x, None, None, training=True), "1: batch_norm cannot be converted: it uses the statistics"),
+        (
+            lambda x: F.batch_norm(x, None, None, training=True),
+            "1: batch_norm cannot be converted: it uses the statistics",
+        ),
         (lambda x: torch.einsum("bi,bi->bi", x, x), "1: einsum cannot be converted"),
         (lambda x: torch.empty_like(x).copy_(x), "1: copy_ cannot be converted"),
         (aliased, "writes into memory that others read"),

@@ -45,7 +45,11 @@ def test_thresholds_are_the_best_of_all():
 
         def error(threshold, time_steps=time_steps, levels=levels):
             unit = threshold / time_steps
-            return ((samples / unit).round().clamp(-levels * time_steps, levels * time_steps) * unit - samples).square().mean(0)
+            return (
+                ((samples / unit).round().clamp(-levels * time_steps, levels * time_steps) * unit - samples)
+                .square()
+                .mean(0)
+            )
 
         best = error(found)
         for factor in (0.5, 0.8, 1.25, 2.0):

@@ -23,7 +23,9 @@ def test_what_cannot_be_downloaded_is_said(monkeypatch):
     monkeypatch.setattr(timm, "create_model", offline)
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
     for name in ("timm:vit_tiny_patch16_224", "torchvision:squeezenet1_1"):
-        with pytest.raises(ValueError, match=f"pretrained weights of {name} could not be found on this disk nor downloaded"):
+        with pytest.raises(
+            ValueError, match=f"pretrained weights of {name} could not be found on this disk nor downloaded"
+        ):
             load_source(name)
 
 
@@ -67,7 +69,9 @@ def test_the_type_of_weights_is_kept(tmp_path, dtype):
     torch.manual_seed(0)
     weights = tmp_path / "weights.pth"
     torch.save(timm.create_model("vit_tiny_patch16_224", **SMALL).state_dict(), weights)
-    before, after = saved(load_source("vit_tiny_patch16_224", SMALL, weights).to(dtype), torch.randn(4, 3, 16, 16).to(dtype), tmp_path)
+    before, after = saved(
+        load_source("vit_tiny_patch16_224", SMALL, weights).to(dtype), torch.randn(4, 3, 16, 16).to(dtype), tmp_path
+    )
     assert after.dtype == dtype
     assert_close(before, after, rtol=0, atol=0)
 
@@ -76,7 +80,9 @@ def test_the_type_of_weights_is_kept(tmp_path, dtype):
 def test_the_attention_of_hugging_face_is_kept(tmp_path, attention):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    vision = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48, image_size=16, patch_size=8)
+    vision = dict(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48, image_size=16, patch_size=8
+    )
     transformers.ViTForImageClassification(transformers.ViTConfig(**vision)).save_pretrained(tmp_path / "vit")
     model = load_source(f"transformers:{tmp_path / 'vit'}", {"attn_implementation": attention})
     before, after = saved(model, torch.randn(4, 3, 16, 16), tmp_path)
@@ -85,7 +91,12 @@ def test_the_attention_of_hugging_face_is_kept(tmp_path, attention):
 
 @pytest.mark.parametrize(
     "change",
-    [{"name": "hf-hub:someone/something"}, {"kwargs": SMALL | {"checkpoint_path": "x.pth"}}, {"name": "no_such_model"}, {"library": "pipeline"}],
+    [
+        {"name": "hf-hub:someone/something"},
+        {"kwargs": SMALL | {"checkpoint_path": "x.pth"}},
+        {"name": "no_such_model"},
+        {"library": "pipeline"},
+    ],
 )
 def test_a_stranger_s_description_makes_nothing_else(tmp_path, change):
     torch.manual_seed(0)

@@ -10,6 +10,7 @@ from spikeformers.transforms.sta.sources import NetworkSource
 
 transformers = pytest.importorskip("transformers")
 
+
 @pytest.fixture(scope="module", params=["CLIP", "Siglip"])
 def pair(request, tmp_path_factory, save_dual_encoder):
     folder = tmp_path_factory.mktemp(request.param)
@@ -20,7 +21,9 @@ def test_answers_are_those_of_the_network_with_images_and_texts(pair):
     folder, network = pair
     classes, images = ["cat", "dog", "flying fish"], torch.randn(3, 3, 16, 16)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    texts = tokenizer([f"a photo of a {name} ." for name in classes], padding="max_length", max_length=8, return_tensors="pt")
+    texts = tokenizer(
+        [f"a photo of a {name} ." for name in classes], padding="max_length", max_length=8, return_tensors="pt"
+    )
     with torch.no_grad():
         wanted = network(texts["input_ids"], images, texts["attention_mask"]).logits_per_image
         classifier = with_texts(load_source(f"transformers:{folder}"), classes, ["a photo of a {} ."])
@@ -34,7 +37,9 @@ def test_several_prompts_are_averaged(pair):
     def weights(*prompts):
         return with_texts(load_source(f"transformers:{folder}"), ["cat", "truck"], prompts).head.weight
 
-    first, second, both = (F.normalize(weights(*prompts), dim=1) for prompts in (["a {}"], ["sketch of {}"], ["a {}", "sketch of {}"]))
+    first, second, both = (
+        F.normalize(weights(*prompts), dim=1) for prompts in (["a {}"], ["sketch of {}"], ["a {}", "sketch of {}"])
+    )
     assert_close(both, F.normalize(first + second, dim=1))
     assert not torch.allclose(first, second, atol=1e-3)
 

@@ -64,7 +64,9 @@ class Annotations:
         if not self.classes or twice:
             what = f"several categories called {', '.join(twice)}" if twice else "no categories"
             raise ValueError(f"{file} has {what}; give each class a category with a name of its own")
-        self.objects = self._objects(self._entries(content, "annotations", "annotation", ("image_id", "category_id", "bbox")))
+        self.objects = self._objects(
+            self._entries(content, "annotations", "annotation", ("image_id", "category_id", "bbox"))
+        )
 
     def _entries(self, content, key, kind, needed):
         """The entries of the list `key` by their ids."""
@@ -111,7 +113,9 @@ class Annotations:
         if max(abs(left), abs(top), abs(left + width), abs(top + height)) > FARTHEST:
             raise ValueError(f"has the bbox {annotation['bbox']}, which lies more than {FARTHEST:,.0f} pixels away")
         area = annotation.get("area")  # many exporters leave it out or write null
-        (area,) = numbers_of([max(0, width) * max(0, height) if area is None else area], 1, "area", "the object's pixels")
+        (area,) = numbers_of(
+            [max(0, width) * max(0, height) if area is None else area], 1, "area", "the object's pixels"
+        )
         if not 0 <= area <= FARTHEST**2:
             raise ValueError(f"has the area {area:g}; give the object's pixels")
         crowd = annotation.get("iscrowd")
@@ -133,7 +137,8 @@ class Annotations:
         crowds = sum(item.box is not None and item.crowd for item in self.objects)
         thin = sum(item.box is not None and not item.crowd and not self._visible(item) for item in self.objects)
         parts = [
-            f"{crowds:,} are crowd regions (iscrowd 1), which are not trained on; where each is one object, as CVAT exports brush masks, set iscrowd to 0" * (crowds > 0),
+            f"{crowds:,} are crowd regions (iscrowd 1), which are not trained on; where each is one object, as CVAT exports brush masks, set iscrowd to 0"
+            * (crowds > 0),
             f"{without_area:,} have boxes without area" * (without_area > 0),
             f"{thin:,} have less than {LEAST_SIDE:g} pixel of their boxes in the image; boxes are in pixels, not in shares of the image"
             * (thin > 0),
@@ -172,5 +177,7 @@ def _content(file, data):
 
 def _known(entries, key, name, where):
     if type(key) is not int or key not in entries:
-        raise ValueError(f"has the {name} {str(key)[:100] if not isinstance(key, str) else repr(key[:100])}, which is none of the {where}")
+        raise ValueError(
+            f"has the {name} {str(key)[:100] if not isinstance(key, str) else repr(key[:100])}, which is none of the {where}"
+        )
     return entries[key]

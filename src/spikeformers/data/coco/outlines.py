@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-FARTHEST = 1e6  # pixels; a coordinate beyond is a mistake, and the library that draws outlines reckons with 32-bit integers
+FARTHEST = (
+    1e6  # pixels; a coordinate beyond is a mistake, and the library that draws outlines reckons with 32-bit integers
+)
 LONGEST_OUTLINE = 2e6  # pixels along an object's polygons; drawing takes some 20 bytes for each
 LARGEST_MASKS = 2**32  # bytes of an image's masks, one per pixel and object
 RUN_CHARACTERS = 10  # in COCO's string; 7 hold 32 bits
@@ -38,7 +40,9 @@ class Outlines:
         """
         if len(objects) * height * width > LARGEST_MASKS:
             size = f"{len(objects):,} objects on {width}x{height} pixels"
-            raise ValueError(f"the masks of its {size} take {len(objects) * height * width / 2**30:.0f} GiB; give --data.masks false")
+            raise ValueError(
+                f"the masks of its {size} take {len(objects) * height * width / 2**30:.0f} GiB; give --data.masks false"
+            )
         library = mask_library()
         encoded = []
         for index in objects:

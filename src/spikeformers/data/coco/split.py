@@ -62,7 +62,10 @@ class Coco:
         if not self.ids:
             why = f" to train on ({found.why_left_out()})" if least and found.objects else ""
             raise ValueError(
-                f"{self.file} has no images" + " with objects" * least + why + "; data.train and data.val name the splits"
+                f"{self.file} has no images"
+                + " with objects" * least
+                + why
+                + "; data.train and data.val name the splits"
             )
         self.sizes = [(images[key]["height"], images[key]["width"]) for key in self.ids]
         self.names = [str(images[key]["file_name"]) for key in self.ids]
@@ -112,7 +115,8 @@ class Coco:
         if self.training and self.absent:
             names = ", ".join(self.absent[:5]) + ", ..." * (len(self.absent) > 5)
             warnings.warn(
-                f"{self.file} has no object of {len(self.absent)} of its {len(self.classes)} categories: {names}", stacklevel=2
+                f"{self.file} has no object of {len(self.absent)} of its {len(self.classes)} categories: {names}",
+                stacklevel=2,
             )
 
     def _some_mask_has_pixels(self):

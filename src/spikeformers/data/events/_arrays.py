@@ -44,7 +44,9 @@ def recorded_file(path: Path) -> Iterator[BinaryIO]:
             # file systems may keep few blocks for what they compress
             hole = file.seek(0, getattr(os, "SEEK_HOLE", os.SEEK_END))
             if hole < about.st_size:
-                raise Refused(f"cannot read {path}: nearly all of its {about.st_size:,} bytes are a hole that nobody wrote")
+                raise Refused(
+                    f"cannot read {path}: nearly all of its {about.st_size:,} bytes are a hole that nobody wrote"
+                )
             file.seek(0)
         yield file
 

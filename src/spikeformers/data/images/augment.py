@@ -31,7 +31,9 @@ def augmentation(data: "ImageData") -> Compose:
     """
     policy = (data.auto_augment or "rand").split("-")[0]
     if policy not in ("rand", "augmix", "3a", "original", "originalr", "v0", "v0r"):
-        raise ValueError(f"data.auto_augment is {data.auto_augment!r}; give a policy of timm, such as rand-m9-mstd0.5-inc1")
+        raise ValueError(
+            f"data.auto_augment is {data.auto_augment!r}; give a policy of timm, such as rand-m9-mstd0.5-inc1"
+        )
     steps = create_transform(
         **_shared(data),
         is_training=True,

@@ -42,13 +42,17 @@ class ImageFolders:
             raise ValueError(f"no images in {root / split} (there is no class folder in it); {layout}")
         tell_left_out(root / split, others, SUFFIXES)
         if split == "." and {"train", "val"} <= set(self.classes):
-            raise ValueError(f"{root / split} holds the folders train and val, not classes; say which it is by data.split val")
+            raise ValueError(
+                f"{root / split} holds the folders train and val, not classes; say which it is by data.split val"
+            )
         other = root / ("val" if split == "train" else "train")
         if other.is_dir():
             classes = class_folders(other)
             if classes != self.classes:
                 differ = ", ".join(sorted(set(classes) ^ set(self.classes)))
-                raise ValueError(f"{root}/train and {root}/val must hold the same class folders; these differ: {differ}")
+                raise ValueError(
+                    f"{root}/train and {root}/val must hold the same class folders; these differ: {differ}"
+                )
 
     def __len__(self):
         return len(self.labels)

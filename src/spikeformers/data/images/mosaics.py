@@ -36,7 +36,10 @@ class Mosaics:
             raise ValueError(f"no sheet {split}_* in {root}; {layout}")
         sizes = set()
         for path in self.sheets:
-            with contextlib.suppress(*UNREADABLE), image_header(path) as sheet:  # a broken sheet is reported when one of its tiles is asked for
+            with (
+                contextlib.suppress(*UNREADABLE),
+                image_header(path) as sheet,
+            ):  # a broken sheet is reported when one of its tiles is asked for
                 sizes.add(sheet.size)
         if len(sizes) != 1:
             raise ValueError(f"the sheets {split}_* in {root} must be images of one size, not of {sorted(sizes)}")
@@ -48,7 +51,9 @@ class Mosaics:
         self.tile = tile or self._side()
         self.per_sheet = (self.width // self.tile) * (self.height // self.tile)
         if len(self.labels) > self.per_sheet * len(self.sheets):
-            raise ValueError(f"{root} has {len(self.labels)} {split} labels for {self.per_sheet * len(self.sheets)} tiles")
+            raise ValueError(
+                f"{root} has {len(self.labels)} {split} labels for {self.per_sheet * len(self.sheets)} tiles"
+            )
         for label in self.labels:
             if type(label) is not int or not 0 <= label < len(self.classes):
                 raise ValueError(
@@ -77,7 +82,9 @@ class Mosaics:
     def _decode(self, path):
         pixels = np.asarray(stored_image(path)[0])
         if pixels.shape[:2] != (self.height, self.width):
-            raise ValueError(f"it has {pixels.shape[1]}x{pixels.shape[0]} pixels, other sheets {self.width}x{self.height}")
+            raise ValueError(
+                f"it has {pixels.shape[1]}x{pixels.shape[0]} pixels, other sheets {self.width}x{self.height}"
+            )
         rows, columns = self.height // self.tile, self.width // self.tile
         pixels = pixels[: rows * self.tile, : columns * self.tile].reshape(rows, self.tile, columns, self.tile, 3)
         return pixels.swapaxes(1, 2).reshape(-1, self.tile, self.tile, 3)

@@ -112,12 +112,16 @@ class ImageData(Measured):
                 f"data.interpolation is {self.interpolation!r}; give nearest, bilinear, bicubic or lanczos"
             )
         if self.fold > self.folds:
-            raise ValueError(f"data.folds is {self.folds} and data.fold {self.fold}; give one of the folds, or 0 for all")
+            raise ValueError(
+                f"data.folds is {self.folds} and data.fold {self.fold}; give one of the folds, or 0 for all"
+            )
         for key, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
             if low > high:
                 raise ValueError(f"data.{key} is {[low, high]}; give the smallest first, then the largest")
         if self.crop_padding > self.img_size:
-            raise ValueError(f"data.crop_padding is {self.crop_padding}; give at most data.img_size, which is {self.img_size}")
+            raise ValueError(
+                f"data.crop_padding is {self.crop_padding}; give at most data.img_size, which is {self.img_size}"
+            )
         check_holdout(self)
 
     @property

@@ -22,7 +22,9 @@ class TorchvisionImages:
 
     def __init__(self, name: str, root: Path, training: bool):
         if name not in self.SETS:
-            raise ValueError(f"unknown data set {name!r}; give digits, folder, mosaics, webdataset, {', '.join(self.SETS)}")
+            raise ValueError(
+                f"unknown data set {name!r}; give digits, folder, mosaics, webdataset, {', '.join(self.SETS)}"
+            )
         cls = self.SETS[name]
         try:
             self.images = cls(root, train=training)

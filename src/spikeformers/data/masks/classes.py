@@ -38,7 +38,9 @@ def _given_names(data):
         lines = ade.read_text(encoding="utf-8").splitlines()[1:]
         return [line.split("\t")[-1].strip() for line in lines if line.strip()]
     if not Path(data.root).is_dir():
-        raise ValueError(f"there is no folder {data.root}; set data.root to the folder that holds the images and their masks")
+        raise ValueError(
+            f"there is no folder {data.root}; set data.root to the folder that holds the images and their masks"
+        )
     raise ValueError(
         f"nothing states the classes of the masks in {data.root}; give their names or number as data.classes, or the file "
         f"{plain} with a name per line"

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-LOOKED_AT = 200  # masks, evenly spread, in which all classes are looked for when a split is opened; in all before it is refused
+LOOKED_AT = (
+    200  # masks, evenly spread, in which all classes are looked for when a split is opened; in all before it is refused
+)
 
 
 class Masks:
@@ -88,7 +90,11 @@ class Masks:
         if not looked_at:
             return []
         absent = [name for name, number in zip(self.classes, pixels, strict=False) if not number]
-        masks = f"the {looked_at} masks" if looked_at == len(self.files) else f"{looked_at} of the {len(self.files):,} masks"
+        masks = (
+            f"the {looked_at} masks"
+            if looked_at == len(self.files)
+            else f"{looked_at} of the {len(self.files):,} masks"
+        )
         values = ", ".join(map(str, data.ignored)) + " and 0" * data.reduce_zero
         ignored = f"{pixels[IGNORED] / pixels.sum():.1%} of their pixels have an ignored value (data.ignore: {values})"
         text = (

@@ -189,7 +189,9 @@ def _restored(x: Tensor, v: Tensor | None, call: Sequence) -> Dynamics:
     _check_tensors(x, v)
     tau, *rest = call
     if any(forward_ad.unpack_dual(z).tangent is not None for z in (x, v, tau) if z is not None):
-        raise RuntimeError("torch.ops.spikeformers.lif has no forward-mode derivative; spikeformers.kernels.lif.lif has")
+        raise RuntimeError(
+            "torch.ops.spikeformers.lif has no forward-mode derivative; spikeformers.kernels.lif.lif has"
+        )
     if tau is not None and tau.device.type == "cpu" and tau.numel() == 1 and not float(tau) >= 1:
         raise ValueError(f"tau must be at least 1 time step, not {float(tau)}; 1 + exp(-w) of a parameter w always is")
     return Dynamics.restored((tau if tau is None else tau.detach(), *rest))
@@ -245,7 +247,9 @@ def _backward_with(choose):
         dynamics = _restored(x, v, flat)
         for grad, shape in ((grad_spikes, x.shape), (grad_v, x.shape[1:])):
             if grad is not None and (grad.shape != shape or grad.device != x.device or grad.is_complex()):
-                raise ValueError(f"a gradient is {tuple(grad.shape)} of {grad.dtype} on {grad.device}, not {tuple(shape)} on {x.device}")
+                raise ValueError(
+                    f"a gradient is {tuple(grad.shape)} of {grad.dtype} on {grad.device}, not {tuple(shape)} on {x.device}"
+                )
         x = _steps(x)
         grad_x, grad_v0 = _empty(x), _empty_v(x, v is not None)
         grad_tau = x.new_zeros((), dtype=grad_v0.dtype)
@@ -280,13 +284,17 @@ def _cuda(x, dynamics, backward=False):
 _FORWARD = f"(Tensor x, Tensor? v, {FLAT}, bool return_v) -> (Tensor, Tensor)"
 _BACKWARD = f"(Tensor grad_spikes, Tensor? grad_v, Tensor x, Tensor? v, {FLAT}) -> (Tensor, Tensor, Tensor)"
 _lif = torch.library.custom_op("spikeformers::lif", _forward_with(_any_device), mutates_args=(), schema=_FORWARD)
-_lif_backward = torch.library.custom_op("spikeformers::lif_backward", _backward_with(_any_device), mutates_args=(), schema=_BACKWARD)
+_lif_backward = torch.library.custom_op(
+    "spikeformers::lif_backward", _backward_with(_any_device), mutates_args=(), schema=_BACKWARD
+)
 for _op, _kernel in ((_lif, _forward_with), (_lif_backward, _backward_with)):
     _op.register_kernel("cpu", _kernel(_cpu))
     _op.register_kernel("cuda", _kernel(_cuda))
 
 
-@register_decomposition(torch.ops.spikeformers.lif.default, type="meta")  # or where sizes are symbols, the decomposition would be taken
+@register_decomposition(
+    torch.ops.spikeformers.lif.default, type="meta"
+)  # or where sizes are symbols, the decomposition would be taken
 @_lif.register_fake
 def _(x, v, *call):
     x = _steps(x)

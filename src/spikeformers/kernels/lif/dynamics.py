@@ -13,7 +13,9 @@ from .surrogates import SURROGATES, name_of
 
 RESETS = ("hard", "soft")
 
-FLAT = "Tensor? tau_parameter, float tau, int integration, float v_threshold, bool soft_reset, int surrogate, float alpha"
+FLAT = (
+    "Tensor? tau_parameter, float tau, int integration, float v_threshold, bool soft_reset, int surrogate, float alpha"
+)
 """A `Dynamics` among the arguments of an operation of torch's: what `flat` gives and `restored` takes."""
 
 

@@ -80,9 +80,7 @@ def _carry_out(function, call: _Call) -> None:
         raise kind(f"{_REASONS[why]}: {call.steps} time steps of {call.n} neurons on {call.threads} threads")
 
 
-def forward(
-    x: Tensor, v: Tensor | None, dynamics: Dynamics, spikes: Tensor, v_last: Tensor | None
-) -> None:
+def forward(x: Tensor, v: Tensor | None, dynamics: Dynamics, spikes: Tensor, v_last: Tensor | None) -> None:
     """Fills spikes [T, ...] and v_last [...], all tensors laid out like x's time steps.
 
     Args:
@@ -118,9 +116,7 @@ def backward(
         grad_v0: of the potential before the first step [...], filled unless None.
         grad_tau: [], filled unless None.
     """
-    call = _call(
-        x, v, dynamics, grad_s=grad_spikes, grad_v=grad_v, out=grad_x, v_out=grad_v0
-    )
+    call = _call(x, v, dynamics, grad_s=grad_spikes, grad_v=grad_v, out=grad_x, v_out=grad_v0)
     call.grad_s_stride = grad_spikes.stride(0)
     partial = None if grad_tau is None else torch.zeros(call.threads, dtype=torch.float64, device="cpu")
     call.grad_tau = None if partial is None else partial.data_ptr()

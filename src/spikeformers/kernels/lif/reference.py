@@ -122,9 +122,7 @@ class _Step(torch.autograd.Function):
         return tangent * surrogate_gradient(h - threshold, ctx.dynamics)
 
 
-def composed(
-    x: Tensor, v: Tensor | None, dynamics: Dynamics, differentiable: bool = True
-) -> tuple[Tensor, Tensor]:
+def composed(x: Tensor, v: Tensor | None, dynamics: Dynamics, differentiable: bool = True) -> tuple[Tensor, Tensor]:
     """`lif_forward` of x [T, ...] out of standard operators that nothing is written into: what torch transforms (forward-mode derivatives, vmap,
     derivatives of derivatives), and what exporters get.
 
@@ -135,13 +133,18 @@ def composed(
         ValueError: T is a symbol, that is dynamic in an export, and cannot be unrolled.
     """
     if isinstance(x.shape[0], torch.SymInt):
-        raise ValueError("time steps are unrolled here, so their number must be fixed: export with a static T; other axes may be dynamic")
+        raise ValueError(
+            "time steps are unrolled here, so their number must be fixed: export with a static T; other axes may be dynamic"
+        )
     dtype = compute_dtype(x.dtype)
     threshold = torch.full((), dynamics.v_threshold, dtype=dtype, device=x.device)
     tau = dynamics.tau
     tau = tau.to(x.device, dtype) if isinstance(tau, Tensor) else torch.full((), tau, dtype=dtype, device=x.device)
     v = torch.zeros_like(x[0], dtype=dtype) if v is None else v.to(dtype)
-    spikes, constants = [], replace(dynamics, tau=1.0)  # the step asks for no tau, which may be a tensor that torch.func wraps
+    spikes, constants = (
+        [],
+        replace(dynamics, tau=1.0),
+    )  # the step asks for no tau, which may be a tensor that torch.func wraps
     for current in x.unbind(0):
         h = dynamics.equation.charge(current.to(dtype), v, tau)
         fires = h >= threshold

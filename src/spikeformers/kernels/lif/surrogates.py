@@ -121,4 +121,3 @@ def name_of(surrogate: str | Callable[[Tensor], Tensor]) -> str:
             "as a function"
         )
     return surrogate
-

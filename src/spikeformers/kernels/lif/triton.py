@@ -24,7 +24,11 @@ from torch import Tensor
 from .dynamics import Dynamics
 from .reference import compute_dtype
 
-INTEGRATIONS = ("leaky", "leaky_full_input", "perfect")  # those that `_charge` and what stands below it know, by their numbers there
+INTEGRATIONS = (
+    "leaky",
+    "leaky_full_input",
+    "perfect",
+)  # those that `_charge` and what stands below it know, by their numbers there
 SURROGATES = ("sigmoid", "atan", "rectangle", "triangle", "erf", "softsign", "exponential")  # those that `_slope` knows
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _REAL = {torch.float32: tl.float32, torch.float64: tl.float64}
@@ -314,9 +318,7 @@ def _grid(x: Tensor) -> tuple[int]:
     return (triton.cdiv(x[0].numel(), _BLOCK[compute_dtype(x.dtype)]),)
 
 
-def forward(
-    x: Tensor, v: Tensor | None, dynamics: Dynamics, spikes: Tensor, v_last: Tensor | None
-) -> None:
+def forward(x: Tensor, v: Tensor | None, dynamics: Dynamics, spikes: Tensor, v_last: Tensor | None) -> None:
     """Fills spikes [T, ...] and v_last [...], all tensors laid out like x's time steps.
 
     Args:

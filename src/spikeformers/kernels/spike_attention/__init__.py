@@ -29,11 +29,13 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     """The fastest build that this processor runs and one sentence about it; None and the reason where there is none."""
     library, sentence = load_library(__file__)
     if library is not None:
-        library.spike_attention.argtypes, library.spike_attention.restype = [ctypes.POINTER(AttentionCall)], ctypes.c_int
+        library.spike_attention.argtypes, library.spike_attention.restype = (
+            [ctypes.POINTER(AttentionCall)],
+            ctypes.c_int,
+        )
         library.spike_attention_scratch.argtypes = [ctypes.POINTER(AttentionCall)]
         library.spike_attention_scratch.restype = ctypes.c_int64
     return library, sentence
-
 
 
 def _library() -> ctypes.CDLL:
@@ -55,8 +57,15 @@ def call(q: Packed, k: Packed, v: Packed, num_heads: int, out: Tensor) -> Attent
             without gaps.
     """
     _check(q, k, v, num_heads, out.dtype)
-    if out.device.type != "cpu" or tuple(out.shape) != q.shape or not out.movedim(2, 4).is_contiguous() or not all(z.words.is_contiguous() for z in (q, k, v)):
-        raise ValueError(f"words must be contiguous, and counts {q.shape}, channels last without gaps, not {tuple(out.shape)}")
+    if (
+        out.device.type != "cpu"
+        or tuple(out.shape) != q.shape
+        or not out.movedim(2, 4).is_contiguous()
+        or not all(z.words.is_contiguous() for z in (q, k, v))
+    ):
+        raise ValueError(
+            f"words must be contiguous, and counts {q.shape}, channels last without gaps, not {tuple(out.shape)}"
+        )
     _, t, b, h, w, words = q.words.shape
     given = AttentionCall(
         q=q.words.data_ptr(), k=k.words.data_ptr(), v=v.words.data_ptr(), out=out.data_ptr(), maps=t * b, tokens=h * w,
@@ -80,8 +89,16 @@ def _check(q: Packed, k: Packed, v: Packed, num_heads: int, dtype: torch.dtype) 
     if dtype not in DTYPES:
         raise ValueError(f"counts are in float32 or float64, not {dtype}")
     q.check()
-    if not isinstance(num_heads, int) or num_heads < 1 or q.channels < 1 or q.channels % num_heads or q.channels // num_heads > 2**24:
-        raise ValueError(f"num_heads={num_heads} does not divide the {q.channels} channels of the queries, or heads have more than 2^24")
+    if (
+        not isinstance(num_heads, int)
+        or num_heads < 1
+        or q.channels < 1
+        or q.channels % num_heads
+        or q.channels // num_heads > 2**24
+    ):
+        raise ValueError(
+            f"num_heads={num_heads} does not divide the {q.channels} channels of the queries, or heads have more than 2^24"
+        )
     if not q.check().shape == k.check().shape == v.check().shape or any(len(z.words) != 1 for z in (q, k, v)):
         raise ValueError(
             f"expected binary spikes of one shape, not {q.shape}, {k.shape}, {v.shape} in {[len(z.words) for z in (q, k, v)]} planes"

@@ -111,7 +111,9 @@ def spike_conv(
 
 
 def _pair(sides: int | tuple[int, int]) -> tuple[int, int]:
-    return (sides, sides) if isinstance(sides, int) else cast("tuple[int, int]", tuple(sides))  # `_check_windows` counts them
+    return (
+        (sides, sides) if isinstance(sides, int) else cast("tuple[int, int]", tuple(sides))
+    )  # `_check_windows` counts them
 
 
 def status() -> list[tuple[str, bool, str]]:

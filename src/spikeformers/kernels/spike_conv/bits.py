@@ -21,7 +21,9 @@ def pack_signed(x: Tensor, levels: int) -> tuple[Packed, int]:
         ValueError: x is no map on the CPU, or levels is out of range.
     """
     if x.ndim != 5 or x.device.type != "cpu" or not isinstance(levels, int) or not 1 <= levels < 2**15:
-        raise ValueError(f"expected whole numbers [T, B, C, H, W] and from 1 to {2**15 - 1} levels, not {tuple(x.shape)} on {x.device} and {levels}")
+        raise ValueError(
+            f"expected whole numbers [T, B, C, H, W] and from 1 to {2**15 - 1} levels, not {tuple(x.shape)} on {x.device} and {levels}"
+        )
     t, b, c, h, w = x.shape
     library, half = native.load()[0], -(-c // 64)
     if library is None or x.dtype not in native.DTYPES or not x.numel():
@@ -49,7 +51,9 @@ def unpacked_into(spikes: Packed, out: Tensor | torch.dtype) -> native.BitsCall:
     if not spikes.words.is_contiguous() or spikes.words.device.type != "cpu" or dtype not in native.DTYPES:
         raise ValueError(f"words of spikes must be contiguous, on the CPU, and numbers float32 or float64, not {dtype}")
     if to is not None and (to.device.type != "cpu" or tuple(to.shape) != spikes.shape or not is_map(to)):
-        raise ValueError(f"{spikes.shape} spikes do not go into {tuple(to.shape)}, or that is not channels last without gaps")
+        raise ValueError(
+            f"{spikes.shape} spikes do not go into {tuple(to.shape)}, or that is not channels last without gaps"
+        )
     given = native.BitsCall(
         spikes=spikes.words.data_ptr(), out=None if to is None else to.data_ptr(), planes=planes, maps=t * b, height=h, width=w,
         channels=spikes.channels, words=words, dtype=native.DTYPES[dtype], threads=torch.get_num_threads(),
@@ -73,8 +77,14 @@ def pooled_into(spikes: Packed, kernel: int, stride: int, padding: int, out: Pac
     out.check()
     check_windows((kernel, kernel), (stride, stride), (padding, padding))
     size = out_size(h, kernel, stride, padding), out_size(w, kernel, stride, padding)
-    if planes != 1 or out.words.shape != (1, t, b, *size, words) or any(not z.words.is_contiguous() or z.words.device.type != "cpu" for z in (spikes, out)):
-        raise ValueError(f"spikes {tuple(spikes.words.shape)} do not go into {tuple(out.words.shape)}, or either is not contiguous")
+    if (
+        planes != 1
+        or out.words.shape != (1, t, b, *size, words)
+        or any(not z.words.is_contiguous() or z.words.device.type != "cpu" for z in (spikes, out))
+    ):
+        raise ValueError(
+            f"spikes {tuple(spikes.words.shape)} do not go into {tuple(out.words.shape)}, or either is not contiguous"
+        )
     given = native.BitsCall(
         spikes=spikes.words.data_ptr(), out=out.words.data_ptr(), planes=1, maps=t * b, height=h, width=w, channels=spikes.channels,
         words=words, out_height=out.words.shape[3], out_width=out.words.shape[4], kernel=kernel, stride=stride, padding=padding,

@@ -97,7 +97,9 @@ def _check_call(
         raise ValueError(f"expected at most two addends, not {len(addends)}")
     if spikes is None:
         if like is None or weight is not None:
-            raise ValueError("without spikes there is no convolution: say with `like` which potentials are wanted, and give no weight")
+            raise ValueError(
+                "without spikes there is no convolution: say with `like` which potentials are wanted, and give no weight"
+            )
         shape, dtype = tuple(like[0]), like[1]
         if len(shape) != 5 or dtype not in native.DTYPES or not all(isinstance(n, int) and n >= 0 for n in shape):
             raise ValueError(f"expected potentials [T, B, C, H, W] in float32 or float64, not {shape} of {dtype}")
@@ -110,13 +112,18 @@ def _check_call(
     wanted = [(bias, (c,)), (out, shape), (v, state), (v_out, state), *((addend, shape) for addend in addends)]
     for tensor, size in wanted:
         if tensor is not None and (tuple(tensor.shape) != size or tensor.dtype != dtype or tensor.device.type != "cpu"):
-            raise ValueError(f"expected {size} of {dtype} on the CPU, not {tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}")
+            raise ValueError(
+                f"expected {size} of {dtype} on the CPU, not {tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}"
+            )
     if (bias is not None and not bias.is_contiguous()) or any(x is not None and not is_map(x) for x in (v, v_out)):
         raise ValueError("the bias must be contiguous, and potentials of neurons channels last without gaps")
     if (neuron is None) != (fired is None):
         raise ValueError("neurons need a place for their spikes, and that needs neurons")
     if fired is not None and (
-        fired.check().words.shape != (1, t, b, h, w, -(-c // 64)) or fired.channels != c or not fired.words.is_contiguous() or not fired.words.device.type == "cpu"
+        fired.check().words.shape != (1, t, b, h, w, -(-c // 64))
+        or fired.channels != c
+        or not fired.words.is_contiguous()
+        or not fired.words.device.type == "cpu"
     ):
         raise ValueError(f"the place for spikes of {shape} is {tuple(fired.words.shape)} for {fired.channels} channels")
     return shape, dtype

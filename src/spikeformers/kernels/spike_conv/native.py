@@ -77,7 +77,6 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     return library, sentence
 
 
-
 def loaded() -> ctypes.CDLL:
     """The library, where there is one: see `load`."""
     library = load()[0]
@@ -97,7 +96,9 @@ def neurons(neuron: Dynamics) -> CNeuron:
         ValueError: it does not have them.
     """
     if not knows(neuron):
-        raise ValueError(f"the native code has no neurons that integrate like {neuron.integration!r}; it has {', '.join(INTEGRATIONS)}")
+        raise ValueError(
+            f"the native code has no neurons that integrate like {neuron.integration!r}; it has {', '.join(INTEGRATIONS)}"
+        )
     return CNeuron(float(neuron.tau), neuron.v_threshold, INTEGRATIONS.index(neuron.integration), neuron.soft_reset)
 
 
@@ -113,7 +114,9 @@ def must_work(result: int) -> int:
         ValueError: the call made no sense, and nothing was done.
     """
     if result < 0:
-        raise ValueError("the native kernel does not take such a call: make it as this package does, and set its memory")
+        raise ValueError(
+            "the native kernel does not take such a call: make it as this package does, and set its memory"
+        )
     return result
 
 
@@ -128,5 +131,7 @@ def values(tensor: Tensor | None) -> CValues:
     t, b, c, h, w = tensor.stride()
     rows = h == w * tensor.shape[4] or 1 in tensor.shape[3:]
     if not ((c == 1 or tensor.shape[2] == 1) and rows):
-        raise ValueError(f"a map {tuple(tensor.shape)} with strides {tensor.stride()} is not channels last without gaps in its rows")
+        raise ValueError(
+            f"a map {tuple(tensor.shape)} with strides {tensor.stride()} is not channels last without gaps in its rows"
+        )
     return CValues(tensor.data_ptr(), t, b, w if tensor.shape[4] > 1 else h)

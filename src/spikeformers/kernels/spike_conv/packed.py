@@ -27,7 +27,12 @@ class Packed:
         Raises:
             ValueError: the words are not such as the channels take.
         """
-        if not isinstance(self.channels, int) or self.words.ndim != 6 or self.words.dtype != torch.int64 or self.words.shape[5] * 64 - self.channels not in range(64):
+        if (
+            not isinstance(self.channels, int)
+            or self.words.ndim != 6
+            or self.words.dtype != torch.int64
+            or self.words.shape[5] * 64 - self.channels not in range(64)
+        ):
             raise ValueError(
                 f"{self.channels} channels of spikes take int64 words [planes, T, B, H, W, channels / 64, rounded up], not "
                 f"{tuple(self.words.shape)} of {self.words.dtype}; use pack"

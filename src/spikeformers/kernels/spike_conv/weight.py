@@ -122,13 +122,17 @@ def check_weight(weight: Weight) -> None:
     outputs, inputs, kh, kw = weight.shape if len(weight.shape) == 4 else (0, 0, 0, 0)
     kinds = {native.WEIGHTS["depthwise"]} if inputs == 1 else set()
     kinds |= {native.WEIGHTS[weight.stored]} if weight.stored in PRECISIONS else set()
-    own = weight.stored == weight.dtype or (weight.dtype == torch.float32 and weight.stored in (torch.bfloat16, torch.int8))
+    own = weight.stored == weight.dtype or (
+        weight.dtype == torch.float32 and weight.stored in (torch.bfloat16, torch.int8)
+    )
     fine = all(isinstance(n, int) and n > 0 for n in (outputs, inputs, kh, kw)) and weight.kind in kinds and own
     fine = fine and weight.dtype in native.DTYPES and weight.tiles.dtype == torch.uint8
     fine = fine and (not weight.depthwise or weight.stored == weight.dtype) and inputs * kh * kw <= MOST_ROWS
     if fine:
         size = -(-outputs // LANES) * LANES * inputs * kh * kw * weight.stored.itemsize
-        fine = weight.tiles.ndim == 1 and weight.tiles.is_contiguous() and weight.tiles.numel() >= size + 64  # with the room behind them
+        fine = (
+            weight.tiles.ndim == 1 and weight.tiles.is_contiguous() and weight.tiles.numel() >= size + 64
+        )  # with the room behind them
         fine = fine and not weight.tiles.data_ptr() % 64
     scale = weight.scale
     fine = fine and (scale is not None) == (weight.stored == torch.int8)

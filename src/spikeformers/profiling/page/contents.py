@@ -24,7 +24,9 @@ def contents_of(report: dict, identifier: str, label: str, samples: Sequence[dic
         lines |= {
             f"Layers of {s['name']}": [(name, steps) for name, steps, _ in s["rates"]] for s in stages if s["rates"]
         }
-        views = [line_chart(title, of, "input firing rate", ("Mean of all layers", mean)) for title, of in lines.items()]
+        views = [
+            line_chart(title, of, "input firing rate", ("Mean of all layers", mean)) for title, of in lines.items()
+        ]
     accuracy = report["accuracy_per_step"] or []
     spent, ann = report["totals"]["energy_mj"], report["ann"]["energy_mj"]
     peak = max((max(neuron["rate_per_step"] or [0]) for neuron in report["neurons"]), default=0) or 1
@@ -68,7 +70,10 @@ def _stages(report: dict) -> list[dict]:
         stages.append(
             {
                 "name": name,
-                "layers": [_bar(label, layer, report["constants"]) for label, layer in zip(_labels(layers), layers, strict=True)],
+                "layers": [
+                    _bar(label, layer, report["constants"])
+                    for label, layer in zip(_labels(layers), layers, strict=True)
+                ],
                 "energy_mj": sum(layer["energy_mj"] for layer in layers),
                 "ac": sum(layer["ac"] for layer in layers),
                 "mac": sum(layer["mac"] for layer in layers),
@@ -86,7 +91,9 @@ def _stages(report: dict) -> list[dict]:
 def _labels(layers: Sequence[dict]) -> list[str]:
     """Names of layers, with their type where a module computes several times."""
     names = [layer["name"] for layer in layers]
-    return [f"{layer['name']} ({layer['type']})" if names.count(layer["name"]) > 1 else layer["name"] for layer in layers]
+    return [
+        f"{layer['name']} ({layer['type']})" if names.count(layer["name"]) > 1 else layer["name"] for layer in layers
+    ]
 
 
 def _mean_per_step(rates: Iterable[tuple[str, Sequence[float], float]]) -> list[float]:

@@ -69,7 +69,9 @@ def side_by_side(models: Sequence[dict], maps: Sequence[Sequence[dict]]) -> dict
     if len(shown) < 2 or len(seen) > 1:
         return None
     rows = zip(*(samples[:SIDE_BY_SIDE] for _, samples in shown), strict=True)
-    return rate_maps([{**sample, "model": label} for row in rows for (label, _), sample in zip(shown, row, strict=True)])
+    return rate_maps(
+        [{**sample, "model": label} for row in rows for (label, _), sample in zip(shown, row, strict=True)]
+    )
 
 
 def _as_image(pixels: np.ndarray) -> Image.Image:

@@ -102,7 +102,10 @@ class EventDriven(SelfCounting):
 
     def _changed(self) -> list[str]:
         """Hooks and the like that a plan does not see, with the names of their modules. They are told once."""
-        if not (any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in self._parts) or changes_everywhere()):
+        if not (
+            any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in self._parts)
+            or changes_everywhere()
+        ):
             return []  # usual and fast
         found = all_changes(self.merged)
         if found and tuple(found) != self._told:
@@ -230,7 +233,9 @@ class EventDriven(SelfCounting):
             )
             raise ValueError(f"streaming needs a plan of the network's operations, and {why}")
         if found := self._changed():
-            raise ValueError(f"streaming needs a plan of the network's operations, which does not see hooks: {'; '.join(found)}; remove them")
+            raise ValueError(
+                f"streaming needs a plan of the network's operations, which does not see hooks: {'; '.join(found)}; remove them"
+            )
         schedule = getattr(self.merged, "schedule", None)
         if schedule and len(set(schedule)) > 1:
             raise ValueError(

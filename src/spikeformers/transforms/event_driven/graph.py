@@ -110,7 +110,9 @@ class _PerStep(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # attributes that hooks compute from parameters become part of the graph, and are put back in the module afterwards
-        kept = [(vars(module), name) for module in self.model.modules() for name in computed(module) if name in vars(module)]
+        kept = [
+            (vars(module), name) for module in self.model.modules() for name in computed(module) if name in vars(module)
+        ]
         kept = [(attributes, name, attributes[name]) for attributes, name in kept]
         try:
             return self.model(x, **self.options)
@@ -125,7 +127,8 @@ def _without_listeners(model: nn.Module):
     kept = [(module, module._forward_pre_hooks, module._forward_hooks) for module in model.modules()]
     for module, before, after in kept:
         module._forward_pre_hooks, module._forward_hooks = (
-            type(hooks)((key, hook) for key, hook in hooks.items() if not getattr(hook, "listens", False)) for hooks in (before, after)
+            type(hooks)((key, hook) for key, hook in hooks.items() if not getattr(hook, "listens", False))
+            for hooks in (before, after)
         )
     try:
         yield
@@ -166,13 +169,19 @@ def export(model: nn.Module, x: Tensor, per_step: bool = False) -> torch.export.
     except ValueError as error:
         with torch.no_grad():
             model(x, **({"per_step": True} if per_step else {}))  # raises the model's own
-        raise Opaque(f"torch.export does not see through this {type(model).__name__}: {str(error).strip().splitlines()[0]}") from error
+        raise Opaque(
+            f"torch.export does not see through this {type(model).__name__}: {str(error).strip().splitlines()[0]}"
+        ) from error
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise Opaque(f"torch.export does not see through this {type(model).__name__}: {reason[0]}") from error
     for node in exported.graph.nodes:
-        if node.op == "get_attr" or isinstance(node.target, torch._ops.HigherOrderOperator):  # autocast, cond, another mode of gradients
-            raise Opaque(f"this {type(model).__name__} holds a part that torch.export leaves as it is ({node.target}), which event-driven plans cannot follow")
+        if node.op == "get_attr" or isinstance(
+            node.target, torch._ops.HigherOrderOperator
+        ):  # autocast, cond, another mode of gradients
+            raise Opaque(
+                f"this {type(model).__name__} holds a part that torch.export leaves as it is ({node.target}), which event-driven plans cannot follow"
+            )
         if getattr(getattr(node.target, "_schema", None), "is_mutable", False):
             raise Opaque(
                 f"this {type(model).__name__} changes tensors in place ({node.target}), which event-driven plans cannot follow"

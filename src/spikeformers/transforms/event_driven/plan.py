@@ -100,7 +100,9 @@ class MapStep:
         maps = [(index, as_map(env[slot])) for index, slot in self.made_anew]  # alive until the call returns
         for index, addend in maps:
             if tuple(addend.shape) != self.shape or addend.dtype != self.dtype:
-                raise ValueError(f"a step adds {self.shape} of {self.dtype} and got {tuple(addend.shape)} of {addend.dtype}")
+                raise ValueError(
+                    f"a step adds {self.shape} of {self.dtype} and got {tuple(addend.shape)} of {addend.dtype}"
+                )
             self.call.addend[index] = spike_conv.native.values(addend)
         spike_conv.native.must_work(self.carry_out(self.pointer))
 

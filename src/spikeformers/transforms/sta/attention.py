@@ -62,7 +62,9 @@ def tcsa(
     return divide(multiply("output", weights, v), not_zero(add_up(weights)))
 
 
-def tcsa_reference(q: Tensor, k: Tensor, v: Tensor, encode: Callable[[Tensor], Tensor], mask: Tensor | None = None) -> Tensor:
+def tcsa_reference(
+    q: Tensor, k: Tensor, v: Tensor, encode: Callable[[Tensor], Tensor], mask: Tensor | None = None
+) -> Tensor:
     """The same step by step, every quantity an increment, as the paper writes it: spikes [T, ..., d] -> outputs [T, ..., N, d],
     whose mean over the first t steps is what `tcsa` gives after t.
 

@@ -80,7 +80,11 @@ class Sites:
                 self.shapes[name] = [self.shapes.pop(place) for place in places][0]
         for place, shape in self.shapes.items():
             other = others.get(place, shape)
-            counted = [i for i, (a, b) in enumerate(zip(shape, other, strict=False)) if a != b] if len(shape) == len(other) else []
+            counted = (
+                [i for i, (a, b) in enumerate(zip(shape, other, strict=False)) if a != b]
+                if len(shape) == len(other)
+                else []
+            )
             if not counted:
                 continue
             self.shapes[place] = [1 if i in counted else size for i, size in enumerate(shape)]
@@ -92,11 +96,17 @@ class Sites:
 
     def _some(self, rows):
         count = max(SAMPLES_PER_CHANNEL, SAMPLES // rows.shape[1])
-        return rows if len(rows) <= count else rows[torch.randint(len(rows), (count,), generator=self.generator).to(rows.device)]
+        return (
+            rows
+            if len(rows) <= count
+            else rows[torch.randint(len(rows), (count,), generator=self.generator).to(rows.device)]
+        )
 
     def thresholds(self, time_steps: int, levels: int) -> dict[str, Tensor]:
         """The best thresholds [..., C, ...] of every place for so many time steps, see `fit_threshold`."""
         return {
-            place: fit_threshold(torch.cat([*parts, MARGIN * self.extremes[place]]), time_steps, levels).view(self.shapes[place])
+            place: fit_threshold(torch.cat([*parts, MARGIN * self.extremes[place]]), time_steps, levels).view(
+                self.shapes[place]
+            )
             for place, parts in self.samples.items()
         }

@@ -47,7 +47,9 @@ def convert(
         ValueError: an option is out of range, there is no calibration data, or an operation cannot be converted: the message names it.
     """
     if not isinstance(model, nn.Module):
-        raise ValueError(f"expected a network (torch.nn.Module), not {type(model).__name__}; put a function into a module's forward")
+        raise ValueError(
+            f"expected a network (torch.nn.Module), not {type(model).__name__}; put a function into a module's forward"
+        )
     wanted = check_options(time_steps, levels, potential, spiking)
     shared = {id(x): x for x in (*model.parameters(), *model.buffers())}
     converted = Converted(copied(model, shared), {}, max(wanted), levels, potential)
@@ -78,7 +80,9 @@ def _with_other_samples(converted: Converted, args: tuple, kwargs: dict) -> dict
 
     sites = Sites()
     try:
-        converted.step(converted.start(observer=sites), *tree_map(other, args), constant=True, **tree_map(other, kwargs))
+        converted.step(
+            converted.start(observer=sites), *tree_map(other, args), constant=True, **tree_map(other, kwargs)
+        )
     except Exception:  # whatever it raises: it is a network for this number of samples
         return {}
     return sites.shapes
@@ -93,7 +97,9 @@ def check_options(time_steps: int | Sequence[int], levels: int, potential: float
     Raises:
         ValueError: it does not.
     """
-    wanted = sorted({time_steps} if isinstance(time_steps, int) else set(time_steps) if isinstance(time_steps, Sequence) else ())
+    wanted = sorted(
+        {time_steps} if isinstance(time_steps, int) else set(time_steps) if isinstance(time_steps, Sequence) else ()
+    )
     if not wanted or not all(isinstance(T, int) for T in wanted) or wanted[0] < 1:
         raise ValueError(f"time_steps must be a whole number or several, at least 1, not {time_steps!r}")
     if not isinstance(levels, int) or levels < 1 or max(wanted) * levels > 2**15 - 1:

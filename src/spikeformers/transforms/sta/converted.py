@@ -113,7 +113,9 @@ class Converted(Stepped):
         number = iter(range(1 << 30))
         return tree_map(lambda x: state.mean(f"output {next(number)}", x) if _varies(x) else plain(x), output)
 
-    def steps(self, *args, time_steps: int | None = None, form: str = "means", state: Run | None = None, **kwargs) -> Iterator[Any]:
+    def steps(
+        self, *args, time_steps: int | None = None, form: str = "means", state: Run | None = None, **kwargs
+    ) -> Iterator[Any]:
         """The decoded answer after every step: any-time output of a constant input.
 
         Args:
@@ -189,7 +191,9 @@ def functions_of(spiking: str, ranges: dict[str, float]) -> dict:
         spiking: "full" or "hybrid".
         ranges: the largest magnitude that calibration saw before each kind of activation function.
     """
-    return approximations({name: reach for name, reach in ranges.items() if name in FITTED}) if spiking == "full" else {}
+    return (
+        approximations({name: reach for name, reach in ranges.items() if name in FITTED}) if spiking == "full" else {}
+    )
 
 
 def _varies(x):

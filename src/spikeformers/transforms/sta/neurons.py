@@ -4,7 +4,9 @@
 import torch
 from torch import Tensor
 
-FRACTIONS = torch.logspace(-1.2, 0, 80)  # of the largest activation: candidates for levels * threshold; no round numbers, or ties abound
+FRACTIONS = torch.logspace(
+    -1.2, 0, 80
+)  # of the largest activation: candidates for levels * threshold; no round numbers, or ties abound
 
 
 def fire(target: Tensor, emitted: Tensor, threshold: Tensor, levels: int, potential: float = 0.5) -> Tensor:

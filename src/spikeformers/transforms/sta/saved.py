@@ -74,7 +74,9 @@ def load_converted(path: str | Path) -> Converted:
         raise ValueError(f"{path} is no converted network, which is a .safetensors file with its .json beside it")
     config = read_json(path.with_suffix(".json"))
     if config.get("thresholds") != "shaped":
-        raise ValueError(f"{path} was written by an earlier version, whose thresholds do not say which axis they belong to; convert again")
+        raise ValueError(
+            f"{path} was written by an earlier version, whose thresholds do not say which axis they belong to; convert again"
+        )
     lost = [key for key in ("time_steps", "levels", "potential", "spiking", "ranges", "dtype") if key not in config]
     if lost:
         raise ValueError(f"{path.with_suffix('.json')} is damaged: it lacks {', '.join(lost)}")
@@ -85,7 +87,10 @@ def load_converted(path: str | Path) -> Converted:
     planned = _planned(source, path)
     own = {name: list(value.shape) for name, value in planned.state_dict().items()}
     if wrong := [name for name in sorted(shapes.keys() | own.keys()) if shapes.get(name) != own.get(name)]:
-        lines = [f"{name}: {shapes.get(name, 'missing')} in the file, {own.get(name, 'missing')} in the network" for name in wrong[:10]]
+        lines = [
+            f"{name}: {shapes.get(name, 'missing')} in the file, {own.get(name, 'missing')} in the network"
+            for name in wrong[:10]
+        ]
         raise ValueError(f"the weights of {path} do not fit the network that it describes: {'; '.join(lines)}")
     model = _made(source, path).to(dtype)
     state, thresholds = {}, {}
@@ -99,8 +104,12 @@ def load_converted(path: str | Path) -> Converted:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"the weights of {path} do not fit the network that it describes: {' '.join(str(error).split())}") from None
-    return Converted(model, thresholds, *(config[key] for key in ("time_steps", "levels", "potential", "spiking", "ranges")))
+        raise ValueError(
+            f"the weights of {path} do not fit the network that it describes: {' '.join(str(error).split())}"
+        ) from None
+    return Converted(
+        model, thresholds, *(config[key] for key in ("time_steps", "levels", "potential", "spiking", "ranges"))
+    )
 
 
 def _described(config: dict, path: Path) -> tuple[NetworkSource, torch.dtype]:

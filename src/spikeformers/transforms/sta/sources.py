@@ -15,7 +15,15 @@ from ...models._state_dict import unwrap
 from .zero_shot import PROMPTS, ZeroShot, zero_shot
 
 LIBRARIES = ("timm", "torchvision", "transformers")
-FROM_FILES = {"pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "weights", "weights_backbone"}
+FROM_FILES = {
+    "pretrained",
+    "checkpoint_path",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "cache_dir",
+    "weights",
+    "weights_backbone",
+}
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # by Pillow's numbers
 
 
@@ -42,7 +50,9 @@ class NetworkSource:
             ValueError: it is made of files or downloads, or the library cannot make it.
         """
         if FROM_FILES & self.kwargs.keys() or ":" in self.name:
-            raise ValueError(f"{self.library}:{self.name} with {self.kwargs} is made of files or downloads, of which no source may tell")
+            raise ValueError(
+                f"{self.library}:{self.name} with {self.kwargs} is made of files or downloads, of which no source may tell"
+            )
         if self.library == "timm":
             import timm
 
@@ -140,7 +150,11 @@ def _hugging_face(rest, kwargs, weights):
         raise _unavailable(f"transformers:{place}", error) from None
     except Exception as error:  # as above
         raise ValueError(f"transformers:{place}: {_advice(error, 'transformers', False)}") from None
-    settings = {key: value for key, value in config.to_diff_dict().items() if key not in ("architectures", "transformers_version")}
+    settings = {
+        key: value
+        for key, value in config.to_diff_dict().items()
+        if key not in ("architectures", "transformers_version")
+    }
     settings["attn_implementation"] = config._attn_implementation
     model.source = NetworkSource("transformers", class_name, settings)
     model.place, model.pretrained_cfg = place, _images(hub, place, config)
@@ -163,7 +177,9 @@ def with_texts(model: nn.Module, classes: Sequence[str], prompts: Sequence[str] 
         if len(tokenizer) < model.config.text_config.vocab_size // 2:
             raise FileNotFoundError("an empty one was made up")
     except Exception as error:  # as above
-        raise _unavailable(f"transformers:{model.place}", error, "tokenizer", "give a folder that holds it, too") from None
+        raise _unavailable(
+            f"transformers:{model.place}", error, "tokenizer", "give a folder that holds it, too"
+        ) from None
     made = zero_shot(model, tokenizer, classes, prompts)
     made.source = replace(model.source, zero_shot=(made.num_classes, made.head.in_features))
     made.pretrained_cfg = model.pretrained_cfg

@@ -34,7 +34,12 @@ class Attention(nn.Module):
             case "[h, B, N, d]":
                 y = F.scaled_dot_product_attention(*(z.transpose(0, 1) for z in heads)).permute(1, 2, 0, 3).flatten(2)
             case "[B h, N, d]":
-                y = F.scaled_dot_product_attention(*(z.flatten(0, 1) for z in heads)).unflatten(0, (b, HEADS)).transpose(1, 2).flatten(2)
+                y = (
+                    F.scaled_dot_product_attention(*(z.flatten(0, 1) for z in heads))
+                    .unflatten(0, (b, HEADS))
+                    .transpose(1, 2)
+                    .flatten(2)
+                )
             case "[B, windows, h, n, d]":
                 y = F.scaled_dot_product_attention(*(z.unflatten(2, (2, -1)).transpose(1, 2) for z in heads))
                 y = y.permute(0, 1, 3, 2, 4).reshape(b, n, -1)
@@ -47,7 +52,12 @@ class Attention(nn.Module):
                 y = ((q @ k.transpose(-2, -1)).softmax(-1) @ v).permute(1, 2, 0, 3).flatten(2)
             case "bmm [B h, N, d]":
                 q, k, v = (z.flatten(0, 1) for z in heads)
-                y = torch.bmm(torch.bmm(q, k.transpose(1, 2)).softmax(-1), v).unflatten(0, (b, HEADS)).transpose(1, 2).flatten(2)
+                y = (
+                    torch.bmm(torch.bmm(q, k.transpose(1, 2)).softmax(-1), v)
+                    .unflatten(0, (b, HEADS))
+                    .transpose(1, 2)
+                    .flatten(2)
+                )
             case "module, batch first":
                 y = self.whole(x, x, x, need_weights=False)[0]
             case "module, batch second":
@@ -58,7 +68,11 @@ class Attention(nn.Module):
                 y = F.pad(y, (0, WIDTH - n))
             case "samples as channels":
                 y = torch.relu(qkv[0].transpose(1, 2).reshape(1, b * WIDTH, n))
-                y = F.conv1d(y, self.q.weight[:, :1, None].repeat(b, 1, 1), groups=b * WIDTH).view(b, WIDTH, n).transpose(1, 2)
+                y = (
+                    F.conv1d(y, self.q.weight[:, :1, None].repeat(b, 1, 1), groups=b * WIDTH)
+                    .view(b, WIDTH, n)
+                    .transpose(1, 2)
+                )
         return self.o(y).mean(1)
 
 
@@ -84,7 +98,10 @@ FORMS = [
 def inputs(samples):
     """[B, N, C] of very different sizes, so that thresholds of one sample would not do for another."""
     torch.manual_seed(1)
-    return torch.randn(samples, TOKENS, WIDTH, dtype=torch.float64) * torch.logspace(-1, 1, samples).double()[:, None, None]
+    return (
+        torch.randn(samples, TOKENS, WIDTH, dtype=torch.float64)
+        * torch.logspace(-1, 1, samples).double()[:, None, None]
+    )
 
 
 @torch.no_grad()

@@ -34,7 +34,11 @@ def attention(run: Run, func, args: tuple, kwargs: dict) -> Rate:
         if grouped:
             sides[1:] = (x.repeat_interleave(sides[0].shape[-3] // x.shape[-3], -3) for x in sides[1:])
 
-        heads = tuple(axis for axis in (sides[0].kind.axes if isinstance(sides[0], Rate) else None) or () if axis < sides[0].ndim - 2)
+        heads = tuple(
+            axis
+            for axis in (sides[0].kind.axes if isinstance(sides[0], Rate) else None) or ()
+            if axis < sides[0].ndim - 2
+        )
 
         def encode(weights: Tensor) -> Rate:
             return run.fired(f"{place}/weights", weights, heads or None, spread=True)
@@ -64,7 +68,33 @@ def multi_head_attention(
         func: the function that was called.
         args, kwargs: what it was called with, rates among it.
     """
-    names = ["query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight", "in_proj_bias", "bias_k", "bias_v", "add_zero_attn", "dropout_p", "out_proj_weight", "out_proj_bias", "training", "key_padding_mask", "need_weights", "attn_mask", "use_separate_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "static_k", "static_v", "average_attn_weights", "is_causal"]
+    names = [
+        "query",
+        "key",
+        "value",
+        "embed_dim_to_check",
+        "num_heads",
+        "in_proj_weight",
+        "in_proj_bias",
+        "bias_k",
+        "bias_v",
+        "add_zero_attn",
+        "dropout_p",
+        "out_proj_weight",
+        "out_proj_bias",
+        "training",
+        "key_padding_mask",
+        "need_weights",
+        "attn_mask",
+        "use_separate_proj_weight",
+        "q_proj_weight",
+        "k_proj_weight",
+        "v_proj_weight",
+        "static_k",
+        "static_v",
+        "average_attn_weights",
+        "is_causal",
+    ]
     given = dict(zip(names, args, strict=False)) | kwargs
     if given.get("bias_k") is not None or given.get("static_k") is not None or given.get("add_zero_attn"):
         raise run.refusal("multi_head_attention_forward", "bias_k, static_k and add_zero_attn are not supported")

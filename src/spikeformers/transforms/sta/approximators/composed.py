@@ -98,7 +98,9 @@ def norm(x: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: t
     return sqrt((x * x).sum(dim, keepdim))
 
 
-def vector_norm(x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+def vector_norm(
+    x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> Tensor:
     """`norm` with the arguments of torch.linalg.vector_norm.
 
     Args:

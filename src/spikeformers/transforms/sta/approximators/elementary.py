@@ -58,7 +58,9 @@ def activation(name: str, reach: int) -> Fit:
     """The fit of one of `ACTIVATIONS` on [-reach, reach]."""
     kind = ACTIVATIONS[name]
     with _disable_current_modes():
-        return _kept(fit(kind.function, -reach, reach, HIDDEN, tails=(kind.below, kind.above + kind.slope * reach, kind.slope)))
+        return _kept(
+            fit(kind.function, -reach, reach, HIDDEN, tails=(kind.below, kind.above + kind.slope * reach, kind.slope))
+        )
 
 
 def _kept(fit):
