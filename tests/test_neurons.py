@@ -223,3 +223,13 @@ def test_a_maker_leaves_what_is_none_to_the_kind():
     lif, mlf = (maker(kind, tau=None, decay_input=None)() for kind in ("lif", "mlf"))
     assert (lif.tau, lif.decay_input) == (2.0, True)
     assert {(level.tau, level.decay_input) for level in mlf.levels} == {(4 / 3, False)}
+
+
+@pytest.mark.parametrize("tau", [3.0, None])
+def test_a_subclass_says_its_time_constant(tau):
+    class Own(LIF):
+        def time_constant(self):
+            return tau
+
+    x = 2 * torch.rand(4, 20)
+    assert torch.equal(Own(tau=2.0)(x), lif(x, tau=tau)[0])

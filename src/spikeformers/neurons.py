@@ -74,9 +74,17 @@ class Neuron(nn.Module):
 
     @property
     def dynamics(self) -> Dynamics:
-        """What the kernels carry out: the constants, with what is learnt in its place."""
+        """What the kernels carry out: the constants, with the time constant that a subclass or a parameter gives."""
         tau = self.time_constant()
-        return replace(self.constants, tau=tau) if isinstance(tau, Tensor) else self.constants
+        if tau is None:
+            return (
+                replace(self.constants, integration="perfect", tau=1.0)
+                if self.constants.equation.leaks
+                else self.constants
+            )
+        return (
+            replace(self.constants, tau=tau) if isinstance(tau, Tensor) or tau != self.constants.tau else self.constants
+        )
 
     def time_constant(self) -> float | Tensor | None:
         """tau in time steps, a number or, where it is learnt, a tensor []; None for neurons without leak."""
