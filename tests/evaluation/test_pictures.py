@@ -15,8 +15,9 @@ from spikeformers import create_model
 from spikeformers.cli import main
 from spikeformers.data import CocoData, ImageData, MaskData
 from spikeformers.evaluation import Shown, Trained, predict_any, save_trained
+from spikeformers.evaluation.colours import colours
 from spikeformers.evaluation.detection import run_lengths
-from spikeformers.evaluation.pictures import PictureFolder, colours, picture
+from spikeformers.evaluation.pictures import PictureFolder, picture
 from spikeformers.evaluation.task import files_among
 
 NAMES = ["zebra", "bus", "traffic light"]

@@ -4,7 +4,6 @@
 import io
 import itertools
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,8 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from .._files import write_atomically
+from .colours import oklab
+from .palettes import palette
 
 ALPHA = 0.5  # how much of a mask's colour covers the image
 
@@ -55,50 +56,12 @@ def name_of(classes: Sequence[str] | None, index: int) -> str:
     return classes[index] if classes else f"class {index}"
 
 
-@cache
-def colours(count: int) -> tuple[tuple[int, int, int], ...]:
-    """RGB colours from 0 to 255 that differ as much as possible: each is, of a grid of colours that are neither dark nor pale, the
-    one farthest from all before it in the OKLab space. The first ones do not depend on `count`."""
-    levels = np.linspace(0, 255, 12).round().astype(int)
-    grid = np.array(list(itertools.product(levels, repeat=3)))
-    space = _oklab(grid)
-    lightness, chroma = space[:, 0], np.hypot(space[:, 1], space[:, 2])
-    chosen = (lightness > 0.45) & (lightness < 0.87) & (chroma > 0.1)
-    grid, space = grid[chosen], space[chosen]
-    picks = [int(np.abs(grid - (230, 25, 45)).sum(1).argmin())]
-    distance = np.full(len(grid), np.inf)
-    while len(picks) < count:
-        distance = np.minimum(distance, ((space - space[picks[-1]]) ** 2).sum(1))
-        picks.append(int(distance.argmax()))
-    return tuple(tuple(grid[place].tolist()) for place in picks)
-
-
-def _oklab(rgb):
-    """[..., 3] in 0 to 255 -> lightness and two axes of colour, in which distance is what the eye sees (Ottosson, 2020)."""
-    linear = rgb / 255
-    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
-    to_cones = [
-        [0.4122214708, 0.5363325363, 0.0514459929],
-        [0.2119034982, 0.6806995451, 0.1073969566],
-        [0.0883024619, 0.2817188376, 0.6299787005],
-    ]
-    to_lab = [
-        [0.2104542553, 0.7936177850, -0.0040720468],
-        [1.9779984951, -2.4285922050, 0.4505937099],
-        [0.0259040371, 0.7827717662, -0.8086757660],
-    ]
-    return np.cbrt(linear @ np.array(to_cones).T) @ np.array(to_lab).T
-
-
-def _colours_of(labels):
-    return [colours(256)[label % 256] for label in labels]
-
-
 def _with_objects(pixels, result, shown, classes):
     height, width = pixels.shape[1:]
     labels, scores, boxes = (result[key][shown].cpu() for key in ("labels", "scores", "boxes"))
     places = [label - 1 for label in labels.tolist()]
-    fills = _colours_of(places)
+    paints = palette(classes)
+    fills = [paints[place % len(paints)] for place in places]
     line = max(1, round(min(height, width) / 240))
     boxes = _inside(boxes, height, width)
     if "masks" in result:
@@ -165,18 +128,17 @@ def _fitting(text, height, width):
 
 
 def _readable_on(fill):
-    return "black" if _oklab(np.array(fill))[0] > 0.65 else "white"
+    return "black" if oklab(np.array(fill))[0] > 0.65 else "white"
 
 
 def _with_class_map(pixels, found, classes):
     present, counts = found.unique(return_counts=True)
-    table = torch.tensor(_colours_of(range(int(present.max()) + 1)), dtype=torch.float32)
+    paints = palette(classes)
+    table = torch.tensor(paints, dtype=torch.float32)
     paint = table[found.long()].permute(2, 0, 1)
     blended = to_pil_image((pixels * (1 - ALPHA) + paint * ALPHA).round().to(torch.uint8))
     shares = sorted(zip((counts / found.numel()).tolist(), present.tolist(), strict=True), reverse=True)
-    return _with_legend(
-        blended, [(f"{name_of(classes, index)} {share:.1%}", _colours_of([index])[0]) for share, index in shares]
-    )
+    return _with_legend(blended, [(f"{name_of(classes, index)} {share:.1%}", paints[index]) for share, index in shares])
 
 
 def _with_legend(image, entries):

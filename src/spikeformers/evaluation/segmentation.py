@@ -18,7 +18,8 @@ from ..data.masks import IGNORED
 from ..data.reading import image_suffixes, read_image
 from ..measure import Tally, emissions
 from .checkpoint import Trained
-from .pictures import PictureFolder, colours, name_of, picture, write_picture
+from .palettes import palette
+from .pictures import PictureFolder, name_of, picture, write_picture
 from .results import (
     FiringRates,
     NotFinite,
@@ -225,7 +226,7 @@ def write_segmentation(
     drawn, numbers = folder.files(path, ".png", "_classes.png")
     write_picture(drawn, picture(image, found, classes))
     indexed = Image.fromarray(found.to(torch.uint8).numpy(), "P")
-    indexed.putpalette([value for colour in colours(256) for value in colour])
+    indexed.putpalette([value for colour in palette(classes) for value in colour])
     write_picture(numbers, indexed)
     shares = found.flatten().bincount().float() / found.numel()
     best = shares.topk(min(3, int((shares > 0).sum())))
