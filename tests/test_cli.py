@@ -15,6 +15,7 @@ from torch import nn
 from torchvision.utils import save_image
 
 from spikeformers import create_model, list_models
+from spikeformers._install import command_for
 from spikeformers.cli import main
 from spikeformers.data import ImageData
 from spikeformers.models import shipped as shipped_module
@@ -305,7 +306,7 @@ def test_doctor(capsys):
 def test_doctor_says_how_to_get_what_is_missing(capsys, monkeypatch):
     monkeypatch.setattr("spikeformers.cli.doctor._installed", lambda name: name != "lightning")
     assert main(["doctor"]) == 0
-    assert "pip install 'spikeformers[train]'" in capsys.readouterr().out
+    assert command_for("train") in capsys.readouterr().out
 
 
 def test_import_converts(tmp_path, capsys):
@@ -325,9 +326,7 @@ def test_import_converts(tmp_path, capsys):
 def test_train_without_its_extra(says, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "lightning" else find(name))
-    assert says("train", "--config", RECIPE).endswith(
-        "needs lightning, not installed: pip install 'spikeformers[train]'\n"
-    )
+    assert says("train", "--config", RECIPE).endswith(f"needs lightning, not installed: {command_for('train')}\n")
 
 
 @pytest.mark.parametrize(

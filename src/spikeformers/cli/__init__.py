@@ -7,6 +7,7 @@ import signal
 import sys
 import warnings
 
+from .._install import command_for
 from ._parser import Call
 from ._verb import Verb
 from .completion import COMPLETION, HELP, unknown_verb
@@ -74,7 +75,7 @@ def _run(verb: Verb, argv):
     call = Call(verb, argv)
     extra, *modules = verb.needs or ("",)
     if missing := [name for name in modules if not importlib.util.find_spec(name)]:
-        raise ValueError(f"this needs {', '.join(missing)}, not installed: pip install 'spikeformers[{extra}]'")
+        raise ValueError(f"this needs {', '.join(missing)}, not installed: {command_for(extra)}")
     verb.run(call)
 
 

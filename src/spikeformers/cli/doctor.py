@@ -2,6 +2,7 @@
 
 import importlib.metadata
 
+from .._install import command_for
 from ._parser import Call
 from ._verb import Verb
 
@@ -32,7 +33,7 @@ def doctor(call: Call):
     for extra in importlib.metadata.metadata("spikeformers").get_all("Provides-Extra") or []:
         needs = [r.name for r in requirements if r.marker and r.marker.evaluate({"extra": extra})]
         missing = [name for name in needs if not _installed(name)]
-        print(f"  {extra:10} " + (f"absent  pip install 'spikeformers[{extra}]'" if missing else "present"))
+        print(f"  {extra:10} " + (f"absent  {command_for(extra)}" if missing else "present"))
 
 
 def _installed(distribution):

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
 from .._files import without_nan, write_json
+from .._install import command_for
 from ..data import TestSet, test_loader
 from ..data.reading import image_suffixes, read_image
 from ..measure import Tally, emissions
@@ -60,7 +61,7 @@ class DetectionScore:
             import faster_coco_eval  # noqa: F401 - torchmetrics would complain only later, and in its own words
             from torchmetrics.detection import MeanAveragePrecision
         except ImportError as error:
-            raise ValueError(f"average precision needs {error.name}: pip install 'spikeformers[dense]'") from None
+            raise ValueError(f"average precision needs {error.name}: {command_for('dense')}") from None
         self.masks = masks
         self.metric = MeanAveragePrecision(
             iou_type=("bbox", "segm") if masks else ("bbox",),
@@ -337,7 +338,7 @@ def run_lengths(mask: Tensor) -> dict:
     try:
         from faster_coco_eval.core.mask import encode
     except ImportError as error:
-        raise ValueError(f"run lengths of masks need {error.name}: pip install 'spikeformers[dense]'") from None
+        raise ValueError(f"run lengths of masks need {error.name}: {command_for('dense')}") from None
     found = encode(np.asfortranarray(mask.numpy().astype(np.uint8)))
     counts = found["counts"]
     return {"size": list(mask.shape), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}

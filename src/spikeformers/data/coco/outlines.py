@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..._install import command_for
+
 FARTHEST = (
     1e6  # pixels; a coordinate beyond is a mistake, and the library that draws outlines reckons with 32-bit integers
 )
@@ -170,7 +172,5 @@ def mask_library():
     try:
         from faster_coco_eval.core import mask
     except ImportError:
-        raise ValueError(
-            "masks need faster-coco-eval: pip install 'spikeformers[dense]'; or --data.masks false"
-        ) from None
+        raise ValueError(f"masks need faster-coco-eval: {command_for('dense')}; or --data.masks false") from None
     return mask

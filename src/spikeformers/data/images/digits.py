@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from ..._install import command_for
+
 
 class Digits:
     """scikit-learn's 1,797 handwritten digits, grey, 8x8 pixels: 1,437 to train, 360 to test, whatever the seed.
@@ -16,7 +18,7 @@ class Digits:
             from sklearn.datasets import load_digits
             from sklearn.model_selection import train_test_split
         except ImportError:
-            raise ValueError("the digits come with scikit-learn: pip install 'spikeformers[train]'") from None
+            raise ValueError(f"the digits come with scikit-learn: {command_for('train')}") from None
         digits = load_digits()
         split = train_test_split(np.arange(len(digits.target)), test_size=360, stratify=digits.target, random_state=0)
         chosen = split[0 if training else 1]

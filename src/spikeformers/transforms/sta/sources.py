@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..._install import command_for
 from ...models._reading import read_state_dict
 from ...models._state_dict import unwrap
 from .zero_shot import PROMPTS, ZeroShot, zero_shot
@@ -213,7 +214,7 @@ def _transformers():
         hub.utils.logging.disable_progress_bar()
         return hub
     except ModuleNotFoundError:
-        raise ValueError("models of Hugging Face need transformers: pip install 'spikeformers[convert]'") from None
+        raise ValueError(f"models of Hugging Face need transformers: {command_for('convert')}") from None
 
 
 def _with(model, path):

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import numpy as np
 
+from ...._install import command_for
 from .._arrays import Refused
 from .._events import Events
 
@@ -162,4 +163,4 @@ def library(name: str, reads: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError:
         package = name.split(".")[0]
-        raise Refused(f"{reads} needs the package {package}: pip install 'spikeformers[events]'") from None
+        raise Refused(f"{reads} needs the package {package}: {command_for('events')}") from None
