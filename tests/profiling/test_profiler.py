@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import spikeformers
-from spikeformers import estimate, profile
+from spikeformers import estimate, merge, profile
 from spikeformers.profiling import compare
 
 
