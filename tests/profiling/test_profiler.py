@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import spikeformers
-from spikeformers import estimate, profile
+from spikeformers import estimate, merge, profile
 from spikeformers.profiling import compare
 
 
@@ -53,9 +53,15 @@ def test_profile_of_labelled_batches(meta, images):
         first_step = model(images, per_step=True)[0, :3].argmax(1)
     assert found.accuracy_per_step == pytest.approx([(first_step == labels[:3]).float().mean().item(), 2 / 3])
     assert found.input_shape == (3, 16, 12)
-    assert [sample["prediction"] for sample in found.maps] == ["abcde"[answer] for answer in answers[:2].tolist()]
+    of_two_classes = [0, next(i for i in (1, 2) if labels[i] != labels[0])]
+    assert [sample["prediction"] for sample in found.maps] == ["abcde"[answers[i]] for i in of_two_classes]
     assert [stage["name"] for stage in found.maps[0]["stages"]] == [f"stages.{i}" for i in range(5)]
     assert found.maps[0]["stages"][-1]["map"].shape == (4, 3) and found.maps[0]["input"].shape == (16, 12, 3)
+    assert found.merged.samples == 3 and found.merged.energy == pytest.approx(
+        profile(merge(model, "neuromorphic"), [images[:3]], merged=False, maps=0).energy
+    )
+    assert found.merged.before == pytest.approx(profile(model, [images[:3]], merged=False, maps=0).energy)
+    assert f"{found.merged.energy:.4g} mJ per sample on the first 3 samples" in str(found)
     assert not found.audit.additions_only and found.audit_merged.additions_only
 
 

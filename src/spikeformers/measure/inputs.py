@@ -94,15 +94,19 @@ class Batch:
 
     def first(self, count: int) -> "Batch":
         """Its first samples."""
+        return self.between(0, count)
+
+    def between(self, start: int, end: int) -> "Batch":
+        """Its samples from `start` on, those from `end` on left out."""
         axis, samples = _axis(self.x), self.samples
 
         def some(x):
             has = isinstance(x, Tensor) and x.ndim > axis and x.shape[axis] == samples
-            return x.narrow(axis, 0, min(count, samples)) if has else x
+            return x.narrow(axis, start, min(end, samples) - start) if has else x
 
         args, kwargs = tree_map(some, (self.args, dict(self.kwargs)))
         labels = _vector(self.targets)
-        return Batch(args, kwargs, self.targets[:count] if labels is not None else None)
+        return Batch(args, kwargs, self.targets[start:end] if labels is not None else None)
 
 
 def batches_of(data: Inputs, model: nn.Module | None = None, *, calibration: bool = False) -> Iterator[Batch]:

@@ -1,48 +1,82 @@
 """Pictures of where the stages of a network fire."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..measure import Recorder
+from ..measure import Batch, record
 from .stages import stage_of
 
 
-def maps_of(model, recorder: Recorder, x: Tensor, labels, answer, classes) -> list[dict]:
-    """For the samples whose rates were kept per pixel: the input as a picture, and per stage the mean rate of its neurons.
+class Chosen:
+    """The samples whose pictures are shown: of as many classes as there are, then the first ones.
 
     Args:
-        model: the network.
-        recorder: that has followed x.
-        x: the first inputs, [B, C, H, W] or [T, B, C, H, W].
-        labels: [B], or None.
-        answer: the classes that it answered [B], or None.
-        classes: their names, or None.
+        number: how many.
     """
+
+    def __init__(self, number: int):
+        self.number = number
+        self._of_classes: dict[int, tuple[Batch, int | None]] = {}
+        self._others: list[tuple[Batch, int | None]] = []
+
+    def look_at(self, batch: Batch, answer: Tensor | None) -> None:
+        """Keeps what is to be shown of a batch; `answer` holds the classes that the network answered [B]."""
+        labels = batch.labels
+        for place in range(batch.samples):
+            label = -1 if labels is None else int(labels[place])
+            is_new = label >= 0 and label not in self._of_classes
+            if len(self._of_classes) == self.number or (not is_new and len(self._others) == self.number):
+                continue
+            sample = batch.between(place, place + 1), None if answer is None else int(answer[place])
+            if is_new:
+                self._of_classes[label] = sample
+            else:
+                self._others.append(sample)
+
+    @property
+    def samples(self) -> list[tuple[Batch, int | None]]:
+        """Batches of one sample, each with the network's answer."""
+        return [*self._of_classes.values(), *self._others][: self.number]
+
+
+def maps_of(model: nn.Module, chosen: Chosen, classes: Sequence[str] | None) -> list[dict]:
+    """Of each chosen sample the input as a picture, and per stage the mean rate of its neurons.
+
+    Args:
+        model: the network, which sees the samples one by one.
+        chosen: the samples and their answers.
+        classes: names of the classes, or None.
+    """
+    return [found for sample, answer in chosen.samples for found in _map_of(model, sample, answer, classes)]
+
+
+def _map_of(model, sample, answer, classes):
+    x, labels = sample.x, sample.labels
+    if x.ndim not in (4, 5):
+        return []
+    recorder = record(model, [sample], maps_of=1)
     stages: dict[str, list[Tensor]] = {}
     for name, rates in recorder.maps.items():
         if rates.shape[1:].numel() > 1:
             stages.setdefault(stage_of(model, name), []).append(rates)
-    if not stages or x.ndim not in (4, 5):
+    if not stages:
         return []
-    pictures = _pictures(x)
+    rows = []
+    for stage, found in stages.items():
+        smallest = min(rates.shape[1:] for rates in found)  # the stage's own resolution, behind its downsampling
+        mean = torch.stack([rates[0] for rates in found if rates.shape[1:] == smallest]).mean(0)
+        rows.append({"name": stage, "rate": float(mean.mean()), "map": mean.numpy()})
+    label = _named(None if labels is None else int(labels[0]), classes)
+    return [{"label": label or "", "prediction": _named(answer, classes), "input": _pictures(x)[0], "stages": rows}]
 
-    def named(index):
-        if index is None or int(index) < 0:
-            return None
-        return classes[int(index)] if classes and int(index) < len(classes) else str(int(index))
 
-    result = []
-    for sample in range(min(len(pictures), recorder.maps_of)):
-        rows = []
-        for stage, found in stages.items():
-            smallest = min(rates.shape[1:] for rates in found)  # the stage's own resolution, behind its downsampling
-            mean = torch.stack([rates[sample] for rates in found if rates.shape[1:] == smallest]).mean(0)
-            rows.append({"name": stage, "rate": float(mean.mean()), "map": mean.numpy()})
-        label = named(None if labels is None else labels[sample])
-        prediction = named(None if answer is None else answer[sample])
-        result.append({"label": label or "", "prediction": prediction, "input": pictures[sample], "stages": rows})
-    return result
+def _named(index, classes):
+    if index is None or index < 0:
+        return None
+    return classes[index] if classes and index < len(classes) else str(index)
 
 
 def _pictures(x: Tensor) -> list[np.ndarray]:

@@ -15,9 +15,9 @@ from ..transforms.event_driven import EventDriven, EventDrivenConverted
 from .audit import judge
 from .energy import account
 from .event_driven import network_behind, time_event_driven
-from .maps import maps_of
+from .maps import Chosen, maps_of
 from .neurobench import footprint
-from .result import Profile, counts_of
+from .result import Merged, Profile, counts_of
 
 
 def profile(
@@ -45,8 +45,8 @@ def profile(
         constants: energy per operation; 45 nm by default.
         title: what the report calls it.
         classes: names for the labels.
-        maps: for how many samples of the first batch the firing rates are kept per pixel.
-        merged: whether to audit merge(model, "neuromorphic") too, on the first batch.
+        maps: for how many samples the firing rates are kept per pixel: of different classes as far as there are labels.
+        merged: whether to audit merge(model, "neuromorphic") and count its energy too, on the first batch.
         switches: of the preset.
 
     Raises:
@@ -59,17 +59,18 @@ def profile(
     driven = model if isinstance(model, (EventDriven, EventDrivenConverted)) else None
     model = network_behind(model)
     device = device_of(model)
-    accuracy, first, answer, shape = Accuracy(), None, None, ()
-    with torch.no_grad(), following(model, maps) as recorder, _last_stage(model) as last:
+    accuracy, first, before, shape, chosen = Accuracy(), None, 0.0, (), Chosen(maps)
+    with torch.no_grad(), following(model) as recorder, _last_stage(model) as last:
         for batch in batches_of(data, model):
             batch = batch.to(device)
             x, labels = batch.x, batch.labels
             answers = _answers(model, recorder.run(*batch.args, **batch.kwargs), last)
             if answers is not None and labels is not None:
                 accuracy.update(answers, labels)
+            chosen.look_at(batch, None if answers is None else answers[-1].argmax(-1).cpu())
             if first is None:
                 first = batch
-                answer = None if answers is None else answers[-1].argmax(-1).cpu()
+                before = account(counts_of(model, recorder), preset, constants, **switches).energy()
             shape = (len(x), *x.shape[2:]) if x.ndim == 5 else tuple(x.shape[1:])
     counts = counts_of(model, recorder)
     result = Profile(
@@ -83,11 +84,14 @@ def profile(
         neurobench=footprint(counts, recorder),
         audit=judge(recorder),
         outputs=recorder.outputs,
-        maps=maps_of(model, recorder, first.x, first.labels, answer, classes),
+        maps=maps_of(model, chosen, classes),
     )
     if merged and not isinstance(model, Stepped):
         try:
-            result.audit_merged = judge(record(merge(model, "neuromorphic"), [first]))
+            twin = merge(model, "neuromorphic")
+            seen = record(twin, [first])
+            result.audit_merged = judge(seen)
+            result.merged = Merged(account(counts_of(twin, seen), preset, constants, **switches), seen.samples, before)
         except ValueError as error:
             warnings.warn(f"the merged model is not audited: {error}", stacklevel=2)
     if driven:

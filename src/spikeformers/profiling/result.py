@@ -27,6 +27,34 @@ if TYPE_CHECKING:
     from .early_exit import EarlyExit
 
 
+@dataclass(frozen=True)
+class Merged:
+    """What merge(model, "neuromorphic") costs, counted on the first batch.
+
+    Attributes:
+        account: by the preset asked for, of the merged network.
+        samples: how many it saw.
+        before: mJ per sample of the network as it is on the same samples.
+    """
+
+    account: Account
+    samples: int
+    before: float
+
+    @property
+    def energy(self) -> float:
+        """mJ per sample."""
+        return self.account.energy()
+
+    def __str__(self) -> str:
+        what = "first sample" if self.samples == 1 else f"first {self.samples:,} samples"
+        return f"{self.energy:.4g} mJ per sample on the {what} ({self.before:.4g} as it is)"
+
+    def to_dict(self) -> dict:
+        """For JSON."""
+        return {"samples": self.samples, "before_mj": self.before, **_totals(self.account)}
+
+
 @dataclass(repr=False)
 class Profile(Tabular):
     """What `profile` measured, or `estimate` computed; one measurement, accounted for by any preset.
@@ -41,6 +69,7 @@ class Profile(Tabular):
         constants: those that were asked for; None for those of the preset.
         neurobench: None in an estimate.
         audit, audit_merged: of the model, and of what merge(model, "neuromorphic") makes of it on one batch.
+        merged: what the latter costs.
         outputs: shape of every module's output, without time and batch.
         maps: for some samples, where each stage fires: dicts of label, prediction, input [H, W, 3] in [0, 1] and stages.
         early_exit: what `early_exit_curve` found with the same network's early classifiers, which are no part of the rest.
@@ -57,6 +86,7 @@ class Profile(Tabular):
     neurobench: Footprint | None = None
     audit: Audit | None = None
     audit_merged: Audit | None = None
+    merged: Merged | None = None
     outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     maps: list[dict] = field(default_factory=list)
     checkpoint: str | None = None
@@ -155,7 +185,8 @@ class Profile(Tabular):
             lines.append(f"honest       {self.honest.as_text(self._bits)}")
         for name, found in (("audit", self.audit), ("merged", self.audit_merged)):
             if found is not None:
-                lines.append(f"{name:13}{found.verdict}")
+                cost = f"{self.merged}; " if name == "merged" and self.merged else ""
+                lines.append(f"{name:13}{cost}{found.verdict}")
         lines += [f"note         {note}" for note in chosen.notes[:2]]
         if self.early_exit:
             lines += [
@@ -283,6 +314,7 @@ class Profile(Tabular):
             ],
             "audit": self.audit and self.audit.to_dict(),
             "audit_merged": self.audit_merged and self.audit_merged.to_dict(),
+            "merged": self.merged and self.merged.to_dict(),
             "neurobench": self.neurobench and asdict(self.neurobench),
             "architecture": [
                 {

@@ -64,6 +64,13 @@ class SavedNeurons(TypedDict):
     multiplications: NotRequired[float]
 
 
+class SavedMerged(Totals):
+    """The same of the merged network on its samples, and the energy of the network as it is on these."""
+
+    samples: int
+    before_mj: float
+
+
 class Preset(Totals):
     """Operations and energy as one preset counts them."""
 
@@ -176,6 +183,7 @@ class Saved(TypedDict):
     neurons: list[SavedNeurons]
     audit: SavedAudit | None
     audit_merged: SavedAudit | None
+    merged: NotRequired[SavedMerged | None]
     neurobench: SavedNeuroBench | None
     architecture: list[SavedModule]
     early_exit: NotRequired[list[SavedExit]]

@@ -3,6 +3,7 @@
 import base64
 import io
 import shutil
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -268,6 +269,66 @@ def test_verdicts_and_the_operations_behind_them(show):
         assert text in audit
 
 
+def test_the_merged_network_s_energy_stands_beside_its_verdict(show):
+    merged = {"samples": 64, "before_mj": 0.0175, "energy_mj": 0.0169, "ac": 9.7e6, "mac": 0, "dense": 6e7}
+    verdict = show(page([report(merged=merged)])).locator(".verdict", has_text="After merge()").inner_text()
+    assert "16.9 µJ per sample after merging, 17.5 µJ as it is, both counted on the first 64 samples" in verdict
+    assert "9.7 M AC" in verdict
+    assert "after merging," not in page([report()])  # as earlier versions saved it
+
+
+def test_a_run_s_name_is_the_title_and_its_path_stands_below(show):
+    path = "/home/somebody/runs/digits/1/best.ckpt"
+    opened = show(page([report(path, checkpoint=path)]))
+    assert opened.title() == "Profile of digits/1"
+    assert opened.locator("h1").inner_text() == "digits/1" and opened.locator("h1").get_attribute("title") == path
+    assert path in opened.locator("header p").first.inner_text()
+    same = [report(path, checkpoint=path), report(f"/other{path}", checkpoint=f"/other{path}")]
+    assert (
+        f"B: /other{path}" in show(page(same)).locator("#headline").inner_text()
+    )  # names that would not tell them apart
+
+
+@pytest.mark.parametrize("width", [1200, 1600])
+def test_no_table_is_cut_on_a_wide_screen(show, width):
+    opened = show(
+        page([report(), report("other.ckpt", accuracy=0.7)], [samples()] * 2), viewport={"width": width, "height": 900}
+    )
+    opened.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    cut = opened.evaluate(
+        "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.ariaLabel)"
+    )
+    assert cut == []
+
+
+def test_a_column_has_one_unit(show):
+    opened = show(page([report()]))
+    energy = opened.locator("#m0-layers th", has_text="Energy")
+    assert "(µJ)" in energy.inner_text()
+    assert "J" not in opened.locator("#m0-layers tbody").inner_text()
+    assert opened.locator("#m0-layers th", has_text="Dense operations").inner_text().count("(M)") == 1
+
+
+def test_every_chart_is_saved_as_svg_and_png(show, tmp_path):
+    opened = show(page([report(), report("other.ckpt")]))
+    charts = opened.locator("#plot, #bars, #time").locator("[data-save]")
+    assert charts.count() == 3
+    for number, chart in enumerate(charts.all()):
+        for kind in ("SVG", "PNG"):
+            with opened.expect_download() as started:
+                chart.get_by_role("link", name=f"{kind} of").click()
+            assert started.value.suggested_filename.endswith(f".{kind.lower()}")
+            started.value.save_as(tmp_path / f"{number}.{kind}")
+        drawing = ElementTree.parse(tmp_path / f"{number}.SVG").getroot()
+        text = " ".join(drawing.itertext())
+        assert drawing.tag == "{http://www.w3.org/2000/svg}svg" and "other.ckpt" in text and "var(" not in text
+        with Image.open(tmp_path / f"{number}.PNG") as picture:
+            assert picture.size == (2 * int(drawing.get("width")), 2 * int(drawing.get("height")))
+            assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
+    assert opened.problems == []
+    assert [url for url in opened.requests if url.startswith(("http", "ws"))] == []
+
+
 def test_a_column_sorts_by_number_and_missing_values_come_last(show):
     profile = report()
     profile["layers"][3]["rate"] = None
@@ -440,7 +501,7 @@ def test_early_exit_is_drawn_and_listed(show):
     assert section.locator("polyline").get_attribute("points").count(",") == 3  # the network without exits stands alone
     assert column(opened, "Confidence", "#m0-exit") == ["0.5", "0.9", "0.99", ""]
     assert column(opened, "Answered by stages.0", "#m0-exit") == ["0.5", "0.25", "0.24", "0"]
-    assert "3.50 of 4.00" in section.inner_text() and "0.05 mJ" in section.inner_text()
+    assert "3.50 of 4.00" in section.inner_text() and "(µJ)" in section.locator("thead").inner_text()
     opened.locator("nav").get_by_role("link", name="Early exit").click()
     assert opened.url.endswith("#m0-exit") and opened.problems == []
     assert "Early exit" not in page([report(early_exit=[])]) and "Early exit" not in page(

@@ -15,7 +15,7 @@ from ..saved import FORMAT
 from .charts import MEASURES
 from .contents import comparison_of, contents_of
 from .maps import side_by_side
-from .words import breakable, count, energy, letter, millijoules, percent, switches_of
+from .words import breakable, count, count_unit, energy, energy_unit, letter, percent, run_name, switches_of
 
 __all__ = ["page"]
 
@@ -43,11 +43,14 @@ def page(reports: Sequence[dict], maps: Sequence[Sequence[dict]] = ()) -> str:
     if maps and len(maps) != len(reports):
         raise ValueError(f"there are maps for {len(maps)} reports, but {len(reports)} reports; give one list for each")
     titles = [report["title"] for report in reports]
+    names = [run_name(report["title"], report["checkpoint"]) for report in reports]
+    if len(set(names)) < len(set(titles)):  # runs of one name in several places
+        names = titles
     alike = len(set(titles)) < len(titles)  # one checkpoint under several settings: most likely of the time steps
     models = []
-    for index, (report, samples) in enumerate(zip(reports, maps or [()] * len(reports), strict=True)):
-        label = f"{letter(index)}: {report['title']}" + (f", T = {report['time_steps']}" if alike else "")
-        models.append(contents_of(report, f"m{index}", label, samples))
+    for index, (report, name, samples) in enumerate(zip(reports, names, maps or [()] * len(reports), strict=True)):
+        label = f"{letter(index)}: {name}" + (f", T = {report['time_steps']}" if alike else "")
+        models.append({**contents_of(report, f"m{index}", label, samples), "name": name})
     comparison = comparison_of(models) | {"maps": side_by_side(models, maps or [])} if len(models) > 1 else None
     return _template().render(models=models, comparison=comparison, measures=MEASURES)
 
@@ -63,11 +66,11 @@ def _template() -> jinja2.Template:
     )
     environment.filters |= {
         "count": count,
-        "millijoules": millijoules,
         "energy": energy,
         "percent": percent,
         "breakable": breakable,
         "size": math.prod,
         "switches": switches_of,
     }
+    environment.globals |= {"energy_unit": energy_unit, "count_unit": count_unit}
     return environment.get_template("page.html")

@@ -53,6 +53,7 @@ def contents_of(report: dict, identifier: str, label: str, samples: Sequence[dic
         "early_exit": _early_exit(report.get("early_exit")),
         "event_driven": report.get("event_driven"),  # older profiles have none of these
         "honest": report.get("honest"),
+        "merged": report.get("merged"),
         "schedule": report.get("schedule"),
     }
 

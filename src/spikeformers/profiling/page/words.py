@@ -1,6 +1,9 @@
 """Numbers and names for people."""
 
 import math
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
@@ -15,9 +18,49 @@ def count(number: float | None) -> str:
     return three_digits(number)
 
 
-def millijoules(number: float) -> str:
-    """Three digits in mJ, the unit in which the field publishes: 0.113 mJ."""
-    return f"{three_digits(number)} mJ"
+class Unit(NamedTuple):
+    """Of a whole column, so that its numbers compare at a glance: its name, and how much of a number's own unit it is."""
+
+    name: str
+    size: float
+
+    def text(self, number: float | None) -> str:
+        """Three digits of a number in this unit."""
+        if number is None:
+            return "–"
+        share = number / self.size
+        return "< 0.001" if 0 < share < 0.001 else three_digits(share)
+
+
+ENERGIES = (Unit("mJ", 1), Unit("µJ", 1e-3), Unit("nJ", 1e-6))  # of numbers in mJ
+COUNTS = (Unit("T", 1e12), Unit("G", 1e9), Unit("M", 1e6), Unit("k", 1e3), Unit("", 1))
+
+
+def energy_unit(*columns: Iterable[float | None]) -> Unit:
+    """The unit for columns of energies in mJ: the largest that the largest of them reaches."""
+    return _unit(ENERGIES, columns)
+
+
+def count_unit(*columns: Iterable[float | None]) -> Unit:
+    """The unit for columns of counts of operations."""
+    return _unit(COUNTS, columns)
+
+
+def _unit(units, columns):
+    largest = max((number for column in columns for number in column if number is not None), default=0)
+    return next((unit for unit in units if largest >= 0.9995 * unit.size), units[-1])
+
+
+def run_name(title: str, checkpoint: str | None) -> str:
+    """A title with the checkpoint's name instead of its path: digits/1 for runs/digits/1/best.ckpt, my_net for x/my_net.safetensors."""
+    if not checkpoint or checkpoint not in title:
+        return title
+    *folders, file = [part for part in re.split(r"[/\\]", checkpoint) if part not in ("", ".", "..")]
+    stem = re.sub(r"\.(ckpt|safetensors|pth?)$", "", file)
+    if stem in ("best", "last") and folders:
+        run = "/".join(folders[-2:] if folders[-1].isdigit() else folders[-1:])
+        stem = run if stem == "best" else f"{run}, last"
+    return title.replace(checkpoint, stem)
 
 
 def energy(number: float | None) -> str:
