@@ -40,6 +40,8 @@ class Training:
 
     Args:
         epochs: passes over the training samples, without the cool-down.
+        extend: epochs after those, for schedule step only, whose learning rate goes on as if epochs had been larger. With --resume
+            it makes a run longer, finished or not, and again with a larger number.
         optimizer: a name of timm's optimisers, such as adamw, lamb or sgd.
         optimizer_kwargs: further options of it, such as {trust_clip: true} for lamb.
         lr: the highest learning rate; it rises to it over warmup_epochs and then falls.
@@ -98,6 +100,7 @@ class Training:
     """
 
     epochs: int = 100
+    extend: int = 0
     optimizer: str = "adamw"
     optimizer_kwargs: dict[str, Any] = field(default_factory=dict)
     lr: float = 1e-3
@@ -154,6 +157,7 @@ class Training:
         ),
         **dict.fromkeys(("mixup", "cutmix"), Range(least=0, most=1000)),  # beyond it nothing but 1 : 1 is ever drawn
         **dict.fromkeys(("mixup_prob", "distillation_alpha", "tet_lambda", "decay_rate", "rate_target"), PROBABILITY),
+        "extend": Range(least=0, most=10**6),
         "ema": Range(least=0, below=1),  # an average with the decay 1 stays what the weights were at the start
         "label_smoothing": Range(least=0, below=1),
         "layer_decay": Range(above=0, most=1),
@@ -179,10 +183,16 @@ class Training:
                 f"training.decay_at is {self.decay_at}; give epochs above 0 and below training.epochs ({self.epochs})"
             )
 
+        if self.extend and self.schedule != "step":
+            raise ValueError(
+                f"training.extend is {self.extend}, and training.schedule {self.schedule} ends at training.min_lr, from where nothing goes "
+                "on; start a new run from the weights instead: --model.weights RUN/best.ckpt"
+            )
+
     @property
     def all_epochs(self) -> int:
-        """With the cool-down."""
-        return self.epochs + self.cooldown_epochs
+        """With what extends them and the cool-down."""
+        return self.epochs + self.extend + self.cooldown_epochs
 
 
 @dataclass
