@@ -518,3 +518,16 @@ def test_what_cannot_be_extended_says_what_to_do(uninterrupted, config):
         config["training"] |= {"schedule": schedule, "extend": 2}
         with pytest.raises(ValueError, match=f"training.extend is 2, and training.schedule {schedule} ends at"):
             Recipe.from_dict(config)
+
+
+def test_a_run_ends_early_and_stays_so(config, tmp_path, monkeypatch, capsys):
+    """The weights stay what they are, so that no epoch is better than the first."""
+    config["training"] |= {"epochs": 9, "patience": 2, "lr": 1e-30, "weight_decay": 0.0, "schedule": "step"}
+    monkeypatch.setattr(ClassificationObjective, "test_metrics", lambda *args: {"val_loss": 1.0, "val_accuracy": 0.5})
+    assert train(Recipe.from_dict(config), tmp_path)["epochs"] == 3
+    assert "no better epoch than 1 for 2 epochs (training.patience): the run ends" in capsys.readouterr().out
+    (tmp_path / "summary.json").rename(tmp_path.parent / "summary.json")
+    assert train(Recipe.from_dict(config), tmp_path, resume=True)["epochs"] == 3  # killed before its summary
+    config["training"]["extend"] = 1
+    with pytest.raises(ValueError, match="training.patience ended the run in .* after 3 epochs"):
+        train(Recipe.from_dict(config), tmp_path, resume=True)

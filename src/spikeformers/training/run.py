@@ -38,6 +38,7 @@ from .parallel import synchronise_norms
 from .recipe import Recipe, differences
 from .report import Report
 from .task import find_learning
+from .tracking import must_be_installed
 
 
 def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path = "runs", resume: bool = False) -> dict:
@@ -82,6 +83,7 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
 
 
 def _train(recipe, folder, runs, resume, first, signals, until_the_end):
+    must_be_installed(recipe.trainer.loggers)
     report = Report(recipe.trainer.save_minutes, signals)
     with _quiet():
         trainer = _trainer(recipe, report, runs)
@@ -471,9 +473,22 @@ def _continued(folder, recipe):
             f"{folder} was started with {was}; continue it with {options}, name another --run_dir, "
             f"or start a new run without --resume{_how_to_extend(differ, old.training)}"
         )
+    if finished and (epochs := _epochs_of(folder)) < old.training.all_epochs:
+        raise ValueError(
+            f"training.patience ended the run in {folder} after {epochs} epochs, and would again; start a new run from its weights: "
+            f"--model.weights {folder / 'best.ckpt'}"
+        )
     if wanted > before and old.data.folds > 1 and old.data.fold == 0:
         raise ValueError(f"{folder} holds a run per fold; extend each of them, such as --run_dir {folder / 'fold_1'}")
     return _extended(recipe, wanted)
+
+
+def _epochs_of(folder):
+    """How many epochs a finished run has had."""
+    try:
+        return int(json.loads(read_text(folder / "summary.json"))["epochs"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(f"{folder / 'summary.json'} is damaged; delete it, and --resume makes it again") from None
 
 
 def _how_to_extend(differ, training):
