@@ -105,6 +105,13 @@ def test_help_shows_the_options_of_the_data_that_were_named(capsys):
     assert "--data.time_steps" in capsys.readouterr().out
 
 
+def test_help_names_all_data_sets(capsys):
+    assert main(["train", "--help"]) == 0
+    out = capsys.readouterr().out
+    named = out.split("data sets: ")[1].split(". ")[0]
+    assert set(" ".join(named.split()).split(", ")) == set(data_kinds()) and "--data.time_steps" not in out
+
+
 def test_the_package_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "spikeformers", "traim"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr == "spikeformers: unknown verb 'traim'; did you mean train?\n"

@@ -13,7 +13,14 @@ from torch.testing import assert_close
 from spikeformers.data import TestSet, TrainingSet
 from spikeformers.evaluation import load_trained
 from spikeformers.models import create_model
-from spikeformers.training.classification import classification_loss, counted, distillation_loss, mix, one_hot
+from spikeformers.training.classification import (
+    class_weights,
+    classification_loss,
+    counted,
+    distillation_loss,
+    mix,
+    one_hot,
+)
 from spikeformers.training.learner import Learner, lr_factor, peak_lr
 from spikeformers.training.recipe import Recipe, Training
 from spikeformers.training.run import train
@@ -260,3 +267,34 @@ def test_switches_of_speed_and_memory_leave_the_result(config, tmp_path, monkeyp
     assert len(compiled) == (switch != "checkpointing")
     plain, switched = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("plain", "switched"))
     assert_close(switched["state_dict"], plain["state_dict"], rtol=0, atol=1e-6)
+
+
+def test_class_weights_by_hand():
+    logits, weights = torch.tensor([[0.0, 1.0], [2.0, 0.0], [0.0, 3.0]]), torch.tensor([2.0, 0.5])
+    targets = one_hot(torch.tensor([0, 0, 1]), 2, smoothing=0.0)
+    entropies = [math.log(1 + math.exp(difference)) for difference in (1.0, -2.0, -3.0)]
+    wanted = (2 * entropies[0] + 2 * entropies[1] + 0.5 * entropies[2]) / 3
+    assert classification_loss(logits, targets, Training(), weights).item() == pytest.approx(wanted)
+    tet = Training(loss="tet", tet_lambda=0.0)
+    assert classification_loss(logits.repeat(2, 1, 1), targets, tet, weights).item() == pytest.approx(wanted)
+
+
+def test_balanced_weights_and_wrong_ones(config):
+    class Samples:
+        classes, indices = ["a", "b", "c"], [0, 1, 2, 3]
+
+        class source:
+            labels = [0, 0, 0, 1, 2]
+
+    assert class_weights(Training(), Samples) is None
+    assert class_weights(Training(class_weights="balanced"), Samples).tolist() == pytest.approx([4 / 9, 4 / 3, 0.0])
+    assert class_weights(Training(class_weights=[1, 2, 0.5]), Samples).tolist() == [1, 2, 0.5]
+    with pytest.raises(ValueError, match="class_weights has 2 numbers, and the data have 3 classes"):
+        class_weights(Training(class_weights=[1, 2]), Samples)
+    with pytest.raises(ValueError, match="training.class_weights is"):
+        Training(class_weights=[-1.0, 2.0])
+    module = module_of(config, class_weights=[1.0, 3.0])
+    module.objective.start(torch.device("cpu"))
+    x, labels = torch.rand(4, 1, 16, 16), torch.tensor([0, 1, 1, 0])
+    module.objective.mixup = None
+    assert module.training_step((x, labels), 0).isfinite()

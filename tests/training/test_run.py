@@ -460,3 +460,74 @@ def test_half_precision_that_a_cpu_only_imitates_is_warned_of(monkeypatch, suppo
     ] * 2 + [False] * 2
     assert not slow_precision("bf16-mixed", gpu)
     assert supported or "--training.precision 32-true" in slow_precision("bf16-mixed", cpu)
+
+
+def test_an_extended_run_is_one_that_was_longer_from_the_start(config, tmp_path):
+    """Finished after 2 epochs, extended by 1, interrupted and by 2: in all four."""
+    config["training"] |= {"schedule": "step", "decay_epochs": 3, "epochs": 4, "warmup_steps": 3}
+    train(Recipe.from_dict(config), tmp_path / "whole")
+    config["training"]["epochs"] = 2
+    train(Recipe.from_dict(config), tmp_path / "parts")
+    with pytest.raises(ValueError, match="is finished, see .*; train it for longer with --training.extend 1 or more"):
+        train(Recipe.from_dict(config), tmp_path / "parts", resume=True)
+    for epochs in (1, 2):
+        config["training"]["extend"] = epochs
+        summary = train(Recipe.from_dict(config), tmp_path / "parts", resume=True)
+        assert summary["epochs"] == 2 + epochs
+        assert yaml.safe_load((tmp_path / "parts" / "config.yaml").read_text())["training"]["extend"] == epochs
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    ours, theirs = last(tmp_path / "parts"), last(tmp_path / "whole")
+    assert all(ours[key] == theirs[key] for key in ("state_dict", "optimizer_states", "lr_schedulers"))
+    for epochs, message in (
+        (2, "was extended by 2 epochs before; .*--training.extend 3"),
+        (1, "give --training.extend 2"),
+    ):
+        config["training"]["extend"] = epochs
+        with pytest.raises(ValueError, match=message):
+            train(Recipe.from_dict(config), tmp_path / "parts", resume=True)
+    (tmp_path / "parts" / "last.ckpt").unlink()
+    config["training"]["extend"] = 3
+    with pytest.raises(ValueError, match="has no last.ckpt"):
+        train(Recipe.from_dict(config), tmp_path / "parts", resume=True)
+    assert (tmp_path / "parts" / "summary.json").exists()
+
+
+def test_an_interrupted_extension_goes_on_without_being_asked_again(config, tmp_path, monkeypatch):
+    config["training"] |= {"schedule": "step", "epochs": 1}
+    train(Recipe.from_dict(config), runs=tmp_path)
+    short = Recipe.from_dict(config)
+    config["training"]["extend"] = 1
+    with monkeypatch.context() as patch:
+        interrupt(patch, lambda: signal.raise_signal(signal.SIGINT), epoch=1)
+        with pytest.raises(KeyboardInterrupt, match="1 of 2 epochs"):
+            train(Recipe.from_dict(config), runs=tmp_path, resume=True)
+    assert train(short, runs=tmp_path, resume=True)["epochs"] == 2
+
+
+def test_what_cannot_be_extended_says_what_to_do(uninterrupted, config):
+    config["training"]["epochs"] = 5
+    (uninterrupted / "summary.json").rename(uninterrupted / "kept.json")
+    try:
+        with pytest.raises(
+            ValueError, match=r"training.epochs 3 \(now 5\).*schedule cosine.*--model.weights RUN/best.ckpt"
+        ):
+            train(Recipe.from_dict(config), uninterrupted, resume=True)
+    finally:
+        (uninterrupted / "kept.json").rename(uninterrupted / "summary.json")
+    for schedule in ("cosine", "poly"):
+        config["training"] |= {"schedule": schedule, "extend": 2}
+        with pytest.raises(ValueError, match=f"training.extend is 2, and training.schedule {schedule} ends at"):
+            Recipe.from_dict(config)
+
+
+def test_a_run_ends_early_and_stays_so(config, tmp_path, monkeypatch, capsys):
+    """The weights stay what they are, so that no epoch is better than the first."""
+    config["training"] |= {"epochs": 9, "patience": 2, "lr": 1e-30, "weight_decay": 0.0, "schedule": "step"}
+    monkeypatch.setattr(ClassificationObjective, "test_metrics", lambda *args: {"val_loss": 1.0, "val_accuracy": 0.5})
+    assert train(Recipe.from_dict(config), tmp_path)["epochs"] == 3
+    assert "no better epoch than 1 for 2 epochs (training.patience): the run ends" in capsys.readouterr().out
+    (tmp_path / "summary.json").rename(tmp_path.parent / "summary.json")
+    assert train(Recipe.from_dict(config), tmp_path, resume=True)["epochs"] == 3  # killed before its summary
+    config["training"]["extend"] = 1
+    with pytest.raises(ValueError, match="training.patience ended the run in .* after 3 epochs"):
+        train(Recipe.from_dict(config), tmp_path, resume=True)

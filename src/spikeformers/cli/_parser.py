@@ -42,7 +42,8 @@ def parser_of(verb: Verb, kind: str | None = None, strict: bool = False, choices
     """
     words = [each.key.upper() + " ..." * bool(each.nargs) for each in verb.arguments if not each.is_option]
     usage = " ".join([verb.prog, *words, "[--OPTION VALUE ...]"]) if verb.sections else None
-    texts = {"prog": verb.prog, "usage": usage, "description": verb.help, "epilog": verb.free or None}
+    epilog = verb.free or (_data_sets(verb) if strict and verb.has_data else None)
+    texts = {"prog": verb.prog, "usage": usage, "description": verb.help, "epilog": epilog}
     parser = Parser(**texts, add_help=False, allow_abbrev=False)
     parser.add_argument(
         "-h", "--help", action=_Help, verb=verb, default=argparse.SUPPRESS, help="show this help and end"
@@ -56,6 +57,11 @@ def parser_of(verb: Verb, kind: str | None = None, strict: bool = False, choices
             if choices:
                 _offer(action, argument.values() if callable(argument.values) else argument.values)
     return parser
+
+
+def _data_sets(verb: Verb) -> str:
+    """All that data.name may be, since the options above are those of one kind."""
+    return f"data sets: {', '.join(data_kinds())}. `{verb.prog} --data.name NAME --help` shows the options of each."
 
 
 def _options(argument: Argument, typed: bool, lenient: bool) -> dict:

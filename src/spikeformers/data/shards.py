@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image
 
 from .._files import umask, write_atomically
+from .._progress import progress_bar
 from .listing import of_a_tool
 from .protocols import Source
 from .reading import UNREADABLE, regular_file, upright_image
@@ -313,12 +314,14 @@ def write_shards(
     folder = Path(tempfile.mkdtemp(dir=root, prefix=f".{split}."))
     lock = _locked(folder)
     try:
-        for number, start in enumerate(starts):
-            with tarfile.open(folder / f"{split}-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
-                for index in order[start : start + images_per_shard]:
-                    content, extension = _encoded(source, index, paths)
-                    _add(tar, f"{index:08d}.{extension}", content)
-                    _add(tar, f"{index:08d}.cls", str(int(source.labels[index])).encode())
+        with progress_bar(split, len(order), " images") as bar:
+            for number, start in enumerate(starts):
+                with tarfile.open(folder / f"{split}-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+                    for index in order[start : start + images_per_shard]:
+                        content, extension = _encoded(source, index, paths)
+                        _add(tar, f"{index:08d}.{extension}", content)
+                        _add(tar, f"{index:08d}.cls", str(int(source.labels[index])).encode())
+                        bar.update()
         os.chmod(folder, 0o777 & ~umask())  # mkdtemp makes private ones
         if known is None:
             write_atomically(root / "classes.txt", "".join(f"{name}\n" for name in classes).encode())

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from .. import plots
 from .._files import as_csv, without_nan, write_atomically, write_json
 from .._notebook import Table, Tabular, named_lines
+from .._progress import watched
 from ..data import Data, TestSet, test_loader
 from ..data.loading import collate
 from ..data.samples import PADDING_LABEL
@@ -198,7 +199,7 @@ def evaluate(model: nn.Module, samples: TestSet, device: str | torch.device = "c
     model.to(device).eval()
     answers, broken = Accuracy(), NotFinite(samples)
     with emissions(model) as tally:
-        for x, labels in test_loader(samples):
+        for x, labels in watched(test_loader(samples), "testing"):
             x = x.to(device)
             logits = step_logits(model, x)
             own = [

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
-from tqdm import tqdm
 
 from .._files import owned, read_text, write_atomically, write_json
 from .._options import check_options
+from .._progress import progress_bar
 from .._ranges import Range
 from .._signals import listening
 from ..data import ImageData, TestSet
@@ -226,7 +226,7 @@ def _run(settings, model, data, named, folder, resume):
     if samples is None:
         return None, path
     loader = _loader(samples, data, settings.samples)
-    with tqdm(total=len(loader), initial=so_far.batches if so_far else 0, unit="batch", leave=False) as bar:
+    with progress_bar("testing", len(loader), initial=so_far.batches if so_far else 0) as bar:
 
         def keep(result):
             write_json(table, {"settings": wanted, "any_time": result.to_dict()})

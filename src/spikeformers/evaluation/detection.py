@@ -17,6 +17,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
 from .._files import without_nan, write_json
 from .._install import command_for
+from .._progress import watched
 from ..data import TestSet, test_loader
 from ..data.reading import image_suffixes, read_image
 from ..measure import Tally, emissions
@@ -178,7 +179,7 @@ def evaluate_detection(model: nn.Module, samples: TestSet, device: str | torch.d
     model.to(device).eval()
     score, count, broken, there = None, 0, NotFinite(samples), set()
     with emissions(model) as tally:
-        for images, targets in test_loader(samples):
+        for images, targets in watched(test_loader(samples), "testing"):
             real = [place for place, target in enumerate(targets) if target is not None]
             if not real:
                 broken.add([True] * len(targets))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._files import as_csv, without_nan, write_atomically, write_json
+from .._progress import watched
 from ..data import TestSet, test_loader
 from ..data.masks import IGNORED
 from ..data.reading import image_suffixes, read_image
@@ -167,7 +168,7 @@ def evaluate_segmentation(
     model.to(device).eval()
     score, count, broken = SegmentationScore(len(samples.classes)), 0, NotFinite(samples)
     with emissions(model) as tally:
-        for images, targets in test_loader(samples):
+        for images, targets in watched(test_loader(samples), "testing"):
             real = [place for place, target in enumerate(targets) if target is not None]
             finite = [True] * len(targets)
             for alike in equally_large([images[place] for place in real]):

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
 
+from .._progress import watched
 from ..layers.hooks import listening
 from ..measure import Accuracy, Constants, Inputs, Stepped, answers_so_far, batches_of, device_of, following, record
 from ..models._backbone import SpikingBackbone
@@ -61,7 +63,8 @@ def profile(
     device = device_of(model)
     accuracy, first, before, shape, chosen = Accuracy(), None, 0.0, (), Chosen(maps)
     with torch.no_grad(), following(model) as recorder, _last_stage(model) as last:
-        for batch in batches_of(data, model):
+        known = isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset)
+        for batch in watched(batches_of(data, model), "profiling", total=len(data) if known else None):
             batch = batch.to(device)
             x, labels = batch.x, batch.labels
             answers = _answers(model, recorder.run(*batch.args, **batch.kwargs), last)

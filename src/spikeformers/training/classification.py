@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
+import numpy as np
 import torch
 from timm.data import Mixup
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ OPTIONS = (
         "tet_lambda",
         "tet_mean",
         "label_smoothing",
+        "class_weights",
         "mixup",
         "cutmix",
         "mixup_prob",
@@ -61,6 +63,7 @@ class ClassificationObjective(Objective):
     def __init__(self, model: nn.Module, recipe: Recipe, train_set: TrainingSet):
         super().__init__(model, recipe, train_set)
         training = recipe.training
+        self.class_weights = class_weights(training, train_set)
         self.mixup = None
         if training.mixup or training.cutmix:
             self.mixup = Mixup(
@@ -76,6 +79,8 @@ class ClassificationObjective(Objective):
         self.teacher = teacher_of(training, len(self.classes), recipe.data) if taught else None
 
     def start(self, device: torch.device) -> None:
+        if self.class_weights is not None:
+            self.class_weights = self.class_weights.to(device)
         if self.teacher:
             self.teacher = self.teacher.to(device, memory_format=torch.channels_last)
             if self.train_set.numbered:
@@ -94,13 +99,13 @@ class ClassificationObjective(Objective):
         if model.early:
             outputs, early = outputs
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)  # the last one learns from the teacher
-        loss = classification_loss(outputs[0], targets, training)
+        loss = classification_loss(outputs[0], targets, training, self.class_weights)
         if self.teacher:
             taught = self.teacher(x) if self.answers is None else self.answers[places.cpu()].float().to(x.device)
             alpha = training.distillation_alpha
             loss = (1 - alpha) * loss + alpha * distillation_loss(outputs[-1], taught, training)
         for answer in early:
-            loss = loss + training.early_weight * classification_loss(answer, targets, training)
+            loss = loss + training.early_weight * classification_loss(answer, targets, training, self.class_weights)
         if rates:
             loss = loss + training.rate_penalty * rate_penalty(rates, training.rate_target)
         logits = outputs[0] if outputs[0].ndim == 2 else outputs[0].mean(0)
@@ -153,7 +158,27 @@ def mix(mixup: Mixup, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return x.view(batch, steps, channels, height, width).transpose(0, 1), targets
 
 
-def classification_loss(logits: Tensor, targets: Tensor, training: Training) -> Tensor:
+def class_weights(training: Training, train_set: TrainingSet) -> Tensor | None:
+    """What the loss of each class is multiplied by [classes], None for nothing. Balanced weights are 1 on the average of the samples, and 0
+    for classes without any.
+
+    Raises:
+        ValueError: there are not as many as classes.
+    """
+    given, classes = training.class_weights, len(train_set.classes)
+    if given == "none":
+        return None
+    if given == "balanced":
+        there = np.bincount(np.asarray(train_set.source.labels, int)[train_set.indices], minlength=classes)
+        given = np.where(there > 0, there.sum() / classes / there.clip(min=1), 0.0).tolist()
+    if len(given) != classes or not any(given):
+        raise ValueError(
+            f"training.class_weights has {len(given)} numbers, and the data have {classes} classes; give one for each, not all 0, or balanced"
+        )
+    return torch.tensor(given)
+
+
+def classification_loss(logits: Tensor, targets: Tensor, training: Training, weights: Tensor | None = None) -> Tensor:
     """Cross-entropy in nats of logits [B, classes] against probabilities [B, classes]; or TET's loss (Deng et al., ICLR 2022,
     Eq. 10) of logits [T, B, classes]: (1 - lambda) * mean over t of cross-entropy + lambda * mean of (logits - tet_mean)^2.
 
@@ -161,11 +186,13 @@ def classification_loss(logits: Tensor, targets: Tensor, training: Training) -> 
         logits: of the batch, for TET of every step.
         targets: probabilities.
         training: says which loss.
+        weights: of the classes [classes], in the cross-entropy, which is the mean over samples with them as without.
     """
     logits = at_least_float32(logits)
+    weights = None if weights is None else weights.to(logits.dtype)
     if logits.ndim == 2:
-        return F.cross_entropy(logits, targets)
-    entropy = F.cross_entropy(logits.flatten(0, 1), targets.repeat(len(logits), 1))
+        return F.cross_entropy(logits, targets, weights)
+    entropy = F.cross_entropy(logits.flatten(0, 1), targets.repeat(len(logits), 1), weights)
     distance = (logits - training.tet_mean).square().mean()
     return (1 - training.tet_lambda) * entropy + training.tet_lambda * distance
 

@@ -40,6 +40,9 @@ class Training:
 
     Args:
         epochs: passes over the training samples, without the cool-down.
+        extend: epochs after those, for schedule step only, whose learning rate goes on as if epochs had been larger. With --resume
+            it makes a run longer, finished or not, and again with a larger number.
+        patience: the run ends after so many epochs without a better score, the one that chooses the best epoch; 0: never before its time.
         optimizer: a name of timm's optimisers, such as adamw, lamb or sgd.
         optimizer_kwargs: further options of it, such as {trust_clip: true} for lamb.
         lr: the highest learning rate; it rises to it over warmup_epochs and then falls.
@@ -68,6 +71,8 @@ class Training:
             training, Deng et al., ICLR 2022, Eq. 10).
         tet_lambda: weight of TET's second term, the squared distance of all logits to tet_mean.
         tet_mean: the value that TET pulls the logits to.
+        class_weights: what the loss of each class is multiplied by: none, balanced (training samples / classes / samples of the class) or
+            a number for each class, in their order. Early classifiers and TET have it too; the teacher's part and tests do not.
         label_smoothing: share of the target spread over all classes.
         mixup: alpha of mixup, 0 for none; event frames are mixed alike.
         cutmix: alpha of CutMix, 0 for none.
@@ -98,6 +103,8 @@ class Training:
     """
 
     epochs: int = 100
+    extend: int = 0
+    patience: int = 0
     optimizer: str = "adamw"
     optimizer_kwargs: dict[str, Any] = field(default_factory=dict)
     lr: float = 1e-3
@@ -122,6 +129,7 @@ class Training:
     loss: Literal["ce", "tet"] = "ce"
     tet_lambda: float = 0.05
     tet_mean: float = 1.0
+    class_weights: Literal["none", "balanced"] | list[float] = "none"
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -154,6 +162,8 @@ class Training:
         ),
         **dict.fromkeys(("mixup", "cutmix"), Range(least=0, most=1000)),  # beyond it nothing but 1 : 1 is ever drawn
         **dict.fromkeys(("mixup_prob", "distillation_alpha", "tet_lambda", "decay_rate", "rate_target"), PROBABILITY),
+        **dict.fromkeys(("extend", "patience"), Range(least=0, most=10**6)),
+        "class_weights": NOT_NEGATIVE,
         "ema": Range(least=0, below=1),  # an average with the decay 1 stays what the weights were at the start
         "label_smoothing": Range(least=0, below=1),
         "layer_decay": Range(above=0, most=1),
@@ -179,10 +189,16 @@ class Training:
                 f"training.decay_at is {self.decay_at}; give epochs above 0 and below training.epochs ({self.epochs})"
             )
 
+        if self.extend and self.schedule != "step":
+            raise ValueError(
+                f"training.extend is {self.extend}, and training.schedule {self.schedule} ends at training.min_lr, from where nothing goes "
+                "on; start a new run from the weights instead: --model.weights RUN/best.ckpt"
+            )
+
     @property
     def all_epochs(self) -> int:
-        """With the cool-down."""
-        return self.epochs + self.cooldown_epochs
+        """With what extends them and the cool-down."""
+        return self.epochs + self.extend + self.cooldown_epochs
 
 
 @dataclass
@@ -199,6 +215,8 @@ class Machine:
         threads: CPU threads of each process, 0 for torch's choice. For small models one is as fast as two, does not suffer
             from whatever else runs on the machine, and makes results independent of the number of cores.
         deterministic: use only algorithms that give the same bits in every run, slower on GPUs; an error where there is none.
+        loggers: where epochs can be watched, of tensorboard (the run folder's tensorboard/), wandb and mlflow, which are packages of their own.
+        log_steps: optimiser steps between two entries of training loss and learning rate there; 0: only epochs.
         save_minutes: minutes between two savings within an epoch, from which --resume goes on; 0 saves after epochs only.
     """
 
@@ -209,12 +227,15 @@ class Machine:
     sync_batchnorm: bool = False
     threads: int = 0
     deterministic: bool = False
+    loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
+    log_steps: int = 0
     save_minutes: float = 10.0
 
     ranges: ClassVar = {
         "devices": Range(least=-1, most=1024),
         "num_nodes": Range(least=1, most=10**5),
         "threads": Range(least=0, most=1024),
+        "log_steps": Range(least=0, most=10**9),
         "save_minutes": Range(least=0, most=10**6),
     }
 

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 import lightning as L
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from .._files import replacing, write_atomically
+from .._progress import bold, progress_bar
 from .._signals import Signals
 from .learner import peak_lr
 from .task import Objective
+from .tracking import Tracking
 
 
 def table_columns(objective: Objective | type[Objective]) -> tuple[str, ...]:
@@ -22,7 +22,7 @@ def table_columns(objective: Objective | type[Objective]) -> tuple[str, ...]:
 
 
 class Report(L.Callback):
-    """Prints a progress bar and a line per epoch; writes metrics.csv, TensorBoard's events, last.ckpt and best.ckpt.
+    """Prints a progress bar and a line per epoch; writes metrics.csv, what trainer.loggers keep, last.ckpt and best.ckpt.
 
     Files are written under a temporary name and renamed, and last.ckpt, which a continued run starts from, comes last and holds
     the rows of all epochs before it. Within an epoch only last.ckpt is written, every `save_minutes`. `history` is the rows,
@@ -33,6 +33,7 @@ class Report(L.Callback):
         self.folder: Path | None = None  # stays None in all processes but the first, which alone prints and writes
         self.history = []
         self.kept = 0  # epochs that last.ckpt holds
+        self.ids = {}  # of the run, by loggers that number runs themselves
         self.spent = 0.0  # seconds of the epoch under way before the run was continued
         self.save_minutes, self.signals = save_minutes, signals or Signals()
         self.ask_every = 20  # steps between two questions whether to save, for which processes wait for each other
@@ -43,10 +44,11 @@ class Report(L.Callback):
         return max(self.history, key=self.learner.learning.score)
 
     def state_dict(self):
-        return {"history": self.history, "spent": self.spent}
+        return {"history": self.history, "spent": self.spent, **({"ids": self.ids} if self.ids else {})}
 
     def load_state_dict(self, state):
         self.history, self.spent = state["history"], state["spent"]
+        self.ids = state.get("ids", {})
         self.kept = len(self.history)
 
     def setup(self, trainer, module, stage):
@@ -56,8 +58,10 @@ class Report(L.Callback):
         self.saved = time.monotonic()
         self.signals.listen()  # Lightning's own handler waits for the other processes
         if self.folder:
-            self.writer = SummaryWriter(self.folder / "tensorboard", purge_step=len(self.history) + 1)
+            self.tracking = Tracking(module.recipe, self.folder, self.ids, len(self.history), trainer.global_step)
+            self.ids = self.tracking.ids
             self.introduce(trainer, module)
+        self.stop_early(trainer, module)  # where it was interrupted when it was about to
 
     def introduce(self, trainer, module):
         data, training = module.recipe.data, module.recipe.training
@@ -83,15 +87,14 @@ class Report(L.Callback):
             else 0
         )
         self.samples = len(module.train_set) // batch * batch - done
-        self.bar = tqdm(
-            total=done + self.samples,
+        self.unlogged = None  # what was counted in the epoch before the steps that are not in the loggers yet
+        self.bar = progress_bar(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
+            done + self.samples,
+            " samples",
+            shown=self.folder is not None,
             initial=done,
-            desc=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
-            unit=" samples",
-            leave=False,
-            dynamic_ncols=True,
             mininterval=0.5,  # each refresh waits for the device
-            disable=None if self.folder else True,  # None: shown in a terminal only
         )
 
     def on_train_epoch_start(self, trainer, module):
@@ -100,6 +103,8 @@ class Report(L.Callback):
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         if not hasattr(self, "started"):  # continued within an epoch, whose start Lightning does not announce again
             self.start_epoch(trainer, module)
+        if self.unlogged is None:
+            self.unlogged = module.sums.clone()
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         self.training_seconds = time.perf_counter() - self.started
@@ -109,6 +114,11 @@ class Report(L.Callback):
         if self.bar.update(module.recipe.data.batch_size):
             self.bar.set_postfix_str(module.learning.progress(module.train_metrics(module.sums)), refresh=False)
             module.must_be_finite()
+        every = module.recipe.trainer.log_steps
+        if self.folder and every and trainer.global_step % every == 0:
+            loss = module.train_metrics(module.sums - self.unlogged)["train_loss"]
+            self.tracking.step(trainer.global_step, {"loss": loss, "lr": trainer.optimizers[0].param_groups[-1]["lr"]})
+            self.unlogged = module.sums.clone()
         if batch_idx + 1 < trainer.num_training_batches and self.due(trainer, batch_idx):
             module.must_be_finite()
             self.save(trainer)
@@ -137,6 +147,19 @@ class Report(L.Callback):
         self.save(trainer, epoch_ended=True)
         if self.folder:
             self.show(trainer, row, self.samples / self.training_seconds)
+        self.stop_early(trainer, module)
+
+    def stop_early(self, trainer, module):
+        """Ends the run where training.patience is at its end; all processes have the same history."""
+        patience = module.recipe.training.patience
+        if not patience or not self.history or len(self.history) - self.best["epoch"] < patience:
+            return
+        trainer.should_stop = True
+        if self.folder and len(self.history) < trainer.max_epochs:
+            print(
+                f"no better epoch than {self.best['epoch']} for {patience} epochs (training.patience): the run ends",
+                flush=True,
+            )
 
     def save(self, trainer, epoch_ended: bool = False):
         """Writes last.ckpt; after an epoch before it best.ckpt, if this epoch is the best, and metrics.csv. All processes
@@ -168,19 +191,17 @@ class Report(L.Callback):
         write_atomically(self.folder / "metrics.csv", table.getvalue().encode())
 
     def show(self, trainer, row, rate):
-        for key in table_columns(self.learner.objective)[1:]:
-            self.writer.add_scalar(key, row[key], row["epoch"])
-        self.writer.flush()
+        self.tracking.epoch(row["epoch"], {key: row[key] for key in table_columns(self.learner.objective)[1:]})
         self.bar.close()
         width = len(str(trainer.max_epochs))
-        print(
+        line = (
             f"epoch {row['epoch']:{width}}/{trainer.max_epochs}"
-            f"  {self.learner.learning.epoch_text(row)}  {rate:.{0 if rate >= 10 else 2}f} samples/s, {row['seconds']:.1f} s",
-            flush=True,
+            f"  {self.learner.learning.epoch_text(row)}  {rate:.{0 if rate >= 10 else 2}f} samples/s, {row['seconds']:.1f} s"
         )
+        print(bold(line) if self.best is row else line, flush=True)
 
     def teardown(self, trainer, module, stage):
-        if hasattr(self, "writer"):
-            self.writer.close()
+        if hasattr(self, "tracking"):
+            self.tracking.close()
         if hasattr(self, "bar"):
             self.bar.close()

@@ -38,6 +38,7 @@ from .parallel import synchronise_norms
 from .recipe import Recipe, differences
 from .report import Report
 from .task import find_learning
+from .tracking import must_be_installed
 
 
 def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path = "runs", resume: bool = False) -> dict:
@@ -53,7 +54,7 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
         recipe: what to train, on what, how.
         folder: the run folder; by default runs/1, runs/2, ..., or with `resume` the newest that is not finished.
         runs: where numbered run folders are made.
-        resume: continue instead of starting anew.
+        resume: continue instead of starting anew. With training.extend the newest run is made longer, finished or not.
     Returns:
         The content of summary.json, see `summarize`; {} in all processes but the first. With data.folds and data.fold 0 the
         folder holds a run per fold, and summary.json their last_accuracies with mean and standard deviation.
@@ -65,14 +66,14 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
     folder, runs = Path(folder) if folder else None, Path(runs)
     first = rank_zero_only.rank == 0
     if resume:
-        folder = folder or _newest_unfinished(runs)
+        folder = folder or (_newest(runs) if recipe.training.extend else _newest_unfinished(runs))
         _must_be_a_run(folder)
     with listening() as signals, ExitStack() as until_the_end:
         if first and folder:  # before anything in it is looked at
             _must_be_a_folder(folder)
             until_the_end.enter_context(owned(folder))
         if resume:
-            _check_continues(folder, recipe)
+            recipe = _continued(folder, recipe)
         elif first and folder and any(path.name != LOCK for path in folder.iterdir()):
             raise ValueError(f"{folder} is not empty; continue its run with --resume or choose another --run_dir")
         until_the_end.enter_context(_settings(recipe.trainer))
@@ -82,16 +83,23 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, runs: str | Path 
 
 
 def _train(recipe, folder, runs, resume, first, signals, until_the_end):
+    must_be_installed(recipe.trainer.loggers)
     report = Report(recipe.trainer.save_minutes, signals)
     with _quiet():
         trainer = _trainer(recipe, report, runs)
     last = folder / "last.ckpt" if resume and (folder / "last.ckpt").exists() else None
+    if first and resume and not last and (folder / "summary.json").exists():
+        raise ValueError(
+            f"{folder} has no last.ckpt, from which its run could be extended; start a new run without --resume"
+        )
     module = _module(recipe, trainer.num_devices * trainer.num_nodes, started=last is not None)
     if last:
         _must_be_a_state(last, module)
     if first and not resume:
         folder = folder or _make(runs, until_the_end)
         _write_config(folder, recipe)
+    elif first:
+        _note_extension(folder, recipe.training.extend)
     report.folder = folder if first else None
     if first and (slow := slow_precision(recipe.training.precision, trainer.strategy.root_device)):
         warnings.warn(slow, stacklevel=2)
@@ -378,6 +386,13 @@ def _make(runs, until_the_end):
             number += 1
 
 
+def _newest(runs):
+    for folder in _numbered(runs):
+        if (folder / "config.yaml").exists():
+            return folder
+    raise ValueError(f"no run in {runs} to extend; start one without --resume, or name its folder with --run_dir")
+
+
 def _newest_unfinished(runs):
     for folder in _numbered(runs):
         if (folder / "config.yaml").exists() and not (folder / "summary.json").exists():
@@ -430,23 +445,90 @@ def _must_be_a_state(path, module):
     )
 
 
-def _check_continues(folder, recipe):
-    if (folder / "summary.json").exists():
-        raise ValueError(f"the run in {folder} is finished, see its summary.json; start a new one without --resume")
-    path = folder / "config.yaml"
-    try:
-        old = Recipe.from_dict(yaml.safe_load(read_text(path)))
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
+def _continued(folder, recipe):
+    """The recipe with which the run in a folder goes on: its own epochs and those that extend them, also if they are not given again.
+
+    Raises:
+        ValueError: the run is finished, or is another one.
+    """
+    old = _recipe_of(folder)
+    before, wanted = old.training.extend, recipe.training.extend or old.training.extend
+    finished = (folder / "summary.json").exists()
+    if finished and wanted == before:
+        extended = f" and was extended by {before} epochs before" if before else ""
+        longer = f"train it for longer with --training.extend {before + 1} or more, or " * (
+            old.training.schedule == "step"
+        )
         raise ValueError(
-            f"{path} is damaged ({' '.join(str(error).split())[:300]}); put the run's recipe back there, or start a new run without --resume"
-        ) from None
-    if differ := differences(old, recipe):
+            f"the run in {folder} is finished, see its summary.json{extended}; {longer}start a new one without --resume"
+        )
+    if wanted < before:
+        raise ValueError(f"{folder} was extended by {before} epochs before; give --training.extend {before} or more")
+    differ = differences(old, recipe)
+    differ.pop("training.extend", None)
+    if differ:
         was = ", ".join(f"{key} {before} (now {now})" for key, (before, now) in differ.items())
         options = " ".join(f"--{key} {json.dumps(before)}" for key, (before, now) in differ.items())
         raise ValueError(
             f"{folder} was started with {was}; continue it with {options}, name another --run_dir, "
-            "or start a new run without --resume"
+            f"or start a new run without --resume{_how_to_extend(differ, old.training)}"
         )
+    if finished and (epochs := _epochs_of(folder)) < old.training.all_epochs:
+        raise ValueError(
+            f"training.patience ended the run in {folder} after {epochs} epochs, and would again; start a new run from its weights: "
+            f"--model.weights {folder / 'best.ckpt'}"
+        )
+    if wanted > before and old.data.folds > 1 and old.data.fold == 0:
+        raise ValueError(f"{folder} holds a run per fold; extend each of them, such as --run_dir {folder / 'fold_1'}")
+    return _extended(recipe, wanted)
+
+
+def _epochs_of(folder):
+    """How many epochs a finished run has had."""
+    try:
+        return int(json.loads(read_text(folder / "summary.json"))["epochs"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(f"{folder / 'summary.json'} is damaged; delete it, and --resume makes it again") from None
+
+
+def _how_to_extend(differ, training):
+    """What to give in place of more epochs, if these were given."""
+    before, now = differ.get("training.epochs", (0, 0))
+    if now <= before:
+        return ""
+    if training.schedule == "step":
+        return f"; to train it for longer, leave training.epochs and give --training.extend {now - before}"
+    return (
+        f"; with training.schedule {training.schedule}, which ends at training.min_lr, it cannot be extended: start a new run from "
+        "its weights, --model.weights RUN/best.ckpt"
+    )
+
+
+def _extended(recipe, epochs):
+    return replace(recipe, training=replace(recipe.training, extend=epochs))
+
+
+def _recipe_of(folder):
+    """What config.yaml holds.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = folder / "config.yaml"
+    try:
+        return Recipe.from_dict(yaml.safe_load(read_text(path)))
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({' '.join(str(error).split())[:300]}); put the run's recipe back there, or start a new run without --resume"
+        ) from None
+
+
+def _note_extension(folder, epochs):
+    """Writes into config.yaml by how many epochs the run is extended, which is then no longer finished."""
+    old = _recipe_of(folder)
+    if epochs > old.training.extend:
+        (folder / "summary.json").unlink(missing_ok=True)
+        _write_config(folder, _extended(old, epochs))
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 import timm
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
+from .._progress import watched
 from ..data import TrainingSet
 from ..evaluation.checkpoint import load_trained
 from ..models._reading import read_state_dict
@@ -48,7 +50,8 @@ def answers_to(teacher: Teacher, samples: TrainingSet, device: torch.device) -> 
         device: where it runs.
     """
     transform, size, answers = samples.data.transform(training=False), samples.data.batch_size, []
-    for start in range(0, len(samples), size):
+    starts = range(0, len(samples), size)
+    for start in watched(starts, "asking the teacher", shown=rank_zero_only.rank == 0):
         read = (samples.read(index) for index in range(start, min(start + size, len(samples))))
         x, _ = samples.data.collate([(transform(sample), label) for sample, label, _ in read])
         answers.append(
