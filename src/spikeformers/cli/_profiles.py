@@ -66,7 +66,7 @@ def profiles(call: Call, name: str):
         model = trained.model.to(device)
         if options.get("event_driven"):
             model = event_driven_model(model, data, options["event_driven"], batches)
-        result = profile(model, batches, classes=samples.classes, title=title, **how)
+        result = profile(model, batches, classes=trained.classes or samples.classes, title=title, **how)
         result.data, result.checkpoint, result.early_exit = data.name, name, points
         if samples.left_out:
             print(f"left out     {samples.left_out}")
@@ -96,9 +96,9 @@ def _batches(trained, data, limit):
     """The test samples, and batches of up to `limit` of them, evenly spread since they lie class by class."""
     from torch.utils.data import Subset
 
-    from ..evaluation import find_task, test_samples
+    from ..evaluation import find_task, samples_to_measure
 
-    samples = test_samples(trained, data)
+    samples = samples_to_measure(trained, data)
     step = max(1, len(samples) // limit) if limit else 1
     places = list(range(0, len(samples), step)[: limit or None])
     random.Random(0).shuffle(places)  # so that the first batch, of which pictures are shown, holds several classes

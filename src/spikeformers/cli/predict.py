@@ -60,8 +60,8 @@ PREDICT = Verb(
             default="predictions",
             values=FOLDER,
         ),
-        Argument("--json", "file for the answers as JSON", values=FILE),
-        Argument("--csv", "file for the answers as a table", values=FILE),
+        Argument("--json", "file for the answers as JSON", metavar="FILE", values=FILE),
+        Argument("--csv", "file for the answers as a table", metavar="FILE", values=FILE),
         Argument("--threshold", "lowest score of objects that are drawn (default: 0.5)", type=float, default=0.5),
     ),
 )

@@ -149,11 +149,12 @@ class TestSet(_Samples):
 
     __test__ = False  # pytest: the name is no test
     training = False
+    unlabelled = False
 
     def __getitem__(self, key):
         index = key if key >= 0 else ~key
         sample, label, readable = self.read(index)
-        return self.transform(sample), label if key >= 0 and readable else PADDING_LABEL
+        return self.transform(sample), label if key >= 0 and readable and not self.unlabelled else PADDING_LABEL
 
 
 class CalibrationSet(_Samples):

@@ -6,7 +6,17 @@ from .checkpoint import Trained, load_trained, save_trained
 from .classification import Evaluation, evaluate, precision_of, predict
 from .preprocessing import prepared_text, preprocessing
 from .results import best_device
-from .task import Answer, Shown, Task, evaluate_any, find_task, predict_any, register_task, test_samples
+from .task import (
+    Answer,
+    Shown,
+    Task,
+    evaluate_any,
+    find_task,
+    predict_any,
+    register_task,
+    samples_to_measure,
+    test_samples,
+)
 
 __all__ = [
     "Answer",
@@ -27,6 +37,7 @@ __all__ = [
     "prepared_text",
     "preprocessing",
     "register_task",
+    "samples_to_measure",
     "save_trained",
     "test_samples",
 ]

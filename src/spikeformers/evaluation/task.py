@@ -1,5 +1,6 @@
 """Tasks: what a network is asked, how its answers are tested and shown. The other half, how a task is learned, is `training.task.Learning`."""
 
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,11 +184,40 @@ def test_samples(trained: Trained, data: Data) -> TestSet:
             f"the checkpoint is for {trained.data.task} and data.name {data.name} for {task.name}; give data of the former"
         )
     samples = TestSet(data)
+    if other := _other_classes(trained, samples, task):
+        raise ValueError(other)
+    return samples
+
+
+def _other_classes(trained: Trained, samples: TestSet, task: Task) -> str:
+    """Why a model does not know the classes of samples, "" if it does."""
     if trained.classes not in (None, samples.classes):
-        raise ValueError(f"the checkpoint knows the classes {trained.classes}, but the images have {samples.classes}")
+        return f"the checkpoint knows the classes {trained.classes}, but the images have {samples.classes}"
     known = trained.model.num_classes - task.classes_beside
-    if known != len(samples.classes):
-        raise ValueError(f"the model knows {known} classes, but the images have {len(samples.classes)}")
+    return (
+        f"the model knows {known} classes, but the images have {len(samples.classes)}"
+        if known != len(samples.classes)
+        else ""
+    )
+
+
+def samples_to_measure(trained: Trained, data: Data) -> TestSet:
+    """The test samples of data for whoever measures what a model costs. If it does not know their classes, it is warned that their labels
+    are left out.
+
+    Args:
+        trained: the model with what its checkpoint says.
+        data: the configuration.
+
+    Raises:
+        ValueError: the model is for another task.
+    """
+    task, samples = find_task(data.task), TestSet(data)
+    if trained.data is not None and find_task(trained.data.task) is not task:
+        return test_samples(trained, data)  # which says so
+    if other := _other_classes(trained, samples, task):
+        warnings.warn(f"{other}; accuracy is left out, everything else is measured", stacklevel=2)
+        samples.unlabelled = True
     return samples
 
 
