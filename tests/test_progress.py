@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -37,9 +38,8 @@ class Terminal(io.StringIO):
 def on_a_terminal(command, **environment):
     """What a command writes on a terminal of 100 columns."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        command, stdout=theirs, stderr=theirs, env={**os.environ, "COLUMNS": "100", **environment}
-    )
+    termios.tcsetwinsize(theirs, (24, 100))
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env={**os.environ, **environment})
     os.close(theirs)
     written = b""
     with contextlib.suppress(OSError):  # Linux's word for the end
