@@ -55,7 +55,7 @@ from spikeformers.kernels.lif import Dynamics, lif
 from spikeformers.kernels.lif.reference import _fire
 from spikeformers.neurons import LIF, Neuron
 from spikeformers.transforms.event_driven import EventDriven
-from spikeformers.transforms.event_driven.calibration import Choices
+from spikeformers.transforms.event_driven.calibration import Calibration
 from spikeformers.transforms.event_driven.plan import DrivenLayer, MapStep
 
 GEMM = 2048  # rows and columns of the matrices whose product shows how fast the machine is
@@ -608,7 +608,7 @@ def count(tested: Subject, batch: int, folder: Path) -> None:
             precision = name.split(", ")[1]
             found = json.loads((folder / f"{precision}.json").read_text())
             network = spikeformers.event_driven(tested.model, precision=precision)
-            network.choices = Choices(**{**found, "whole": frozenset(found["whole"])})
+            network.choices = Calibration(**{**found, "whole": frozenset(found["whole"])})
             calls[name] = Driven(network, x)
         elif name != "merged, torch.compile":  # it would be compiled for this machine's AVX-512
             calls[name] = make(tested.model, calibration, x)
