@@ -67,7 +67,7 @@ def test_a_drive_of_its_own_wakes_a_neuron(monkeypatch):
 @pytest.mark.parametrize(
     ("constants", "message"),
     [
-        ({"integration": "quartic"}, "integration must be one of leaky, leaky_full_input, perfect, not 'quartic'"),
+        ({"integration": "quartic"}, "integration must be one of leaky, leaky_full_input, perfect.*, not 'quartic'"),
         ({"tau": 0.5}, "tau must be at least 1 time step"),
         ({"tau": torch.ones(2)}, r"0-d tensor of floating-point numbers, not \(2,\)"),
         ({"v_threshold": 0.0}, "v_threshold must be positive, not 0.0"),
@@ -82,5 +82,5 @@ def test_errors(constants, message):
 
 
 def test_numbers_that_nothing_has():
-    with pytest.raises(ValueError, match="no integration number 3"):
-        Dynamics.restored((None, 2.0, 3, 1.0, False, 0, 4.0))
+    with pytest.raises(ValueError, match="no integration number 99"):
+        Dynamics.restored((None, 2.0, 99, 1.0, False, 0, 4.0))

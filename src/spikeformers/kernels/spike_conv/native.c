@@ -15,8 +15,8 @@
 #define AHEAD 8         /* rows that are fetched while others are summed; lists have so much room behind their end */
 #define BLOCK 48        /* output pixels at a time: their lists are made once for all tiles */
 
-enum { NONE, SAME, BF16, INT8, DEPTHWISE };                      /* native._WEIGHTS */
-enum { FLOAT32, FLOAT64 };                                       /* native._DTYPES */
+enum { NONE, SAME, BF16, INT8, DEPTHWISE };                      /* native.WEIGHTS */
+enum { FLOAT32, FLOAT64 };                                       /* native.DTYPES */
 
 typedef struct {
     double tau, v_threshold;
