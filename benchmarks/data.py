@@ -4,7 +4,7 @@
 
 Events are synthetic recordings of N-MNIST's size (4,000 events on 34 x 34 pixels) and of a gesture's (200,000 on 128 x 128).
 Contenders run once per round in an order that changes; tables show medians. Images are random tiles in mosaics (32 x 32) and
-random JPEGs in folders (256 x 256, cut to 224 x 224); the training step is that of recipes/cifar10_cpu.yaml, and of Meta-SpikeFormer-15M.
+random JPEGs in folders (256 x 256, cut to 224 x 224); the training step is that of cifar10_cpu, and of Meta-SpikeFormer-15M.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def image_loading(folder: Path, steps: int):
     bfloat16 = recipe["training"]["precision"] == "bf16-mixed"
     small_model = create_model(recipe["model"]["name"], **recipe["model"]["kwargs"])
     for name, data, model, half in (
-        ("32x32, recipes/cifar10_cpu.yaml", cifar, small_model, bfloat16),
+        ("32x32, cifar10_cpu", cifar, small_model, bfloat16),
         (
             "224x224, RandAugment, meta_spikeformer_15m T=1",
             imagenet,

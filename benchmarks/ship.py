@@ -1,6 +1,6 @@
 """Puts a trained network into the package: half-precision weights, what they are worth, and a card.
 
-    uv run python benchmarks/ship.py runs/edge/best.ckpt spiking_resnet_edge.cifar10 --root FOLDER --recipe recipes/cifar10_edge.yaml --hours 2.5
+    uv run python benchmarks/ship.py runs/edge/best.ckpt spiking_resnet_edge.cifar10 --root FOLDER --recipe cifar10_edge --hours 2.5
 
 Everything is measured with the weights as they ship. The official test samples choose nothing here: the checkpoint is given. Robustness
 is that of the first 1,000 test images with their pixels changed: noise of standard deviation 0.1 (pixels are 0 to 1), a Gaussian blur
