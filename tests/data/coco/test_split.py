@@ -1,5 +1,6 @@
 """The images of a split with their targets."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from spikeformers._install import command_for
 from spikeformers.data import CocoData, TestSet, TrainingSet, test_loader, train_loader
 from spikeformers.data.orientation import upright_array
 
@@ -150,7 +152,7 @@ def without(key, place, name):
 
 def test_boxes_alone_need_neither_outlines_nor_their_library(data, tmp_path, monkeypatch, content, write):
     monkeypatch.setitem(sys.modules, "faster_coco_eval.core", None)
-    with pytest.raises(ValueError, match=r"pip install 'spikeformers\[dense\]'"):
+    with pytest.raises(ValueError, match=re.escape(command_for("dense"))):
         data.source(training=True)
     write(tmp_path, without("annotations", 0, "segmentation")(content()))
     data.masks = False

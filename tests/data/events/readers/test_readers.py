@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import resource
 import struct
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from spikeformers._install import command_for
 from spikeformers.data.events import EventData
 from spikeformers.data.events.readers import SUFFIXES, prophesee, read_events
 
@@ -369,7 +371,7 @@ def test_missing_packages_are_named(module, name, tmp_path, monkeypatch, files):
         raise ImportError(wanted)
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(ValueError, match=r"pip install 'spikeformers\[events\]'"):
+    with pytest.raises(ValueError, match=re.escape(command_for("events"))):
         files.reading(tmp_path, content, name)
 
 
