@@ -50,6 +50,7 @@ def on_a_terminal(command, **environment):
     return written.decode()
 
 
+@pytest.mark.slow
 def test_train_shows_a_bar_on_a_terminal_and_none_in_a_pipe(tmp_path, capfd):
     command = [sys.executable, "-m", "spikeformers", *DIGITS]
     shown = on_a_terminal([*command, str(tmp_path / "terminal")], TERM="xterm", NO_COLOR="")
