@@ -110,22 +110,20 @@ def confusion_matrix(answers: "Accuracy", classes: Sequence[str] | None = None, 
     Raises:
         ValueError: nothing was counted, or names do not fit.
     """
-    counts = answers.confusion.cpu().double()
-    if not counts.numel() or not answers.labelled:
+    if not answers.labelled:
         raise ValueError("there are no labelled answers to draw a confusion matrix of")
-    names = [str(k) for k in range(len(counts))] if classes is None else list(classes)
-    if len(names) != len(counts):
-        raise ValueError(f"{len(names)} names do not fit {len(counts)} classes")
-    of_class = (counts.sum(1) + answers.undefined.cpu()).clamp(min=1)
-    shares = counts / of_class[:, None]
-    few = len(counts) <= 20
-    size = max(4.8, 0.5 * len(counts) + 2) if few else 8
+    shares = answers.confusion_shares
+    names = [str(k) for k in range(len(shares))] if classes is None else list(classes)
+    if len(names) != len(shares):
+        raise ValueError(f"{len(names)} names do not fit {len(shares)} classes")
+    few = len(shares) <= 20
+    size = max(4.8, 0.5 * len(shares) + 2) if few else 8
     ax = _axes(ax, (size, size))
     drawn = ax.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     if few:
         ax.set_xticks(range(len(names)), names, rotation=45, ha="right")
         ax.set_yticks(range(len(names)), names)
-        for row, column in (counts > 0).nonzero().tolist():
+        for row, column in shares.nonzero().tolist():
             share = shares[row, column].item()
             text = f"{share:.0%}" if share >= 0.005 else "<1%"
             ax.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if share > 0.5 else "black")

@@ -83,9 +83,7 @@ class Evaluation(FiringRates, Tabular):
         Args:
             count: how many at most.
         """
-        confusion = self.answers.confusion.cpu().double()
-        there = (confusion.sum(1) + self.answers.undefined.cpu()).clamp(min=1)
-        shares = (confusion / there[:, None]).fill_diagonal_(0)
+        shares = self.answers.confusion_shares.fill_diagonal_(0)
         best = shares.flatten().topk(min(count, shares.numel()))
         places = [divmod(place, len(shares)) for place in best.indices.tolist()]
         return [
@@ -156,12 +154,13 @@ class Evaluation(FiringRates, Tabular):
             The files.
         """
         folder, confusion = Path(folder), self.answers.confusion.tolist()
-        undefined = self.answers.undefined.tolist()
         written = [folder / name for name in ("evaluation.json", "classes.csv", "confusion.csv", "confusion.png")]
         write_json(written[0], without_nan(self.to_dict()))
         classes = [
-            {"class": name, "samples": sum(counts) + broken, "accuracy": share}
-            for (name, share), counts, broken in zip(self.accuracy_per_class.items(), confusion, undefined, strict=True)
+            {"class": name, "samples": count, "accuracy": share}
+            for (name, share), count in zip(
+                self.accuracy_per_class.items(), self.answers.samples_per_class, strict=True
+            )
         ]
         write_atomically(written[1], as_csv(classes).encode())
         rows = [

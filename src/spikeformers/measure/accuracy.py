@@ -137,12 +137,20 @@ class Accuracy:
         return [share / self.labelled for share in self.right_top5.tolist()] if self.labelled else None
 
     @property
+    def samples_per_class(self) -> list[int]:
+        """How many labelled samples there are of each class, those without a finite answer among them."""
+        return (self.confusion.sum(1) + self.undefined).tolist()
+
+    @property
     def per_class(self) -> list[float | None]:
         """For each class the share of its samples that the last answer recognises; None for a class without samples."""
-        there = (self.confusion.sum(1) + self.undefined).tolist()
-        return [
-            right / count if count else None for right, count in zip(self.confusion.diag().tolist(), there, strict=True)
-        ]
+        right = self.confusion.diag().tolist()
+        return [hits / count if count else None for hits, count in zip(right, self.samples_per_class, strict=True)]
+
+    @property
+    def confusion_shares(self) -> Tensor:
+        """The confusion matrix [K, K] as shares of each class's samples, on the CPU; 0 in the row of a class without samples."""
+        return self.confusion.cpu().double() / torch.tensor(self.samples_per_class).clamp(min=1)[:, None]
 
     def _share(self, last: Tensor) -> float | None:
         return last.item() / self.labelled if self.labelled else None
