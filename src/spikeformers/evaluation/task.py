@@ -178,27 +178,10 @@ def test_samples(trained: Trained, data: Data) -> TestSet:
     Raises:
         ValueError: it is for another task, or for other classes.
     """
-    task = find_task(data.task)
-    if trained.data is not None and find_task(trained.data.task) is not task:
-        raise ValueError(
-            f"the checkpoint is for {trained.data.task} and data.name {data.name} for {task.name}; give data of the former"
-        )
-    samples = TestSet(data)
-    if other := _other_classes(trained, samples, task):
+    samples, other = _samples_of(trained, data)
+    if other:
         raise ValueError(other)
     return samples
-
-
-def _other_classes(trained: Trained, samples: TestSet, task: Task) -> str:
-    """Why a model does not know the classes of samples, "" if it does."""
-    if trained.classes not in (None, samples.classes):
-        return f"the checkpoint knows the classes {trained.classes}, but the images have {samples.classes}"
-    known = trained.model.num_classes - task.classes_beside
-    return (
-        f"the model knows {known} classes, but the images have {len(samples.classes)}"
-        if known != len(samples.classes)
-        else ""
-    )
 
 
 def samples_to_measure(trained: Trained, data: Data) -> TestSet:
@@ -212,13 +195,26 @@ def samples_to_measure(trained: Trained, data: Data) -> TestSet:
     Raises:
         ValueError: the model is for another task.
     """
-    task, samples = find_task(data.task), TestSet(data)
-    if trained.data is not None and find_task(trained.data.task) is not task:
-        return test_samples(trained, data)  # which says so
-    if other := _other_classes(trained, samples, task):
+    samples, other = _samples_of(trained, data)
+    if other:
         warnings.warn(f"{other}; accuracy is left out, everything else is measured", stacklevel=2)
         samples.unlabelled = True
     return samples
+
+
+def _samples_of(trained, data) -> tuple[TestSet, str]:
+    """The test samples, and why the model does not know their classes, "" if it does; both must be for one task."""
+    task = find_task(data.task)
+    if trained.data is not None and find_task(trained.data.task) is not task:
+        raise ValueError(
+            f"the checkpoint is for {trained.data.task} and data.name {data.name} for {task.name}; give data of the former"
+        )
+    samples, known = TestSet(data), trained.model.num_classes - task.classes_beside
+    if trained.classes not in (None, samples.classes):
+        return samples, f"the checkpoint knows the classes {trained.classes}, but the images have {samples.classes}"
+    if known != len(samples.classes):
+        return samples, f"the model knows {known} classes, but the images have {len(samples.classes)}"
+    return samples, ""
 
 
 test_samples.__test__ = False  # pytest: the name is no test
