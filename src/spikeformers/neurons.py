@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ._arguments import Positive, checked
-from .kernels.lif import Arithmetic, Dynamics, name_of, run
+from .kernels.lif import Arithmetic, Dynamics, run, surrogate_name
 
 Value = TypeVar("Value")
 
@@ -70,7 +70,7 @@ class Neuron(nn.Module):
         alpha: Positive | None = None,
     ):
         super().__init__()
-        self.constants = Dynamics(integration, tau, v_threshold, reset, name_of(surrogate), alpha)
+        self.constants = Dynamics(integration, tau, v_threshold, reset, surrogate_name(surrogate), alpha)
 
     @property
     def dynamics(self) -> Dynamics:

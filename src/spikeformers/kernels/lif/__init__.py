@@ -11,7 +11,7 @@ from . import native, reference
 from .dynamics import FLAT, Dynamics
 from .integrations import INTEGRATIONS, Arithmetic, Integration
 from .reference import compute_dtype
-from .surrogates import SURROGATES, Surrogate, name_of, register_surrogate
+from .surrogates import SURROGATES, Surrogate, register_surrogate, surrogate_name
 
 try:
     from . import triton
@@ -28,7 +28,7 @@ __all__ = [
     "decompositions",
     "is_emitted",
     "lif",
-    "name_of",
+    "surrogate_name",
     "register_surrogate",
     "run",
     "status",
@@ -78,7 +78,7 @@ def lif(
     Raises:
         ValueError: x has no time axis, v's shape is not x's without it or its device another, or a constant is out of range.
     """
-    constants = {"v_threshold": v_threshold, "reset": reset, "surrogate": name_of(surrogate), "alpha": alpha}
+    constants = {"v_threshold": v_threshold, "reset": reset, "surrogate": surrogate_name(surrogate), "alpha": alpha}
     return run(x, v, Dynamics.of(tau, decay_input=decay_input, **constants), return_v=return_v)
 
 

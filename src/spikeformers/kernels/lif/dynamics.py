@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .integrations import INTEGRATIONS, Arithmetic, Integration
-from .surrogates import SURROGATES, name_of
+from .surrogates import SURROGATES, surrogate_name
 
 RESETS = ("hard", "soft")
 
@@ -50,7 +50,7 @@ class Dynamics:
             if name not in known:
                 choices = " or ".join(map(repr, RESETS)) if what == "reset" else f"one of {', '.join(known)}"
                 raise ValueError(f"{what} must be {choices}, not {name!r}")
-        name_of(self.surrogate)
+        surrogate_name(self.surrogate)
         if isinstance(self.tau, Tensor):
             if self.tau.ndim or not self.tau.is_floating_point():
                 raise ValueError(

@@ -99,7 +99,7 @@ def register_surrogate(name: str, function: Callable[[Tensor], Tensor], alpha: f
     return name
 
 
-def name_of(surrogate: str | Callable[[Tensor], Tensor]) -> str:
+def surrogate_name(surrogate: str | Callable[[Tensor], Tensor]) -> str:
     """The name of a surrogate that is given by name or as a function, which is registered by its own name when it is first seen.
 
     Args:
