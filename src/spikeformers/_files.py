@@ -216,8 +216,10 @@ def without_nan(content: Any) -> Any:
 
 
 def as_csv(rows: Iterable[dict]) -> str:
-    """Rows of the same keys as comma-separated values, with the keys as header."""
+    """Rows of the same keys as comma-separated values, with the keys as header; "" of no rows."""
     rows, out = list(rows), io.StringIO()
+    if not rows:
+        return ""
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

@@ -186,3 +186,12 @@ def test_folders_are_predicted_and_broken_files_named(tmp_path, capsys):
     )
     read = json.loads(numbers.read_text())["answers"]
     assert [len(answer.get("classes", [])) for answer in read] == [2, 2, 0] and "error" in read[2]
+
+
+def test_a_table_of_nothing_is_empty(tmp_path, capsys):
+    from spikeformers.cli import main
+
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    assert main(["predict", "spiking_resnet_edge", str(tmp_path), "--csv", str(tmp_path / "out.csv")]) == 2
+    assert "2 of 2 files could not be read" in capsys.readouterr().err and (tmp_path / "out.csv").read_text() == ""
