@@ -121,3 +121,6 @@ def test_a_wheel_holds_the_weights(tmp_path):
     for key in KEYS:
         assert f"spikeformers/weights/{key}.safetensors" in names and f"spikeformers/weights/{key}.json" in names
     assert not KEYS or "spikeformers/weights/index.json" in names
+    recipes = [path.name for path in root.glob("src/spikeformers/recipes/*.yaml")]
+    assert recipes and all(f"spikeformers/recipes/{name}" in names for name in recipes)
+    assert "spikeformers/profiling/page/page.html" in names
